@@ -1,0 +1,72 @@
+//! Names and permanent numbers of everything that can be lost or refused in the kernel.
+
+macro_rules! counters {
+    ($( $(#[$doc:meta])* $name:ident = $id:literal, $label:literal, $text:literal; )+) => {
+        /// A cause of loss counted in the kernel. The number is the index in the `COUNTERS` map and permanent.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Counter { $( $(#[$doc])* $name = $id, )+ }
+
+        impl Counter {
+            /// Every counter, in the order of its number.
+            pub const ALL: &'static [Counter] = &[ $( Counter::$name, )+ ];
+
+            /// Stable name, for machines.
+            pub const fn name(self) -> &'static str {
+                match self { $( Counter::$name => $label, )+ }
+            }
+
+            /// One line for people: what was lost, and what that means.
+            pub const fn text(self) -> &'static str {
+                match self { $( Counter::$name => $text, )+ }
+            }
+
+            /// The counter of that number, if there is one.
+            pub fn from_id(id: u32) -> Option<Counter> {
+                match id { $( $id => Some(Counter::$name), )+ _ => None }
+            }
+        }
+    };
+}
+
+counters! {
+    RingFork = 0, "ring_full.fork", "process births lost: ring full";
+    RingExec = 1, "ring_full.exec", "execs lost: ring full";
+    RingExit = 2, "ring_full.exit", "process ends lost: ring full";
+    RingAdopt = 3, "ring_full.adopt", "threads found at start lost: ring full";
+    RingCycle = 4, "ring_full.cycle", "scheduling intervals lost: ring full (their time shows as lost)";
+    RingSample = 5, "ring_full.sample", "CPU samples lost: ring full";
+    RingCgroup = 6, "ring_full.cgroup", "cgroup events lost: ring full";
+    RingSyscall = 7, "ring_full.syscall", "mount and namespace events lost: ring full";
+    TaskMapFull = 8, "task_map_full", "threads not tracked: per-task map full or busy";
+    CgroupMapFull = 9, "cgroup_map_full", "cgroups not tracked: map full";
+    SyscallMapFull = 10, "syscall_map_full", "system calls without their start: map full";
+    KernelStack = 11, "kernel_stack_failed", "CPU samples without a kernel stack";
+    UserStack = 12, "user_stack_failed", "CPU samples without a user stack";
+    WaitKernelStack = 13, "wait_kernel_stack_failed", "waits whose kernel stack could not be taken";
+    WaitUserStack = 14, "wait_user_stack_failed", "waits whose user stack could not be kept (table full or collision)";
+    Argv = 15, "argv_unreadable", "execs whose arguments could not be read";
+    Path = 16, "path_unreadable", "file names or mount options that could not be read";
+    Scratch = 17, "scratch_missing", "events dropped: no scratch memory (a defect, please report)";
+    /// Ordering of the clocks of two CPUs: an interval's end was before its start.
+    TimeBackwards = 18, "time_backwards", "scheduling intervals with an end before their start, counted as 0";
+    SampleUntracked = 19, "sample_untracked", "CPU samples of tasks that are not profiled (not a loss)";
+}
+
+/// Length of the `COUNTERS` map; larger than the counters there are, so that a new one needs no new map.
+pub const COUNTERS_LEN: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Make sure that ids are the indexes they are used as, unique, and within the map.
+    #[test]
+    fn ids_are_indexes() {
+        for (index, counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, index);
+            assert_eq!(Counter::from_id(index as u32), Some(*counter));
+        }
+        assert!(Counter::ALL.len() <= COUNTERS_LEN as usize);
+    }
+}

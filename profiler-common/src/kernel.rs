@@ -1,0 +1,134 @@
+//! What the eBPF programs must know of the running kernel. rustc emits no CO-RE relocations, so user space resolves
+//! member offsets from the kernel's BTF and writes them into the object's read-only data before it is loaded.
+
+use crate::layout;
+
+/// A member that this kernel does not have. What needs it is switched off and said so.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Byte offsets of members within their structs, named `struct_member`.
+///
+/// Every field is resolved by its name in `phasegraph::kernel::offsets`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offsets {
+    pub task_pid: u32,
+    pub task_tgid: u32,
+    pub task_start_time: u32,
+    pub task_real_parent: u32,
+    pub task_group_leader: u32,
+    pub task_comm: u32,
+    /// `__state` since 5.14, `state` before.
+    pub task_state: u32,
+    pub task_on_cpu: u32,
+    pub task_flags: u32,
+    pub task_exit_code: u32,
+    pub task_utime: u32,
+    pub task_stime: u32,
+    /// `se.sum_exec_runtime`
+    pub task_sum_exec_runtime: u32,
+    pub task_mm: u32,
+    pub task_nsproxy: u32,
+    pub task_cgroups: u32,
+    pub task_thread_pid: u32,
+    pub task_stack: u32,
+    /// Byte and bit of the bit field `in_iowait`.
+    pub task_in_iowait: u32,
+    pub task_in_iowait_bit: u32,
+    pub css_set_dfl_cgrp: u32,
+    pub cgroup_kn: u32,
+    pub cgroup_level: u32,
+    pub cgroup_root: u32,
+    pub cgroup_root_hierarchy_id: u32,
+    pub kernfs_node_id: u32,
+    pub nsproxy_mnt_ns: u32,
+    /// `ns.inum`
+    pub mnt_namespace_inum: u32,
+    pub pid_level: u32,
+    pub pid_numbers: u32,
+    pub upid_nr: u32,
+    pub upid_ns: u32,
+    pub upid_size: u32,
+    /// `ns.inum`
+    pub pid_namespace_inum: u32,
+    pub mm_arg_start: u32,
+    pub mm_arg_end: u32,
+    pub binprm_filename: u32,
+    pub binprm_file: u32,
+    pub file_inode: u32,
+    pub inode_ino: u32,
+    pub inode_sb: u32,
+    pub super_block_dev: u32,
+    /// `orig_ax` of the saved user registers.
+    pub pt_regs_orig_ax: u32,
+    pub pt_regs_size: u32,
+}
+layout!(Offsets, size = 176, task_pid = 0, pt_regs_size = 172);
+
+impl Offsets {
+    /// Every member absent.
+    pub const NONE: Offsets = Offsets {
+        task_pid: ABSENT,
+        task_tgid: ABSENT,
+        task_start_time: ABSENT,
+        task_real_parent: ABSENT,
+        task_group_leader: ABSENT,
+        task_comm: ABSENT,
+        task_state: ABSENT,
+        task_on_cpu: ABSENT,
+        task_flags: ABSENT,
+        task_exit_code: ABSENT,
+        task_utime: ABSENT,
+        task_stime: ABSENT,
+        task_sum_exec_runtime: ABSENT,
+        task_mm: ABSENT,
+        task_nsproxy: ABSENT,
+        task_cgroups: ABSENT,
+        task_thread_pid: ABSENT,
+        task_stack: ABSENT,
+        task_in_iowait: ABSENT,
+        task_in_iowait_bit: ABSENT,
+        css_set_dfl_cgrp: ABSENT,
+        cgroup_kn: ABSENT,
+        cgroup_level: ABSENT,
+        cgroup_root: ABSENT,
+        cgroup_root_hierarchy_id: ABSENT,
+        kernfs_node_id: ABSENT,
+        nsproxy_mnt_ns: ABSENT,
+        mnt_namespace_inum: ABSENT,
+        pid_level: ABSENT,
+        pid_numbers: ABSENT,
+        upid_nr: ABSENT,
+        upid_ns: ABSENT,
+        upid_size: ABSENT,
+        pid_namespace_inum: ABSENT,
+        mm_arg_start: ABSENT,
+        mm_arg_end: ABSENT,
+        binprm_filename: ABSENT,
+        binprm_file: ABSENT,
+        file_inode: ABSENT,
+        inode_ino: ABSENT,
+        inode_sb: ABSENT,
+        super_block_dev: ABSENT,
+        pt_regs_orig_ax: ABSENT,
+        pt_regs_size: ABSENT,
+    };
+}
+
+/// Switches that differ from kernel to kernel, read-only for the programs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// `sched_switch` carries `prev_state` as its fourth argument (5.18 and later).
+    pub switch_has_prev_state: u32,
+    /// `bpf_get_task_stack` may be called from tp_btf programs.
+    pub task_stack: u32,
+    /// `bpf_task_pt_regs` is there (5.15 and later).
+    pub task_pt_regs: u32,
+    /// `sched_process_exit` tells `group_dead`.
+    pub exit_has_group_dead: u32,
+    /// Size of a kernel stack, bytes; 0 when unknown.
+    pub kernel_stack_size: u32,
+    pub pad: u32,
+}
+layout!(Features, size = 24, switch_has_prev_state = 0, task_stack = 4, task_pt_regs = 8);

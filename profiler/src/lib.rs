@@ -1,0 +1,9 @@
+//! phasegraph: where a container's time goes, phase by phase.
+//!
+//! ```text
+//! kernel probes ──ring──▶ ingest ──▶ recording ──▶ model ──▶ detect, attribute ──▶ report
+//! ```
+//!
+//! Nothing right of the recording knows eBPF; nothing left of it knows reports.
+
+pub mod recording;

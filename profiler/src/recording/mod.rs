@@ -1,0 +1,3 @@
+//! The recording: a documented, versioned, append-only file of compressed, checksummed blocks.
+
+pub mod record;

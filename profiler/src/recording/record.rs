@@ -1,0 +1,353 @@
+//! What a recording holds, record by record. The wire form of each is postcard's; a kind's fields never change: a
+//! change is a new kind (`docs/recording-format.md`).
+//!
+//! All times are ns of `CLOCK_MONOTONIC`. Bytes that come from traced processes are kept as bytes: hostile text,
+//! escaped by every sink.
+
+use serde::{Deserialize, Serialize};
+
+/// Text from a traced process: any bytes.
+pub type Text = Vec<u8>;
+
+/// Names a thread for good: pids wrap, the pair with the start time does not repeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TaskId {
+    pub tgid: u32,
+    pub tid: u32,
+    /// `task_struct.start_time`, ns.
+    pub start: u64,
+}
+
+/// When and to whom: the first part of every event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct At {
+    pub ts: u64,
+    pub task: TaskId,
+    /// Id in the default (version 2) cgroup hierarchy.
+    pub cgroup: u64,
+    /// Inode number of the mount namespace; 0 when it has none any more.
+    pub mnt_ns: u32,
+    pub cpu: u16,
+}
+
+/// First record of a recording.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Meta {
+    /// phasegraph's version.
+    pub version: String,
+    pub contract: u32,
+    pub hostname: String,
+    pub kernel: String,
+    pub machine: String,
+    pub cpu_model: String,
+    pub cpus: u32,
+    pub memory_bytes: u64,
+    pub page_size: u32,
+    pub sample_hz: u32,
+    /// The command of `run`, redacted; empty for `record`.
+    pub command: Vec<Text>,
+    /// Working directory of the command.
+    pub cwd: Text,
+    /// `--name`.
+    pub name: String,
+    pub user: String,
+    /// Which programs were attached, with their rung: `("sched_switch", "tp_btf")`; `"not available: why"`.
+    pub probes: Vec<(String, String)>,
+    /// Further facts: `("cgroup", "v2")`, `("redaction", "on")`.
+    pub facts: Vec<(String, String)>,
+}
+
+/// Monotonic and real time, read together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    pub mono: u64,
+    /// ns since 1970.
+    pub real: u64,
+}
+
+/// A task was born; `at` is the child's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fork {
+    pub at: At,
+    pub parent: TaskId,
+    pub clone_flags: u64,
+    pub pid_ns: u32,
+    pub ns_tid: u32,
+    pub comm: Text,
+}
+
+/// A task that was there before the recording began.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Adopt {
+    pub at: At,
+    pub parent_tgid: u32,
+    pub pid_ns: u32,
+    pub ns_tid: u32,
+    /// Kernel's state word then; 0 runnable.
+    pub state: u32,
+    pub on_cpu: bool,
+    pub comm: Text,
+    /// From `/proc`, at the recording's start; redacted.
+    pub argv: Vec<Text>,
+    pub exe: Text,
+}
+
+/// A successful exec.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exec {
+    pub at: At,
+    /// The tid the thread had before; differs when it was no leader.
+    pub old_tid: u32,
+    pub pid_ns: u32,
+    pub ns_tid: u32,
+    pub exe_dev: u32,
+    pub exe_ino: u64,
+    pub comm: Text,
+    pub filename: Text,
+    /// Redacted.
+    pub argv: Vec<Text>,
+    /// Bytes of arguments that the process had beyond what was kept.
+    pub argv_cut: u32,
+}
+
+/// A thread ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exit {
+    pub at: At,
+    /// As `wait()` gives it: `status << 8 | signal`.
+    pub code: i32,
+    /// Last thread of its process; `None` when the kernel did not tell.
+    pub group_dead: Option<bool>,
+    /// The kernel's own account of its time on CPUs, ns.
+    pub sum_exec: u64,
+    pub utime: u64,
+    pub stime: u64,
+}
+
+/// One thread's time from `from` to `at.ts` without a gap; see `profiler_common::sched::Cycle`, whose fields these
+/// are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cycle {
+    pub at: At,
+    pub from: u64,
+    pub on_start: u64,
+    pub off: u64,
+    pub wake: u64,
+    pub sum_cpu: u32,
+    pub sum_runqueue: u32,
+    pub sum_blocked: u32,
+    pub sum_count: u32,
+    pub waker_tgid: u32,
+    pub waker_tid: u32,
+    pub state: u32,
+    /// -1: in no system call; -2: not asked.
+    pub syscall: i32,
+    /// `profiler_common::sched::flag`.
+    pub flags: u16,
+    /// Stack of the wait: id of a [`Stack`], 0 for none.
+    pub stack: u32,
+}
+
+/// A tick of the sampling clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    pub at: At,
+    /// Id of a [`Stack`], 0 for none.
+    pub stack: u32,
+}
+
+/// A file that frames lie in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct File {
+    /// From 1.
+    pub id: u32,
+    /// As the mapping process saw it (inside its container).
+    pub path: Text,
+    /// `major << 20 | minor`
+    pub dev: u32,
+    pub ino: u64,
+    pub generation: u64,
+    /// Empty when it could not be read.
+    pub build_id: Vec<u8>,
+}
+
+/// Where a frame's address points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Place {
+    /// Kernel address.
+    Kernel(u64),
+    /// Offset in a file.
+    File { file: u32, offset: u64 },
+    /// A user address in no file: JIT code, a mapping that was not seen.
+    Unmapped(u64),
+}
+
+/// A distinct place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// From 1.
+    pub id: u32,
+    pub place: Place,
+}
+
+/// A distinct stack: frames, leaf first; the first `kernel` of them are the kernel's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stack {
+    /// From 1.
+    pub id: u32,
+    pub kernel: u16,
+    pub frames: Vec<u32>,
+    /// Why user frames are missing, when they are: 0 they are not, else the negative errno.
+    pub user_error: i16,
+}
+
+/// The name of a frame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Symbol {
+    pub frame: u32,
+    pub name: Text,
+    /// Offset of the frame's address from the symbol's start.
+    pub offset: u64,
+}
+
+/// What happened to a cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CgroupOp {
+    Mkdir,
+    Rmdir,
+    Release,
+    Attach(TaskId),
+    Populated(bool),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cgroup {
+    pub at: At,
+    pub op: CgroupOp,
+    pub id: u64,
+    pub hierarchy: u32,
+    pub level: u32,
+    pub path: Text,
+}
+
+/// A system call that changes mounts or namespaces. `call` is one of `profiler_common::container::call`, and the
+/// meaning of `a` to `d` stands there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Syscall {
+    pub at: At,
+    /// 0 when its start was not seen.
+    pub enter: u64,
+    pub result: i64,
+    pub args: [u64; 2],
+    pub call: u32,
+    pub a: Text,
+    pub b: Text,
+    pub c: Text,
+    pub d: Text,
+}
+
+/// Something that was looked up live, because it would be gone later.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Lookup {
+    /// From an engine's state files.
+    Container { id: Text, name: Text, image: Text, engine: String },
+    /// Instructions of the file that a build (its process) reads, in order, as written.
+    Dockerfile { build: TaskId, path: Text, instructions: Vec<Text> },
+}
+
+/// Losses so far: counters by number (`profiler_common::Counter`), summed over CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Losses {
+    pub counters: Vec<(u32, u64)>,
+    /// Records of perf's mapping rings that were lost.
+    pub mappings_lost: u64,
+    /// Events that user space could not decode.
+    pub undecodable: u64,
+    /// Further causes, named, for what user space loses.
+    pub named: Vec<(String, u64)>,
+}
+
+/// The profiler's own cost so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SelfCost {
+    pub ts: u64,
+    /// Per BPF program: name, run time ns, runs, runs dropped by recursion. Run time is 0 unless statistics are on.
+    pub programs: Vec<(String, u64, u64, u64)>,
+    pub user_ns: u64,
+    pub system_ns: u64,
+    pub peak_rss_bytes: u64,
+    pub recording_bytes: u64,
+    /// From start to recording, ns.
+    pub startup_ns: u64,
+    /// Time spent on symbols after the end, ns.
+    pub symbolize_ns: u64,
+}
+
+/// Last record of a recording that was closed in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// The recording covers time up to here.
+    pub mono: u64,
+    /// Exit code of the command (128 + signal when it was killed), or `None` for `record`.
+    pub exit_code: Option<i32>,
+}
+
+/// The moment from which everything is recorded: all probes attached, the command about to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begin {
+    pub mono: u64,
+    /// The command's first process (before its exec), for `run`.
+    pub command: Option<TaskId>,
+}
+
+/// All kinds of records with their permanent numbers.
+macro_rules! records {
+    ($( $id:literal => $name:ident, )+) => {
+        /// One record.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Record { $( $name($name), )+ }
+
+        impl Record {
+            /// Permanent number of its kind.
+            pub fn kind(&self) -> u16 {
+                match self { $( Record::$name(_) => $id, )+ }
+            }
+
+            /// Appends its wire form, without kind and length.
+            pub fn encode(&self, out: Vec<u8>) -> Result<Vec<u8>, postcard::Error> {
+                match self { $( Record::$name(value) => postcard::to_extend(value, out), )+ }
+            }
+
+            /// Reads the wire form of `kind`; `Ok(None)` when the kind is unknown, to be skipped.
+            pub fn decode(kind: u16, bytes: &[u8]) -> Result<Option<Record>, postcard::Error> {
+                Ok(match kind {
+                    $( $id => Some(Record::$name(postcard::from_bytes(bytes)?)), )+
+                    _ => None,
+                })
+            }
+        }
+        $( impl From<$name> for Record { fn from(value: $name) -> Record { Record::$name(value) } } )+
+    };
+}
+
+records! {
+    1 => Meta,
+    2 => Clock,
+    3 => Begin,
+    4 => End,
+    10 => Fork,
+    11 => Adopt,
+    12 => Exec,
+    13 => Exit,
+    14 => Cycle,
+    15 => Sample,
+    20 => File,
+    21 => Frame,
+    22 => Stack,
+    23 => Symbol,
+    30 => Cgroup,
+    31 => Syscall,
+    40 => Lookup,
+    50 => Losses,
+    51 => SelfCost,
+}
