@@ -6,4 +6,6 @@
 //!
 //! Nothing right of the recording knows eBPF; nothing left of it knows reports.
 
+pub mod attribute;
+pub mod model;
 pub mod recording;

@@ -1,0 +1,3 @@
+//! Charges the time of threads to phases, by resource state.
+
+pub mod resources;

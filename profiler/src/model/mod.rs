@@ -1,0 +1,204 @@
+//! The data that reports speak of. No I/O: [`build`] makes a [`Session`] of records, wherever they come from.
+//!
+//! Indexes ([`ProcessIx`] and so on) point into the session's vectors and are only meaningful with it.
+//! All times are ns of `CLOCK_MONOTONIC`.
+
+pub mod build;
+pub mod process;
+pub mod stack;
+
+pub use process::{Image, Interval, Process, State, Thread, Waker};
+pub use stack::Stacks;
+
+use crate::recording::record::{Begin, Cgroup, Clock, Lookup, Losses, Meta, SelfCost, Syscall, Text};
+
+macro_rules! index {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub u32);
+        impl $name {
+            /// As an index.
+            pub fn ix(self) -> usize { self.0 as usize }
+        }
+    )+ };
+}
+index!(
+    /// Into [`Session::processes`].
+    ProcessIx,
+    /// Into [`Session::threads`].
+    ThreadIx,
+    /// Into [`Session::operations`].
+    OperationIx,
+    /// Into [`Session::containers`].
+    ContainerIx,
+    /// Into [`Session::phases`].
+    PhaseIx,
+);
+
+/// A closed interval of time `[from, to)`, ns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Span {
+    pub from: u64,
+    pub to: u64,
+}
+
+impl Span {
+    /// Its length, ns; 0 when it ends before it begins.
+    pub fn len(self) -> u64 {
+        self.to.saturating_sub(self.from)
+    }
+
+    /// Whether it has no length.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The part of it that lies in `other`.
+    pub fn clip(self, other: Span) -> Span {
+        let from = self.from.max(other.from);
+        Span { from, to: self.to.min(other.to).max(from) }
+    }
+
+    /// Whether `ts` lies in it.
+    pub fn contains(self, ts: u64) -> bool {
+        self.from <= ts && ts < self.to
+    }
+}
+
+/// Everything a recording tells.
+#[derive(Debug, Default)]
+pub struct Session {
+    pub meta: Meta,
+    pub clocks: Vec<Clock>,
+    /// Time covered: from [`Begin`] to the end (or to the last event, of a recording that was cut off).
+    pub span: Span,
+    pub begin: Option<Begin>,
+    /// `Some` when the recording was closed in order; then the command's exit code, if there was one.
+    pub closed: Option<Option<i32>>,
+    /// What the reader could not use, in words; empty for a whole file.
+    pub damage: Vec<String>,
+    pub processes: Vec<Process>,
+    pub threads: Vec<Thread>,
+    pub stacks: Stacks,
+    /// In order of time.
+    pub cgroups: Vec<Cgroup>,
+    /// In order of time (of their end).
+    pub syscalls: Vec<Syscall>,
+    pub lookups: Vec<Lookup>,
+    pub losses: Losses,
+    pub self_cost: SelfCost,
+    /// Filled by [`crate::detect`].
+    pub operations: Vec<Operation>,
+    pub containers: Vec<Container>,
+    pub phases: Vec<Phase>,
+}
+
+impl Default for Span {
+    fn default() -> Span {
+        Span { from: 0, to: 0 }
+    }
+}
+
+/// What a person asked for: `podman build …`, with all it caused.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// `podman build`, `docker run`, …; the command's name for anything else.
+    pub name: String,
+    /// Its client process.
+    pub process: ProcessIx,
+    pub span: Span,
+    /// True when it had not ended when the recording did.
+    pub open: bool,
+    /// Client and all that descends from it.
+    pub processes: Vec<ProcessIx>,
+}
+
+/// One run of a container: a restart is another, with the same id and another cgroup.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// The runtime's id, as it gives it (hex for podman and docker, `buildah-buildah…` for a build).
+    pub id: Text,
+    /// From the engine's argv or state; empty when it can't be had.
+    pub name: Text,
+    pub image: Text,
+    /// `podman`, `buildah`, `docker`, `containerd`, or empty for a bare runtime.
+    pub engine: String,
+    /// `runc`, `crun`, … (its program's base name).
+    pub runtime: String,
+    pub operation: Option<OperationIx>,
+    /// Its cgroup in the default hierarchy; 0 when none was seen.
+    pub cgroup: u64,
+    /// Its first process: pid 1 inside.
+    pub entrypoint: Option<ProcessIx>,
+    pub span: Span,
+}
+
+/// Names of phases, as users know them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PhaseKind {
+    Pull,
+    Download,
+    Unpack,
+    Commit,
+    Mount,
+    Create,
+    Init,
+    Network,
+    Start,
+    Ready,
+    Run,
+    Exec,
+    Stop,
+    Cleanup,
+    /// A build's step; its number (from 1) and instruction stand in [`Phase::label`].
+    Step,
+    /// The user's own, named in [`Phase::label`].
+    User,
+}
+
+impl PhaseKind {
+    /// Stable lower-case name.
+    pub fn name(self) -> &'static str {
+        match self {
+            PhaseKind::Pull => "pull",
+            PhaseKind::Download => "download",
+            PhaseKind::Unpack => "unpack",
+            PhaseKind::Commit => "commit",
+            PhaseKind::Mount => "mount",
+            PhaseKind::Create => "create",
+            PhaseKind::Init => "init",
+            PhaseKind::Network => "network",
+            PhaseKind::Start => "start",
+            PhaseKind::Ready => "ready",
+            PhaseKind::Run => "run",
+            PhaseKind::Exec => "exec",
+            PhaseKind::Stop => "stop",
+            PhaseKind::Cleanup => "cleanup",
+            PhaseKind::Step => "step",
+            PhaseKind::User => "user",
+        }
+    }
+}
+
+/// A named interval of an operation's or container's life. Phases form a tree: children are clipped to their parent,
+/// siblings may overlap.
+#[derive(Clone, Debug)]
+pub struct Phase {
+    pub kind: PhaseKind,
+    /// `1/5 FROM scratch` for steps, else empty or a detail (a path, a layer id).
+    pub label: Text,
+    pub span: Span,
+    /// Had not ended when the recording did.
+    pub open: bool,
+    pub parent: Option<PhaseIx>,
+    pub operation: Option<OperationIx>,
+    pub container: Option<ContainerIx>,
+    /// The thread whose states are the phase's wall time, as far as it lived: entrypoint for `run`, the runtime's
+    /// main thread for `create`, … `None`: all is unattributed.
+    pub main: Option<ThreadIx>,
+    /// Processes whose time within the span is charged to the phase.
+    pub processes: Vec<ProcessIx>,
+    /// What tells its start and its end: `exec of runc create`, `exit of pid 4711`. For people who doubt.
+    pub evidence: (String, String),
+}

@@ -1,0 +1,122 @@
+//! Processes, threads, and where a thread's time went.
+
+use super::{ProcessIx, Span, ThreadIx};
+use crate::recording::record::{TaskId, Text};
+
+/// One thread group, through all its execs.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub tgid: u32,
+    /// Start time of its leader, ns: with `tgid` its name for good.
+    pub start: u64,
+    pub parent: Option<ProcessIx>,
+    pub children: Vec<ProcessIx>,
+    /// Birth (or adoption, see `adopted`) to the end of its last thread, clipped to the recording.
+    pub span: Span,
+    /// It had not ended when the recording did.
+    pub open: bool,
+    /// It was there before the recording began.
+    pub adopted: bool,
+    /// As `wait()` gives it: `status << 8 | signal`.
+    pub exit_code: Option<i32>,
+    /// Programs it ran, in order. The first is what it inherited at birth (no argv of its own: `exec == false`).
+    pub images: Vec<Image>,
+    pub threads: Vec<ThreadIx>,
+    /// Cgroup ids it was in, with the time from which.
+    pub cgroups: Vec<(u64, u64)>,
+    /// Mount namespaces it was in, with the time from which.
+    pub mnt_ns: Vec<(u64, u32)>,
+    /// Pid namespace at birth or last exec, and its pid in there.
+    pub pid_ns: u32,
+    pub ns_pid: u32,
+}
+
+/// A program that a process ran.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Image {
+    pub ts: u64,
+    pub comm: Text,
+    /// As passed to exec; empty when inherited.
+    pub filename: Text,
+    pub argv: Vec<Text>,
+    /// True when it came by exec (or is an adopted process's program), false when inherited by fork.
+    pub exec: bool,
+    pub exe: (u32, u64),
+}
+
+impl Process {
+    /// The program it ran at `ts`.
+    pub fn image_at(&self, ts: u64) -> Option<&Image> {
+        self.images.iter().rev().find(|image| image.ts <= ts).or(self.images.first())
+    }
+
+    /// Its last program.
+    pub fn image(&self) -> Option<&Image> {
+        self.images.last()
+    }
+
+    /// The cgroup it was in at `ts`.
+    pub fn cgroup_at(&self, ts: u64) -> u64 {
+        self.cgroups.iter().rev().find(|(from, _)| *from <= ts).or(self.cgroups.first()).map_or(0, |(_, id)| *id)
+    }
+}
+
+/// One thread.
+#[derive(Clone, Debug)]
+pub struct Thread {
+    pub id: TaskId,
+    pub process: ProcessIx,
+    pub comm: Text,
+    /// Birth or adoption to its last moment on a CPU, clipped to the recording.
+    pub span: Span,
+    pub open: bool,
+    /// Tiles `span` without a gap or an overlap, in order of time; what no event covers is [`State::Lost`].
+    pub intervals: Vec<Interval>,
+    /// CPU samples: time and stack id, in order of time.
+    pub samples: Vec<(u64, u32)>,
+    /// The kernel's own account of its time on CPUs, ns, if its end was seen.
+    pub sum_exec: Option<u64>,
+    /// User and system time as the kernel accounts them.
+    pub user_system: Option<(u64, u64)>,
+}
+
+/// A piece of a thread's life.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    pub span: Span,
+    pub state: State,
+}
+
+/// What a thread was doing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum State {
+    Cpu,
+    /// Runnable, waiting for a CPU.
+    Runqueue,
+    Blocked {
+        /// Id of the wait's stack, 0 for none.
+        stack: u32,
+        /// System call it was in; -1 none, -2 not asked.
+        syscall: i32,
+        /// The kernel's `in_iowait`.
+        iowait: bool,
+        /// 1 interruptible, 2 uninterruptible, …
+        task_state: u32,
+        waker: Option<Waker>,
+        /// The wait had not ended when the recording did.
+        open: bool,
+    },
+    /// Many short intervals, known by their sums, ns; they add up to the interval's length.
+    Mixed { cpu: u64, runqueue: u64, blocked: u64, count: u32 },
+    /// No event covers it.
+    Lost,
+}
+
+/// Who ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Waker {
+    pub tgid: u32,
+    pub tid: u32,
+    /// From an interrupt: the waker is whoever was interrupted.
+    pub interrupt: bool,
+}
