@@ -41,7 +41,17 @@ pub struct Cgroup {
     pub path_len: u32,
     pub pad: u32,
 }
-layout!(Cgroup, size = 88, header = 0, id = 40, task_start = 48, task_tgid = 56, op = 64, hierarchy = 68, path_len = 80);
+layout!(
+    Cgroup,
+    size = 88,
+    header = 0,
+    id = 40,
+    task_start = 48,
+    task_tgid = 56,
+    op = 64,
+    hierarchy = 68,
+    path_len = 80
+);
 
 /// [`Syscall::call`]. Own numbers, so that they are the same on every architecture.
 pub mod call {
@@ -86,4 +96,14 @@ pub struct Syscall {
     pub d_len: u16,
     pub pad: u32,
 }
-layout!(Syscall, size = 88, header = 0, enter = 40, result = 48, args = 56, call = 72, a_len = 76, d_len = 82);
+layout!(
+    Syscall,
+    size = 88,
+    header = 0,
+    enter = 40,
+    result = 48,
+    args = 56,
+    call = 72,
+    a_len = 76,
+    d_len = 82
+);

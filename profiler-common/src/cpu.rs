@@ -18,4 +18,12 @@ pub struct Sample {
     /// Negative errno of the kernel stack, or 0.
     pub kernel_error: i16,
 }
-layout!(Sample, size = 48, header = 0, user_frames = 40, kernel_frames = 42, user_error = 44, kernel_error = 46);
+layout!(
+    Sample,
+    size = 48,
+    header = 0,
+    user_frames = 40,
+    kernel_frames = 42,
+    user_error = 44,
+    kernel_error = 46
+);

@@ -131,4 +131,10 @@ pub struct Features {
     pub kernel_stack_size: u32,
     pub pad: u32,
 }
-layout!(Features, size = 24, switch_has_prev_state = 0, task_stack = 4, task_pt_regs = 8);
+layout!(
+    Features,
+    size = 24,
+    switch_has_prev_state = 0,
+    task_stack = 4,
+    task_pt_regs = 8
+);

@@ -75,7 +75,18 @@ pub struct Header {
     pub kind: u16,
     pub cpu: u16,
 }
-layout!(Header, size = 40, ts = 0, start = 8, cgroup = 16, tgid = 24, tid = 28, mnt_ns = 32, kind = 36, cpu = 38);
+layout!(
+    Header,
+    size = 40,
+    ts = 0,
+    start = 8,
+    cgroup = 16,
+    tgid = 24,
+    tid = 28,
+    mnt_ns = 32,
+    kind = 36,
+    cpu = 38
+);
 
 /// Longest stack, kernel or user, that is taken; `perf_event_max_stack`'s default.
 pub const MAX_FRAMES: usize = 127;

@@ -140,7 +140,17 @@ pub struct TaskState {
     pub attention: u32,
     pub waits: u32,
 }
-layout!(TaskState, size = 88, from = 0, on = 8, off = 16, wake = 24, start = 32, sum_cpu = 40, state = 68);
+layout!(
+    TaskState,
+    size = 88,
+    from = 0,
+    on = 8,
+    off = 16,
+    wake = 24,
+    start = 32,
+    sum_cpu = 40,
+    state = 68
+);
 
 /// Own bit in [`TaskState::state`]: the thread was switched out while it could have run on.
 pub const STATE_PREEMPTED: u32 = 1 << 31;

@@ -25,7 +25,16 @@ pub struct Fork {
     pub ns_tid: u32,
     pub comm: [u8; COMM_LEN],
 }
-layout!(Fork, size = 88, header = 0, parent_start = 40, clone_flags = 48, parent_tgid = 56, pid_ns = 64, comm = 72);
+layout!(
+    Fork,
+    size = 88,
+    header = 0,
+    parent_start = 40,
+    clone_flags = 48,
+    parent_tgid = 56,
+    pid_ns = 64,
+    comm = 72
+);
 
 /// A successful exec. Followed by `filename_len` bytes and then `argv_len` bytes (arguments parted by NUL).
 #[repr(C)]
@@ -76,7 +85,16 @@ pub struct Exit {
     /// 1 when this was the last thread of its process; 2 when the kernel did not tell.
     pub group_dead: u32,
 }
-layout!(Exit, size = 72, header = 0, sum_exec_runtime = 40, utime = 48, stime = 56, exit_code = 64, group_dead = 68);
+layout!(
+    Exit,
+    size = 72,
+    header = 0,
+    sum_exec_runtime = 40,
+    utime = 48,
+    stime = 56,
+    exit_code = 64,
+    group_dead = 68
+);
 
 /// A task that was there before the recording began and is profiled from now on.
 #[repr(C)]
@@ -93,7 +111,15 @@ pub struct Adopt {
     pub on_cpu: u32,
     pub comm: [u8; COMM_LEN],
 }
-layout!(Adopt, size = 80, header = 0, parent_tgid = 40, pid_ns = 48, state = 56, comm = 64);
+layout!(
+    Adopt,
+    size = 80,
+    header = 0,
+    parent_tgid = 40,
+    pid_ns = 48,
+    state = 56,
+    comm = 64
+);
 
 /// What user space writes into the `TRACK_TGID` map before it runs the adopting iterator.
 pub const TRACK: u32 = 1;

@@ -57,7 +57,10 @@ impl Span {
     /// The part of it that lies in `other`.
     pub fn clip(self, other: Span) -> Span {
         let from = self.from.max(other.from);
-        Span { from, to: self.to.min(other.to).max(from) }
+        Span {
+            from,
+            to: self.to.min(other.to).max(from),
+        }
     }
 
     /// Whether `ts` lies in it.

@@ -47,7 +47,11 @@ pub struct Image {
 impl Process {
     /// The program it ran at `ts`.
     pub fn image_at(&self, ts: u64) -> Option<&Image> {
-        self.images.iter().rev().find(|image| image.ts <= ts).or(self.images.first())
+        self.images
+            .iter()
+            .rev()
+            .find(|image| image.ts <= ts)
+            .or(self.images.first())
     }
 
     /// Its last program.
@@ -57,7 +61,12 @@ impl Process {
 
     /// The cgroup it was in at `ts`.
     pub fn cgroup_at(&self, ts: u64) -> u64 {
-        self.cgroups.iter().rev().find(|(from, _)| *from <= ts).or(self.cgroups.first()).map_or(0, |(_, id)| *id)
+        self.cgroups
+            .iter()
+            .rev()
+            .find(|(from, _)| *from <= ts)
+            .or(self.cgroups.first())
+            .map_or(0, |(_, id)| *id)
     }
 }
 
@@ -107,7 +116,12 @@ pub enum State {
         open: bool,
     },
     /// Many short intervals, known by their sums, ns; they add up to the interval's length.
-    Mixed { cpu: u64, runqueue: u64, blocked: u64, count: u32 },
+    Mixed {
+        cpu: u64,
+        runqueue: u64,
+        blocked: u64,
+        count: u32,
+    },
     /// No event covers it.
     Lost,
 }

@@ -28,7 +28,12 @@ impl Stacks {
             Some(Place::Kernel(address)) => format!("[k] {address:#x}").into_bytes(),
             Some(Place::File { file, offset }) => {
                 let mut name = match self.files.get(file) {
-                    Some(file) => file.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec(),
+                    Some(file) => file
+                        .path
+                        .rsplit(|byte| *byte == b'/')
+                        .next()
+                        .unwrap_or_default()
+                        .to_vec(),
                     None => b"[unknown file]".to_vec(),
                 };
                 name.extend_from_slice(format!("+{offset:#x}").as_bytes());

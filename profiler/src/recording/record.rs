@@ -250,9 +250,18 @@ pub struct Syscall {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Lookup {
     /// From an engine's state files.
-    Container { id: Text, name: Text, image: Text, engine: String },
+    Container {
+        id: Text,
+        name: Text,
+        image: Text,
+        engine: String,
+    },
     /// Instructions of the file that a build (its process) reads, in order, as written.
-    Dockerfile { build: TaskId, path: Text, instructions: Vec<Text> },
+    Dockerfile {
+        build: TaskId,
+        path: Text,
+        instructions: Vec<Text>,
+    },
 }
 
 /// Losses so far: counters by number (`profiler_common::Counter`), summed over CPUs.
