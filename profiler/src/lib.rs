@@ -9,3 +9,4 @@
 pub mod attribute;
 pub mod model;
 pub mod recording;
+pub mod report;
