@@ -7,6 +7,9 @@
 //! Nothing right of the recording knows eBPF; nothing left of it knows reports.
 
 pub mod attribute;
+
+pub mod demo;
 pub mod model;
 pub mod recording;
 pub mod report;
+pub mod session;
