@@ -7,7 +7,10 @@
 //! Nothing right of the recording knows eBPF; nothing left of it knows reports.
 
 pub mod attribute;
+pub mod demo;
 pub mod kernel;
 pub mod load;
 pub mod model;
 pub mod recording;
+pub mod report;
+pub mod session;
