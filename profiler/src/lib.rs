@@ -7,5 +7,6 @@
 //! Nothing right of the recording knows eBPF; nothing left of it knows reports.
 
 pub mod attribute;
+pub mod load;
 pub mod model;
 pub mod recording;

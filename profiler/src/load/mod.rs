@@ -1,0 +1,3 @@
+//! From the eBPF object to attached probes.
+
+pub mod object;
