@@ -7,7 +7,9 @@
 //! Nothing right of the recording knows eBPF; nothing left of it knows reports.
 
 pub mod attribute;
+pub mod control;
 pub mod demo;
+pub mod ingest;
 pub mod kernel;
 pub mod load;
 pub mod model;
