@@ -7,5 +7,8 @@
 //! Nothing right of the recording knows eBPF; nothing left of it knows reports.
 
 pub mod attribute;
+pub mod ingest;
+pub mod lookup;
 pub mod model;
 pub mod recording;
+pub mod symbol;

@@ -1,0 +1,4 @@
+//! From the kernel's rings to records: decoding, time order, address spaces, stacks, losses.
+
+pub mod mappings;
+pub mod spaces;
