@@ -2,3 +2,6 @@
 
 pub mod binaries;
 pub mod elf;
+pub mod locate;
+pub mod mounts;
+pub mod overlay;
