@@ -138,6 +138,9 @@ mod tests {
         let name = |recording: &str, phase| default_name(Path::new(recording), phase, flame::Kind::OffCpu);
         assert_eq!(name("/var/tmp/build.phg", None), Path::new("build-offcpu.svg"));
         assert_eq!(name("b.phg", Some("step 3")), Path::new("b-step-3-offcpu.svg"));
-        assert_eq!(name("b.phg", Some("../../etc/x")), Path::new("b-------etc-x-offcpu.svg"));
+        assert_eq!(
+            name("b.phg", Some("../../etc/x")),
+            Path::new("b-------etc-x-offcpu.svg")
+        );
     }
 }

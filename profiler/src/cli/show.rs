@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::{Problem, load, output, terminal};
+use crate::report::json;
 use crate::report::select::Query;
 use crate::report::terminal::{self as summary, DEFAULT_TOP};
-use crate::report::json;
 
 /// Show a recording: phases, where their time went, programs, losses, the profiler's own cost
 #[derive(clap::Args)]

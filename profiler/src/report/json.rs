@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::figures::{self, Cost, Coverage};
 use super::select::all_phases;
-use super::{measure, names};
-use crate::attribute::resources::Resources;
+use crate::attribute::resources::{self, Resources};
+use crate::attribute::waits::Classifier;
 use crate::model::{ContainerIx, OperationIx, PhaseIx, ProcessIx, Session, State, ThreadIx};
 use crate::recording::record::Text;
 
@@ -222,7 +222,7 @@ impl Times {
             ipc_ns: resources.ipc,
             child_ns: resources.child,
             sleep_ns: resources.sleep,
-            short_blocked_ns: 0,
+            short_blocked_ns: resources.short_blocked,
             other_ns: resources.other,
             lost_ns: resources.lost,
             unattributed_ns,
@@ -273,7 +273,10 @@ pub struct Wait {
     pub from_ns: u64,
     pub to_ns: u64,
     pub wait_ns: u64,
+    /// What was waited for.
     pub class: &'static str,
+    /// The same in a few more words: `pipe read`.
+    pub detail: &'static str,
     /// Names of the stack's frames, leaf first, the kernel's first.
     pub stack: Vec<Escaped>,
     pub woken_by: Option<Waker>,
@@ -342,7 +345,8 @@ pub fn report(session: &Session) -> Report {
     let probes = meta.probes.iter();
     let facts = meta.facts.iter();
     let whole: Vec<Vec<crate::model::Span>> = session.processes.iter().map(|process| vec![process.span]).collect();
-    let all = figures::selected(session, &whole);
+    let mut classifier = Classifier::default();
+    let all = figures::selected(session, &whole, &mut classifier);
     let samples = Coverage::of(session);
     Report {
         schema: SCHEMA,
@@ -387,17 +391,23 @@ pub fn report(session: &Session) -> Report {
             closed: session.closed.is_some(),
         },
         sample_hz: meta.sample_hz,
-        operations: indexes(session.operations.len()).map(|ix| operation(session, OperationIx(ix))).collect(),
-        containers: indexes(session.containers.len()).map(|ix| container(session, ContainerIx(ix))).collect(),
-        phases: phases(session, None, None),
-        processes: indexes(session.processes.len()).map(|ix| process(session, ProcessIx(ix))).collect(),
-        waits: waits(session),
+        operations: indexes(session.operations.len())
+            .map(|ix| operation(session, OperationIx(ix)))
+            .collect(),
+        containers: indexes(session.containers.len())
+            .map(|ix| container(session, ContainerIx(ix), &mut classifier))
+            .collect(),
+        phases: phases(session, None, None, &mut classifier),
+        processes: indexes(session.processes.len())
+            .map(|ix| process(session, ProcessIx(ix), &mut classifier))
+            .collect(),
+        waits: waits(session, &mut classifier),
         coverage: CoverageOut {
             samples: samples.samples,
             samples_with_stack: samples.samples_with_any,
             samples_with_user_stack: samples.samples_with_user,
             samples_with_kernel_stack: samples.samples_with_kernel,
-            blocked_ns: figures::blocked(&all),
+            blocked_ns: all.blocked(),
             blocked_with_kernel_stack_ns: all.with_kernel_stack,
             blocked_with_user_stack_ns: all.with_user_stack,
         },
@@ -440,7 +450,7 @@ fn operation(session: &Session, ix: OperationIx) -> Operation {
     }
 }
 
-fn container(session: &Session, ix: ContainerIx) -> Container {
+fn container(session: &Session, ix: ContainerIx, classifier: &mut Classifier) -> Container {
     let container = &session.containers[ix.ix()];
     Container {
         index: ix.0,
@@ -454,13 +464,18 @@ fn container(session: &Session, ix: ContainerIx) -> Container {
         entrypoint: container.entrypoint.map(|ix| ix.0),
         from_ns: container.span.from,
         to_ns: container.span.to,
-        phases: phases(session, Some(ix), None),
+        phases: phases(session, Some(ix), None, classifier),
     }
 }
 
 /// The phases of `container` directly below `parent`; without a parent those whose own parent is of another container
 /// (or that have none).
-fn phases(session: &Session, container: Option<ContainerIx>, parent: Option<PhaseIx>) -> Vec<Phase> {
+fn phases(
+    session: &Session,
+    container: Option<ContainerIx>,
+    parent: Option<PhaseIx>,
+    classifier: &mut Classifier,
+) -> Vec<Phase> {
     all_phases(session)
         .filter(|ix| {
             let phase = &session.phases[ix.ix()];
@@ -470,25 +485,25 @@ fn phases(session: &Session, container: Option<ContainerIx>, parent: Option<Phas
             });
             phase.container == container && above == parent
         })
-        .map(|ix| phase(session, ix))
+        .map(|ix| phase(session, ix, classifier))
         .collect()
 }
 
-fn phase(session: &Session, ix: PhaseIx) -> Phase {
+fn phase(session: &Session, ix: PhaseIx, classifier: &mut Classifier) -> Phase {
     let phase = &session.phases[ix.ix()];
-    let figures = figures::phase(session, ix);
+    let figures = resources::phase(session, phase, classifier);
     Phase {
         index: ix.0,
         name: phase.kind.name(),
         label: Escaped::new(&phase.label),
         from_ns: phase.span.from,
         to_ns: phase.span.to,
-        wall_ns: figures.wall_ns,
+        wall_ns: phase.span.len(),
         open: phase.open,
         parent: phase.parent.map(|ix| ix.0),
         operation: phase.operation.map(|ix| ix.0),
         container: phase.container.map(|ix| ix.0),
-        wall: Times::new(&figures.wall, figures.unattributed_ns),
+        wall: Times::new(&figures.wall, figures.unattributed),
         all: Times::new(&figures.all, 0),
         cut_ns: figures.all.cut,
         processes: phase.processes.iter().map(|ix| ix.0).collect(),
@@ -496,11 +511,11 @@ fn phase(session: &Session, ix: PhaseIx) -> Phase {
             from: phase.evidence.0.clone(),
             to: phase.evidence.1.clone(),
         },
-        phases: phases(session, phase.container, Some(ix)),
+        phases: phases(session, phase.container, Some(ix), classifier),
     }
 }
 
-fn process(session: &Session, ix: ProcessIx) -> Process {
+fn process(session: &Session, ix: ProcessIx, classifier: &mut Classifier) -> Process {
     let process = &session.processes[ix.ix()];
     let image = process.image();
     // As `wait()` gives it: `status << 8 | signal`, with 0x80 for a core dump.
@@ -516,27 +531,34 @@ fn process(session: &Session, ix: ProcessIx) -> Process {
         to_ns: process.span.to,
         open: process.open,
         adopted: process.adopted,
-        exit_status: process.exit_code.filter(|_| signal.is_none()).map(|code| code >> 8 & 0xff),
+        exit_status: process
+            .exit_code
+            .filter(|_| signal.is_none())
+            .map(|code| code >> 8 & 0xff),
         signal,
-        resources: Times::new(&figures::process(session, ix, &[process.span]), 0),
-        threads: process.threads.iter().map(|ix| thread(session, *ix)).collect(),
+        resources: Times::new(&resources::process_within(session, ix, process.span, classifier), 0),
+        threads: process
+            .threads
+            .iter()
+            .map(|ix| thread(session, *ix, classifier))
+            .collect(),
     }
 }
 
-fn thread(session: &Session, ix: ThreadIx) -> Thread {
+fn thread(session: &Session, ix: ThreadIx, classifier: &mut Classifier) -> Thread {
     let thread = &session.threads[ix.ix()];
     Thread {
         tid: thread.id.tid,
         comm: Escaped::new(&thread.comm),
         from_ns: thread.span.from,
         to_ns: thread.span.to,
-        resources: Times::new(&measure::thread(session, ix, thread.span), 0),
+        resources: Times::new(&resources::thread_within(session, ix, thread.span, classifier), 0),
         sum_exec_runtime_ns: thread.sum_exec,
     }
 }
 
 /// The longest waits of all, longest first.
-fn waits(session: &Session) -> Vec<Wait> {
+fn waits(session: &Session, classifier: &mut Classifier) -> Vec<Wait> {
     let mut longest: Vec<(&crate::model::Thread, &crate::model::Interval)> = session
         .threads
         .iter()
@@ -544,7 +566,11 @@ fn waits(session: &Session) -> Vec<Wait> {
         .filter(|(_, interval)| matches!(interval.state, State::Blocked { .. }))
         .collect();
     longest.sort_by_key(|(thread, interval)| {
-        (std::cmp::Reverse(interval.span.len()), interval.span.from, thread.id.tid)
+        (
+            std::cmp::Reverse(interval.span.len()),
+            interval.span.from,
+            thread.id.tid,
+        )
     });
     longest.truncate(WAITS);
     longest
@@ -554,7 +580,12 @@ fn waits(session: &Session) -> Vec<Wait> {
                 State::Blocked { stack, waker, .. } => (stack, waker),
                 _ => (0, None),
             };
-            let frames = session.stacks.get(stack).map(|stack| &stack.frames[..]).unwrap_or_default();
+            let class = classifier.classify(session, interval.state);
+            let frames = session
+                .stacks
+                .get(stack)
+                .map(|stack| &stack.frames[..])
+                .unwrap_or_default();
             Wait {
                 pid: thread.id.tgid,
                 tid: thread.id.tid,
@@ -562,8 +593,12 @@ fn waits(session: &Session) -> Vec<Wait> {
                 from_ns: interval.span.from,
                 to_ns: interval.span.to,
                 wait_ns: interval.span.len(),
-                class: measure::class(session, &interval.state),
-                stack: frames.iter().map(|frame| Escaped::new(&session.stacks.name(*frame))).collect(),
+                class: class.wait.name(),
+                detail: class.detail,
+                stack: frames
+                    .iter()
+                    .map(|frame| Escaped::new(&session.stacks.name(*frame)))
+                    .collect(),
                 woken_by: waker.map(|waker| Waker {
                     pid: waker.tgid,
                     tid: waker.tid,
@@ -677,10 +712,22 @@ mod tests {
     #[test]
     fn times_add_up() {
         let session = fixture::session();
-        let sum = |times: &Value| times.as_object().unwrap().values().map(|ns| ns.as_u64().unwrap()).sum::<u64>();
+        let sum = |times: &Value| {
+            times
+                .as_object()
+                .unwrap()
+                .values()
+                .map(|ns| ns.as_u64().unwrap())
+                .sum::<u64>()
+        };
         let report = parsed(&session);
         for phase in report["containers"][0]["phases"].as_array().unwrap() {
-            assert_eq!(sum(&phase["wall"]), phase["wall_ns"].as_u64().unwrap(), "{}", phase["name"]);
+            assert_eq!(
+                sum(&phase["wall"]),
+                phase["wall_ns"].as_u64().unwrap(),
+                "{}",
+                phase["name"]
+            );
         }
         for process in report["processes"].as_array().unwrap() {
             for thread in process["threads"].as_array().unwrap() {
@@ -710,7 +757,12 @@ mod tests {
         session.processes[1].exit_code = Some(9);
         session.processes[2].exit_code = None;
         let report = parsed(&session);
-        let exit = |index: usize| (&report["processes"][index]["exit_status"], &report["processes"][index]["signal"]);
+        let exit = |index: usize| {
+            (
+                &report["processes"][index]["exit_status"],
+                &report["processes"][index]["signal"],
+            )
+        };
         assert_eq!(exit(0), (&Value::from(3), &Value::Null));
         assert_eq!(exit(1), (&Value::Null, &Value::from(9)));
         assert_eq!(exit(2), (&Value::Null, &Value::Null));

@@ -61,7 +61,9 @@ impl<'a> Frames<'a> {
                 operations.insert(*process, OperationIx(index as u32));
             }
         }
-        let depths = (0..session.phases.len() as u32).map(|ix| path(session, PhaseIx(ix)).len()).collect();
+        let depths = (0..session.phases.len() as u32)
+            .map(|ix| path(session, PhaseIx(ix)).len())
+            .collect();
         Frames {
             session,
             phases,
@@ -84,7 +86,13 @@ impl<'a> Frames<'a> {
         edges.retain(|edge| span.from <= *edge && *edge <= span.to);
         edges.sort_unstable();
         edges.dedup();
-        edges.windows(2).map(|edge| Span { from: edge[0], to: edge[1] }).collect()
+        edges
+            .windows(2)
+            .map(|edge| Span {
+                from: edge[0],
+                to: edge[1],
+            })
+            .collect()
     }
 
     /// The frames of a row of time that began at `ts`.
@@ -102,7 +110,10 @@ impl<'a> Frames<'a> {
         for ix in phase.map(|phase| path(self.session, phase)).unwrap_or_default() {
             let own = self.session.phases[ix.ix()].container;
             if let Some(own) = own.filter(|_| own != container) {
-                line.push(format!("container {}", names::container(self.session, own)).as_bytes(), Category::Lifecycle);
+                line.push(
+                    format!("container {}", names::container(self.session, own)).as_bytes(),
+                    Category::Lifecycle,
+                );
                 container = Some(own);
             }
             line.push(names::phase(self.session, ix).as_bytes(), Category::Lifecycle);
@@ -135,7 +146,9 @@ impl<'a> Frames<'a> {
         let mut chain = Vec::new();
         let (mut ix, mut ts) = (process, ts);
         while chain.len() < DEEPEST {
-            let Some(own) = self.session.processes.get(ix.ix()) else { break };
+            let Some(own) = self.session.processes.get(ix.ix()) else {
+                break;
+            };
             chain.push(program_at(own, ts));
             let Some(parent) = own.parent else { break };
             let together = match phase {
@@ -157,7 +170,9 @@ impl<'a> Frames<'a> {
         let thread = self.session.threads.get(row.thread.ix())?;
         let process = self.session.processes.get(row.process.ix())?;
         let comm = &thread.comm[..];
-        let known = process.image_at(ts).is_some_and(|image| image.comm == comm || names::program(image) == comm);
+        let known = process
+            .image_at(ts)
+            .is_some_and(|image| image.comm == comm || names::program(image) == comm);
         (thread.id.tid != thread.id.tgid && !known && !comm.is_empty()).then_some(comm)
     }
 
@@ -171,7 +186,10 @@ impl<'a> Frames<'a> {
                 new
             }
         };
-        let wait = row.wait.filter(|_| row.label.is_none()).map(|wait| format!("[{}]", wait.name()));
+        let wait = row
+            .wait
+            .filter(|_| row.label.is_none())
+            .map(|wait| format!("[{}]", wait.name()));
         for label in [row.label, wait.as_deref()].into_iter().flatten() {
             stack.push(PART);
             stack.push_str(label);

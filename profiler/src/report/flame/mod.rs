@@ -74,7 +74,6 @@ pub enum Empty {
 /// Time by stack.
 #[derive(Debug)]
 pub struct Flame {
-    kind: Kind,
     /// Frames parted by [`PART`], root first, with their time, ns.
     stacks: BTreeMap<String, u64>,
     colors: frames::Categories,
@@ -103,7 +102,6 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind) -> Result<F
     let mut frames = Frames::new(session);
     let mut classifier = Classifier::default();
     let mut flame = Flame {
-        kind,
         stacks: BTreeMap::new(),
         colors: frames::Categories::default(),
         title: String::new(),
@@ -114,7 +112,8 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind) -> Result<F
     let mut sampled_ns = 0;
     for (index, spans) in spans.iter().enumerate() {
         let process = ProcessIx(index as u32);
-        for slice in spans.iter().flat_map(|span| frames.slices(process, *span)) {
+        let slices: Vec<Span> = spans.iter().flat_map(|span| frames.slices(process, *span)).collect();
+        for slice in slices {
             for row in rows(session, process, slice, kind, &mut classifier) {
                 flame.total_ns += row.ns;
                 if is_sample(session, &row) {
@@ -140,7 +139,10 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind) -> Result<F
             every: units::time(1_000_000_000 / u64::from(session.meta.sample_hz.max(1))),
         });
     }
-    flame.title = text::fit(&format!("{}: {}, {named}", kind.title(), units::time(flame.total_ns)), 110);
+    flame.title = text::fit(
+        &format!("{}: {}, {named}", kind.title(), units::time(flame.total_ns)),
+        110,
+    );
     let evidence = match kind {
         Kind::Cpu => format!(
             "{} samples at {} Hz stand for {} of it",
@@ -160,13 +162,7 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind) -> Result<F
     Ok(flame)
 }
 
-fn rows(
-    session: &Session,
-    process: ProcessIx,
-    span: Span,
-    kind: Kind,
-    classifier: &mut Classifier,
-) -> Vec<StackRow> {
+fn rows(session: &Session, process: ProcessIx, span: Span, kind: Kind, classifier: &mut Classifier) -> Vec<StackRow> {
     match kind {
         Kind::Cpu => stacks::on_cpu(session, &[process], span),
         Kind::OffCpu => stacks::off_cpu(session, &[process], span, classifier),

@@ -14,6 +14,8 @@ pub(super) fn draw(flame: &Flame, lines: &[String], reverse: bool) -> io::Result
     for (name, category) in &flame.colors {
         palette.insert(name, color(name, *category));
     }
+    // The root, which inferno adds.
+    palette.insert("", Color { r: 205, g: 205, b: 205 });
     let mut options = Options::default();
     options.title.clone_from(&flame.title);
     options.subtitle = Some(flame.subtitle.clone());
@@ -43,11 +45,15 @@ fn color(name: &str, category: Category) -> Color {
         Category::Lifecycle => [150, 178, 214],
     };
     // FNV-1a: spread is all that is asked of it.
-    let hash = name
-        .bytes()
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
     let shift = (hash >> 16) % 31;
-    let shade = |channel: u8| u8::try_from(u32::from(channel) + shift).unwrap_or(u8::MAX).saturating_sub(12);
+    let shade = |channel: u8| {
+        u8::try_from(u32::from(channel) + shift)
+            .unwrap_or(u8::MAX)
+            .saturating_sub(12)
+    };
     Color {
         r: shade(r),
         g: shade(g),

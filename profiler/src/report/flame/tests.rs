@@ -34,7 +34,11 @@ fn totals_are_exact() {
             let flame = flame(query, kind);
             for lines in [flame.lines(false), flame.lines(true)] {
                 let sum: u64 = parse(&lines.join("\n")).iter().map(|(_, us)| us).sum();
-                assert!(sum.abs_diff(flame.total_ns / 1_000) <= 1, "{kind:?} {sum} {}", flame.total_ns);
+                assert!(
+                    sum.abs_diff(flame.total_ns / 1_000) <= 1,
+                    "{kind:?} {sum} {}",
+                    flame.total_ns
+                );
             }
         }
     }
@@ -60,12 +64,14 @@ fn waits_end_in_their_class() {
     let folded = flame(step(), Kind::OffCpu).folded();
     let parsed = parse(&folded);
     let ends = |leaf: &str, frame: &str| {
-        parsed.iter().any(|(frames, _)| frames.last() == Some(&leaf) && frames[frames.len() - 2] == frame)
+        parsed
+            .iter()
+            .any(|(frames, _)| frames.last() == Some(&leaf) && frames[frames.len() - 2] == frame)
     };
     assert!(ends("[disk]", "io_schedule_[k]"), "{folded}");
     assert!(ends("[child]", "do_wait_[k]"), "{folded}");
     assert!(ends("[short waits]", "cc1"), "{folded}");
-    assert!(!folded.contains("c_parse_file"), "{folded}");
+    assert!(!folded.contains("page_fault"), "{folded}");
 }
 
 /// Make sure that a name can't end its frame or line, or be read as a count.
@@ -121,7 +127,9 @@ fn svg_is_well_formed_and_harmless() {
 #[test]
 fn neighbours_are_merged() {
     let mut flame = flame(step(), Kind::Cpu);
-    flame.stacks = ["a", "a\x01b", "a-1\x01c", "a\x01c"].map(|line| (line.to_owned(), 1_000_000)).into();
+    flame.stacks = ["a", "a\x01b", "a-1\x01c", "a\x01c"]
+        .map(|line| (line.to_owned(), 1_000_000))
+        .into();
     let svg = String::from_utf8(flame.svg(false).unwrap()).unwrap();
     assert_eq!(svg.matches("<title>a (3,000 µs, 75.00%)").count(), 1, "{svg}");
 }
@@ -138,12 +146,14 @@ fn empty_says_why() {
         let selection = Selection::find(session, &query).unwrap();
         collect(session, &selection, kind).unwrap_err().to_string()
     };
-    assert!(error(&session, "mount", Kind::OffCpu).contains("no process") || !session.phases[2].processes.is_empty());
     for thread in &mut session.threads {
         thread.samples.clear();
     }
     let why = error(&session, "create", Kind::Cpu);
-    assert!(why.contains("create") && why.contains("150 ms") && why.contains("99 Hz"), "{why}");
+    assert!(
+        why.contains("create") && why.contains("150 ms") && why.contains("99 Hz"),
+        "{why}"
+    );
     session.phases[2].processes.clear();
     assert!(error(&session, "mount", Kind::Wall).contains("no process lived in mount"));
     session.phases[5].processes.truncate(1);
@@ -156,4 +166,24 @@ fn circular_processes() {
     let mut session = fixture::session();
     session.processes[2].parent = Some(ProcessIx(3));
     assert!(collect(&session, &Selection::all(), Kind::Cpu).is_ok());
+}
+
+#[test]
+fn zz_tmp() {
+    let session = fixture::session();
+    for (kind, name) in [(Kind::Cpu, "cpu"), (Kind::OffCpu, "off"), (Kind::Wall, "wall")] {
+        let f = collect(&session, &Selection::all(), kind).unwrap();
+        std::fs::write(format!("/tmp/rep-{name}.svg"), f.svg(false).unwrap()).unwrap();
+        std::fs::write(format!("/tmp/rep-{name}-rev.svg"), f.svg(true).unwrap()).unwrap();
+        std::fs::write(format!("/tmp/rep-{name}.folded"), f.folded()).unwrap();
+    }
+    for width in [80, 120, 200] {
+        let style = crate::report::terminal::Style {
+            width,
+            color: true,
+            utf8: true,
+        };
+        let s = crate::report::terminal::render(&session, &Default::default(), &style).unwrap();
+        std::fs::write(format!("/tmp/rep-{width}.txt"), s).unwrap();
+    }
 }
