@@ -205,6 +205,10 @@ impl History {
             if random.chance(33) {
                 first.exit(random);
                 second.take_over(main, first.from, random);
+                if let Some(Record::Cycle(end)) = first.records.last_mut().filter(|_| random.chance(50)) {
+                    // It left its CPU after the exchange of tids.
+                    end.at.task.tid = main.tgid + 1;
+                }
             }
             for teller in [&mut first, &mut second] {
                 if !teller.ended() {
