@@ -7,5 +7,6 @@
 //! Nothing right of the recording knows eBPF; nothing left of it knows reports.
 
 pub mod attribute;
+pub mod ingest;
 pub mod model;
 pub mod recording;
