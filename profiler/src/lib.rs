@@ -7,6 +7,7 @@
 //! Nothing right of the recording knows eBPF; nothing left of it knows reports.
 
 pub mod attribute;
+<<<<<<< HEAD
 pub mod cli;
 pub mod control;
 pub mod demo;
@@ -14,6 +15,9 @@ pub mod ingest;
 pub mod kernel;
 pub mod load;
 pub mod lookup;
+=======
+pub mod ingest;
+>>>>>>> rec
 pub mod model;
 pub mod recording;
 pub mod report;
