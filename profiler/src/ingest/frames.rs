@@ -266,13 +266,7 @@ mod tests {
             generation: 9,
             path: b"/no/such/file",
         };
-        let file = binaries
-            .see(&Sighting {
-                tgid: 0,
-                mnt_ns: 0,
-                map,
-            })
-            .unwrap();
+        let file = binaries.see(&Sighting { ts: 0, mnt_ns: 0, map }).unwrap();
         let mut spaces = Spaces::default();
         spaces.map(1, &map, Some(file));
         World {
