@@ -1,6 +1,8 @@
 //! Names for processes that live some milliseconds inside an overlay in a mount namespace of their own. Needs root,
 //! gcc and unshare; skipped with the reason where something is missing.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;

@@ -97,7 +97,8 @@ pub struct Sighting<'a> {
 #[derive(Debug, Default)]
 pub struct Locator {
     pub overlays: Overlays,
-    /// Mounts of our own namespace by device.
+    /// Mounts of our own namespace by device, as they were at first: later ones may be a container's, which its
+    /// engine wants to unmount.
     mounts: HashMap<u32, Vec<Mount>>,
     /// `/proc/self/mountinfo`, which can be polled for changes.
     table: Option<File>,
@@ -110,16 +111,9 @@ impl Locator {
     ///
     /// [`Miss`].
     pub fn locate(&mut self, wanted: &Sighting<'_>) -> Result<Found, Miss> {
-        let mut best = Miss::Gone;
-        let attempts: [fn(&mut Self, &Sighting<'_>) -> Result<Found, Miss>; 3] =
-            [Self::by_handle, Self::by_host_path, Self::by_layer];
-        for attempt in attempts {
-            match attempt(self, wanted) {
-                Ok(found) => return Ok(found),
-                Err(miss) => best = best.max(miss),
-            }
-        }
-        Err(best)
+        let by_handle = self.by_handle(wanted);
+        let by_path = by_handle.or_else(|first| Self::by_host_path(wanted).map_err(|miss| miss.max(first)));
+        by_path.or_else(|first| self.by_layer(wanted).map_err(|miss| miss.max(first)))
     }
 
     /// Inode and generation name a file for good, on the file systems whose handles hold just these. That takes no
@@ -129,7 +123,7 @@ impl Locator {
         if map.generation == 0 {
             return Err(Miss::Gone);
         }
-        if !self.mounts.contains_key(&map.dev) {
+        if self.table.is_none() {
             self.refresh();
         }
         for mount in self.mounts.get(&map.dev).ok_or(Miss::Gone)? {
@@ -151,7 +145,7 @@ impl Locator {
         Err(Miss::Gone)
     }
 
-    fn by_host_path(&mut self, wanted: &Sighting<'_>) -> Result<Found, Miss> {
+    fn by_host_path(wanted: &Sighting<'_>) -> Result<Found, Miss> {
         let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         let path = walk(root.map_err(|_| Miss::Gone)?.as_fd(), wanted.map.path, false);
         admit(path.map_err(|_| Miss::Gone)?.as_fd(), Way::Host, &wanted.map)
@@ -197,14 +191,14 @@ impl Locator {
                     return;
                 }
             }
-            None => self.table = File::open("/proc/self/mountinfo").ok(),
+            None => {
+                self.table = File::open("/proc/self/mountinfo").ok();
+                for mount in mounts_of("self") {
+                    self.mounts.entry(mount.dev).or_default().push(mount);
+                }
+            }
         }
-        let mounts = mounts_of("self");
-        self.overlays.learn(&mounts);
-        self.mounts.clear();
-        for mount in mounts {
-            self.mounts.entry(mount.dev).or_default().push(mount);
-        }
+        self.overlays.learn(&mounts_of("self"));
     }
 }
 
