@@ -1,20 +1,22 @@
 //! Finds the file behind a mapping, while that is possible, and makes sure that it is the one.
 //!
 //! Two things must never happen. A container's mount must not be kept busy: an open file pins the mount it was
-//! opened through, and an `umount` of the workload would fail with EBUSY. Even for a moment that shows: with files
-//! opened through `/proc/PID/map_files` and `/proc/PID/root`, 22 of 200 umounts right after the process' exit failed;
-//! `/proc/PID/mountinfo` pins its process' root just so. So those ways are not taken: files are opened past the
-//! container's mounts, by handle or by layer, and what lies on a file system that only the container has mounted
-//! (a private tmpfs) has no names.
+//! opened through, and an `umount` of the workload would fail with EBUSY. Even a moment is too long: while three
+//! recorders opened files through `/proc/PID/map_files` and `/proc/PID/root`, 22 of 200 umounts right after the
+//! process' exit failed, and none since these ways are not taken. `/proc/PID/mountinfo` takes a reference on its
+//! process' root too (`mounts_open_common` in `fs/proc_namespace.c`). So files are opened past the container's mounts,
+//! by handle or by layer, and what lies on a file system that only the container has mounted (a private tmpfs) has no
+//! names.
 //!
 //! And a hostile path must not lead anywhere: it is walked with `RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS` (what
 //! `d_path` gives holds no links), either within one local file system or from the kernel's caches only
 //! (`RESOLVE_CACHED`: the dentries of a file that was just mapped are there, and a dead FUSE daemon can't stall us),
 //! to a descriptor without effect (`O_PATH`), whose device and inode must be the mapping's before it is opened.
 //!
-//! What perf calls the file of an overlay differs: the backing file's device, inode and generation up to 6.17, the
-//! overlay's own device, its inode number (the backing one's, where all layers are on one file system) and no
-//! generation from 6.18 on. Measured on 6.18.44; the change is "perf: Fix MMAP2 event device with backing files".
+//! What perf calls the file of an overlay differs between kernels: on 6.18.44 the overlay's own device, its inode
+//! number (the backing one's, where all layers are on one file system) and generation 0, as measured; on kernels whose
+//! `perf_event_mmap_event` takes `file_inode` and not `file_user_inode` of the mapping, device, inode and generation
+//! of the backing file. Both forms are found, and no version is asked.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -289,7 +291,7 @@ fn fs_magic(fd: BorrowedFd<'_>) -> Option<i64> {
 
 /// Whether that is the file perf spoke of.
 fn same(stat: &Stat, magic: i64, way: Way, map: &Map<'_>) -> bool {
-    // A layer's file has its own device where perf gives the overlay's, and the other way round up to 6.17. On
+    // A layer's file has its own device where perf gives the overlay's, or the other way round. On
     // btrfs, stat gives a subvolume's device, and perf the file system's.
     let device_may_differ = way == Way::Layer || matches!(magic, OVERLAYFS_SUPER_MAGIC | BTRFS_SUPER_MAGIC);
     stat.st_ino == map.ino && (device_may_differ || kernel_dev(stat.st_dev) == map.dev)
