@@ -7,7 +7,6 @@
 //! Nothing right of the recording knows eBPF; nothing left of it knows reports.
 
 pub mod attribute;
-<<<<<<< HEAD
 pub mod cli;
 pub mod control;
 pub mod demo;
@@ -15,9 +14,6 @@ pub mod ingest;
 pub mod kernel;
 pub mod load;
 pub mod lookup;
-=======
-pub mod ingest;
->>>>>>> rec
 pub mod model;
 pub mod recording;
 pub mod report;
