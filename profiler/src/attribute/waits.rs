@@ -4,7 +4,7 @@ mod table;
 
 use std::collections::HashMap;
 
-use self::table::{CALLS, Call, DETAILS, FIRM, Row, WEAK};
+use self::table::{CALLS, Call, DISK_CALLERS, FIRM, LOCK_CALLERS, Row, WEAK};
 use super::resources::Wait;
 use crate::model::{Session, State};
 use crate::recording::record::Place;
@@ -44,7 +44,8 @@ enum Evidence {
 struct Matches {
     firm: Option<usize>,
     weak: Option<usize>,
-    detail: Option<usize>,
+    disk_caller: Option<usize>,
+    lock_caller: Option<usize>,
 }
 
 /// Classifies waits; remembers what it found for each stack and frame of one session.
@@ -117,7 +118,7 @@ impl Classifier {
         };
         let mut decided: Option<&Row> = None;
         let mut weak: Option<&Row> = None;
-        let mut detail: Option<usize> = None;
+        let mut caller: Option<(usize, &Row)> = None;
         // A user frame may have any name: only the kernel's count.
         for frame in stack.frames.iter().take(usize::from(stack.kernel)) {
             if matches!(stacks.frames.get(frame), Some(Place::File { .. } | Place::Unmapped(_))) {
@@ -131,11 +132,13 @@ impl Classifier {
                 decided = matches.firm.and_then(|row| FIRM.get(row));
                 weak = weak.or(matches.weak.and_then(|row| WEAK.get(row)));
             }
-            if let (Some(row), Some(candidate)) = (decided, matches.detail) {
-                let fits = DETAILS.get(candidate).is_some_and(|refined| refined.wait == row.wait);
-                if fits && detail.is_none_or(|known| candidate < known) {
-                    detail = Some(candidate);
-                }
+            let (callers, index) = match decided.filter(|row| row.served).map(|row| row.wait) {
+                Some(Wait::Disk) => (DISK_CALLERS, matches.disk_caller),
+                Some(Wait::Lock) => (LOCK_CALLERS, matches.lock_caller),
+                _ => continue,
+            };
+            if let Some(index) = index.filter(|index| caller.is_none_or(|(known, _)| *index < known)) {
+                caller = callers.get(index).map(|row| (index, row));
             }
         }
         let class = |row: &Row| Class {
@@ -143,7 +146,7 @@ impl Classifier {
             detail: row.detail,
         };
         match (decided, weak) {
-            (Some(row), _) => Evidence::Firm(class(detail.and_then(|row| DETAILS.get(row)).unwrap_or(row))),
+            (Some(row), _) => Evidence::Firm(class(caller.map_or(row, |(_, caller)| caller))),
             (None, Some(row)) => Evidence::Weak(class(row)),
             (None, None) => Evidence::None,
         }
@@ -162,7 +165,8 @@ fn matches(name: &[u8]) -> Matches {
     Matches {
         firm: find(FIRM),
         weak: find(WEAK),
-        detail: find(DETAILS),
+        disk_caller: find(DISK_CALLERS),
+        lock_caller: find(LOCK_CALLERS),
     }
 }
 
@@ -385,7 +389,7 @@ mod tests {
                 "kernel lock: pipe",
             ),
             (
-                &["wait_for_completion", "__wait_rcu_gp", "synchronize_rcu"],
+                &["wait_for_completion", "__wait_rcu_gp", "synchronize_rcu", "path_umount"],
                 Wait::Lock,
                 "RCU grace period",
             ),
@@ -456,13 +460,15 @@ mod tests {
     /// Make sure that the tables hold no pattern twice (the later would never match) and no number twice.
     #[test]
     fn tables_are_clean() {
-        for rows in [FIRM, WEAK, DETAILS] {
+        for rows in [FIRM, WEAK, DISK_CALLERS, LOCK_CALLERS] {
             let mut seen = std::collections::HashSet::new();
             for pattern in rows.iter().flat_map(|row| row.functions) {
                 assert!(seen.insert(pattern), "{pattern} twice");
                 assert!(!pattern.is_empty() && *pattern != "*");
             }
         }
+        assert!(DISK_CALLERS.iter().all(|row| row.wait == Wait::Disk));
+        assert!(LOCK_CALLERS.iter().all(|row| row.wait == Wait::Lock));
         let numbers: std::collections::HashSet<i32> = CALLS.iter().map(|call| call.x86_64).collect();
         let names: std::collections::HashSet<&str> = CALLS.iter().map(|call| call.name).collect();
         assert_eq!((numbers.len(), names.len()), (CALLS.len(), CALLS.len()));
