@@ -19,7 +19,7 @@ use crate::report::text;
 #[command(after_help = "Examples:\n  \
                         phasegraph flame build.phg --phase 'step 3' -o step3.svg\n  \
                         phasegraph flame build.phg --phase create --kind offcpu\n  \
-                        phasegraph flame build.phg --process cc1 --folded | sort -k2 -n | tail")]
+                        phasegraph flame build.phg --process cc1 --folded > cc1.folded")]
 pub(crate) struct Args {
     /// The recording
     file: PathBuf,

@@ -32,7 +32,7 @@ pub(crate) struct Args {
     pub(crate) force: bool,
 
     /// A name for this recording, shown in reports
-    #[arg(long, value_name = "N", default_value = "")]
+    #[arg(long, value_name = "N", default_value = "", hide_default_value = true)]
     pub(crate) name: String,
 
     /// CPU samples a second on each CPU

@@ -133,6 +133,8 @@ pub struct Operation {
     pub from_ns: u64,
     pub to_ns: u64,
     pub wall_ns: u64,
+    /// Part of `wall_ns` in which none of its phases was.
+    pub unattributed_ns: u64,
     /// It had not ended when the recording did.
     pub open: bool,
     /// Index of its client in `processes`.
@@ -441,6 +443,7 @@ fn operation(session: &Session, ix: OperationIx) -> Operation {
         from_ns: operation.span.from,
         to_ns: operation.span.to,
         wall_ns: operation.span.len(),
+        unattributed_ns: figures::length(&figures::outside_phases(session, ix)),
         open: operation.open,
         process: operation.process.0,
         processes: operation.processes.iter().map(|ix| ix.0).collect(),
@@ -648,6 +651,7 @@ mod tests {
             "/host/cpus",
             "/host/clocks/0/real_ns",
             "/operations/0/wall_ns",
+            "/operations/0/unattributed_ns",
             "/containers/0/cgroup",
             "/containers/0/phases/0/wall_ns",
             "/containers/0/phases/1/wall/cpu_ns",

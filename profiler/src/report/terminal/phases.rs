@@ -19,6 +19,12 @@ const WIDE: usize = 120;
 const BAR: usize = 12;
 const NAME: usize = 14;
 
+/// What belongs to no phase.
+const UNATTRIBUTED: &str = "unattributed";
+
+/// Mark of a phase that had not ended when the recording did.
+const OPEN: &str = " open";
+
 /// One lane: a phase, or the container that the phases below it belong to.
 struct Row {
     depth: usize,
@@ -67,7 +73,11 @@ pub(super) fn add(page: &mut Page, session: &Session, selection: &Selection, sor
         tree.rows(None, None, 0, &mut rows);
         let more = rows.len().saturating_sub(LANES);
         rows.truncate(LANES);
-        timeline(page, session, &rows, span);
+        let gaps = match operation {
+            Some(ix) if selection.phases.is_none() => figures::outside_phases(session, ix),
+            _ => Vec::new(),
+        };
+        timeline(page, session, &rows, span, &gaps);
         table(page, session, &figures, &rows);
         if more > 0 {
             let note = format!(
@@ -177,27 +187,35 @@ impl Tree<'_> {
     }
 }
 
-fn timeline(page: &mut Page, session: &Session, rows: &[Row], span: Span) {
+/// A lane for each row, and one for `gaps`, the time in which no phase was.
+fn timeline(page: &mut Page, session: &Session, rows: &[Row], span: Span, gaps: &[Span]) {
     if rows.is_empty() {
         page.line(&[(Paint::Dim, "no phases were recognised in it")]);
         return;
     }
     let number = number_width(session);
     let lanes: Vec<(String, String, Span, bool, Paint)> = rows.iter().map(|row| lane(session, row)).collect();
-    let longest = lanes.iter().map(|lane| text::width(&lane.1)).max().unwrap_or(0);
+    let outside = figures::length(gaps);
+    let unattributed = format!("{UNATTRIBUTED} {}", units::share(outside, span.len()));
+    let names = lanes
+        .iter()
+        .filter(|lane| !lane.0.is_empty())
+        .map(|lane| text::width(&lane.1));
+    let longest = names.chain([text::width(&unattributed)]).max().unwrap_or(0);
+    let marks = if lanes.iter().any(|lane| lane.3) { OPEN.len() } else { 0 };
     let time = lanes
         .iter()
         .map(|lane| text::width(&units::time(lane.2.len())))
         .max()
         .unwrap_or(0);
     // Two thirds of the width for names at most, so that long names leave a timeline to see.
-    let free = page.width().saturating_sub(number + time + 4);
+    let free = page.width().saturating_sub(number + time + marks + 4);
     let name = longest.clamp(NAME, (free * 2 / 5).max(NAME));
     let bar = free.saturating_sub(name).max(BAR);
     for (index, label, own, open, paint) in &lanes {
         let container = index.is_empty();
         let label_paint = if container { Paint::Dim } else { Paint::Plain };
-        let open = if *open { " open" } else { "" };
+        let open = if *open { OPEN } else { "" };
         let drawn = if container {
             String::new()
         } else {
@@ -226,6 +244,16 @@ fn timeline(page: &mut Page, session: &Session, rows: &[Row], span: Span) {
             (Paint::Plain, if container { "" } else { " " }),
             (label_paint, &text::right(&units::time(own.len()), time)),
             (Paint::Warn, open),
+        ]);
+    }
+    if outside > 0 {
+        page.line(&[
+            (Paint::Plain, &" ".repeat(number + 1)),
+            (Paint::Plain, &text::left(&unattributed, name)),
+            (Paint::Plain, " "),
+            (Paint::Dim, &hatch(gaps, span, bar)),
+            (Paint::Plain, " "),
+            (Paint::Plain, &text::right(&units::time(outside), time)),
         ]);
     }
     let (start, end) = ("0 s".to_owned(), units::time(span.len()));
@@ -293,6 +321,28 @@ fn draw(own: Span, whole: Span, columns: usize) -> String {
     bar.extend(std::iter::repeat_n('█', last - first - 1));
     bar.push(if to % 8 == 0 { '█' } else { EIGHTHS[to % 8] });
     bar
+}
+
+/// The columns of which `gaps` take at least half.
+fn hatch(gaps: &[Span], whole: Span, columns: usize) -> String {
+    let edge = |column: usize| {
+        let ns = u128::from(whole.len()) * column as u128 / columns.max(1) as u128;
+        whole.from + u64::try_from(ns).unwrap_or(0)
+    };
+    let mut hatch = String::new();
+    for column in 0..columns {
+        let cell = Span {
+            from: edge(column),
+            to: edge(column + 1),
+        };
+        let taken: u64 = gaps.iter().map(|gap| gap.clip(cell).len()).sum();
+        hatch.push(if taken > 0 && taken * 2 >= cell.len() {
+            '░'
+        } else {
+            ' '
+        });
+    }
+    hatch
 }
 
 fn table(page: &mut Page, session: &Session, figures: &[PhaseResources], rows: &[Row]) {
@@ -388,6 +438,15 @@ pub(super) fn waits(resources: &Resources) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Make sure that time in no phase is hatched where it is.
+    #[test]
+    fn hatched() {
+        let whole = Span { from: 100, to: 200 };
+        let gaps = [Span { from: 100, to: 111 }, Span { from: 155, to: 170 }];
+        assert_eq!(hatch(&gaps, whole, 10), "░    ░░   ");
+        assert_eq!(hatch(&[], whole, 3), "   ");
+    }
 
     /// Make sure that a bar lies where its span does, is as long as it, and is never invisible or too long.
     #[test]
