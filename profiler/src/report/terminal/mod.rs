@@ -6,6 +6,8 @@ mod header;
 mod page;
 mod phases;
 mod processes;
+mod timeline;
+mod tree;
 
 use super::select::{NoMatch, Query, Selection};
 use crate::model::Session;
