@@ -9,6 +9,7 @@
 pub mod attribute;
 pub mod cli;
 pub mod demo;
+pub mod ingest;
 pub mod model;
 pub mod recording;
 pub mod report;

@@ -1,0 +1,3 @@
+//! From the kernel's events to records.
+
+pub mod redact;
