@@ -4,6 +4,7 @@
 //! arguments in a row (`--password x`), be they of the vector or of a command line inside one of them ([`shell`]).
 //! Arguments are bytes: what is not UTF-8 passes through.
 
+mod names;
 mod rules;
 mod scan;
 mod shell;
@@ -17,7 +18,7 @@ use rules::{Mask, Rule};
 const MOST_LEVELS: u32 = 3;
 
 /// Masks what looks like a secret in `argv`; tells whether there was any. Takes time linear in the bytes.
-pub fn redact(argv: &mut Vec<Text>) -> bool {
+pub fn redact(argv: &mut [Text]) -> bool {
     let mut words: Vec<Word> = argv
         .iter_mut()
         .map(|argument| Word {
@@ -102,7 +103,7 @@ impl Command {
         if begun {
             let subcommand = rules::SUBCOMMANDS.iter().find(|name| name.as_bytes() == word);
             self.subcommands.extend(subcommand);
-            if !self.open || word.starts_with(b"-") || rules::is_in(rules::NAMING_OPTIONS, previous) {
+            if !self.open || word.starts_with(b"-") || names::is_in(rules::NAMING_OPTIONS, previous) {
                 return;
             }
         }
@@ -110,10 +111,10 @@ impl Command {
             return;
         }
         let name = base_name(word);
-        let opens = rules::is_in(rules::WRAPPERS, name) || rules::is_in(rules::ENGINES, name);
+        let opens = names::is_in(rules::WRAPPERS, name) || names::is_in(rules::ENGINES, name);
         let rules: Vec<&Rule> = rules::OPTIONS
             .iter()
-            .filter(|rule| rules::is_in(rule.programs, name))
+            .filter(|rule| names::is_in(rule.programs, name))
             .collect();
         if !begun || opens || !rules.is_empty() {
             self.program = name.to_vec();
@@ -123,7 +124,7 @@ impl Command {
     }
 
     fn is_engine(&self) -> bool {
-        rules::is_in(rules::ENGINES, &self.program)
+        names::is_in(rules::ENGINES, &self.program)
     }
 
     /// Where a value attached to the option `word` begins, with its mask; and the mask of the word that follows.
@@ -147,14 +148,14 @@ impl Command {
             return (Some((start, rule.mask)), None);
         }
         let names_a_secret = match word.strip_prefix(b"-") {
-            Some(name) => name.len() > 1 && scan::is_key(name) && !rules::is_switch(name),
+            Some(name) => name.len() > 1 && scan::is_key(name) && !names::is_switch(name),
             // `npm config set //registry/:_authToken x`
             None => previous == b"set" && !word.contains(&b'='),
         };
-        if !names_a_secret || !rules::is_secret(word) || (self.is_engine() && word == rules::ENGINE_SECRET) {
+        if !names_a_secret || !names::is_secret(word) || (self.is_engine() && word == rules::ENGINE_SECRET) {
             return (None, None);
         }
-        (None, Some(rules::mask_of(word)))
+        (None, Some(names::mask_of(word)))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::names;
 use super::rules::{self, Body, MASK, Mask};
 
 /// Where the argument stands.
@@ -128,13 +129,13 @@ impl Finder<'_> {
         let is_first = key.start == self.head;
         let value = at + 1;
         let name = &self.bytes[key.clone()];
-        if !rules::is_secret(name) || self.is_engine_secret(name) {
+        if !names::is_secret(name) || self.is_engine_secret(name) {
             if is_first {
                 self.head = value;
             }
             return None;
         }
-        let mask = rules::mask_of(name);
+        let mask = names::mask_of(name);
         if mask == Mask::All && self.is_variable(value) {
             return None;
         }
@@ -199,16 +200,17 @@ impl Finder<'_> {
             .count();
         let mut value = at + 1 + blanks;
         if quotes > 0 {
-            return if rules::is_secret(name) {
+            return if names::is_secret(name) {
                 self.json_value(value)
             } else {
                 None
             };
         }
-        let normal = rules::normalized(name);
+        let normal = names::normalized(name);
         let is_known = rules::HEADERS.iter().any(|header| normal.ends_with(header.as_bytes()));
         let begins = matches!(before, None | Some(b'"' | b'\'' | b'=' | b'\n'));
-        if !is_known && !(blanks > 0 && begins && rules::is_secret(name) && !rules::is_weak(name)) {
+        let names_one = || names::is_secret(name) && !names::is_weak(name);
+        if !(is_known || (blanks > 0 && begins && names_one())) {
             return None;
         }
         // `Bearer x`: the scheme stays.
@@ -218,7 +220,7 @@ impl Finder<'_> {
             .take(LONGEST_SCHEME)
             .position(u8::is_ascii_whitespace)
             .unwrap_or(0);
-        if rules::is_in(rules::SCHEMES, &rest[..scheme].to_ascii_lowercase()) {
+        if names::is_in(rules::SCHEMES, &rest[..scheme].to_ascii_lowercase()) {
             value += scheme + 1;
         }
         if self.is_variable(value) {
@@ -231,7 +233,7 @@ impl Finder<'_> {
         };
         let rest = &self.bytes[value..end];
         // A scheme alone: the secret is another word, masked before.
-        let is_scheme = rest.len() < LONGEST_SCHEME && rules::is_in(rules::SCHEMES, &rest.to_ascii_lowercase());
+        let is_scheme = rest.len() < LONGEST_SCHEME && names::is_in(rules::SCHEMES, &rest.to_ascii_lowercase());
         (!is_scheme && !is_harmless(rest, self.context.shell)).then_some(value..end)
     }
 

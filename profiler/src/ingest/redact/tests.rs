@@ -338,7 +338,7 @@ fn every_rule_masks() {
                 assert!(!shown(&words).contains("hidden"), "{}", shown(&words));
             }
             if rule.attached {
-                let mut words = [&start[..], &[joined.clone()]].concat();
+                let mut words = [&start[..], std::slice::from_ref(&joined)].concat();
                 assert!(redact(&mut words), "{}", shown(&words));
                 assert!(!shown(&words).contains("hidden"), "{}", shown(&words));
             }
@@ -406,7 +406,7 @@ fn any_bytes() {
                 alphabet[state as usize % alphabet.len()]
             })
             .collect();
-        redact(&mut vec![b"sh".to_vec(), b"-c".to_vec(), word.clone(), word]);
+        redact(&mut [b"sh".to_vec(), b"-c".to_vec(), word.clone(), word]);
     }
 }
 
@@ -447,7 +447,7 @@ fn linear() {
         let work = |len: usize| {
             scan::LOOKED_AT.set(0);
             let argument: Vec<u8> = unit.bytes().cycle().take(len).collect();
-            redact(&mut vec![b"sh".to_vec(), b"-c".to_vec(), argument.clone(), argument]);
+            redact(&mut [b"sh".to_vec(), b"-c".to_vec(), argument.clone(), argument]);
             scan::LOOKED_AT.get()
         };
         let (short, long) = (work(2_048), work(16_384));
