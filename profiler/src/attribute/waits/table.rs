@@ -1,7 +1,8 @@
 //! What kernel functions and system calls wait for.
 //!
 //! Names are those of Linux 5.10 to 7.x: where a function was renamed both names stand. A stack is read from the leaf
-//! outward; generic functions (`schedule`, `schedule_timeout`, `wait_woken`) stand in no table.
+//! outward; generic functions (`schedule`, `schedule_timeout`, `wait_woken`) stand in no table. The formatter leaves the
+//! tables alone: it would give each name a line.
 
 use crate::attribute::resources::Wait;
 

@@ -232,8 +232,8 @@ fn places() {
 }
 
 /// What a take-over by exec is tested with: leader (tgid 20, start 100) and thread 25 (start 200) that executes at
-/// 500 and lives to 900. `leaders_last` is the leader's last cycle.
-fn takeover(leaders_last: Option<Cycle>, leave_out: impl Fn(&Record) -> bool) -> Session {
+/// 500 and lives to 900. `leaders_last` are the leader's last cycles, from 410.
+fn takeover(leaders_last: Vec<Cycle>, leave_out: impl Fn(&Record) -> bool) -> Session {
     let (main, worker) = (leader(20, 100), thread(20, 25, 200));
     let exec = Exec {
         old_tid: 25,
@@ -259,7 +259,7 @@ fn takeover(leaders_last: Option<Cycle>, leave_out: impl Fn(&Record) -> bool) ->
         exit(main, 890, 7 << 8).into(),
         last(main, 800, 900).into(),
     ];
-    records.extend(leaders_last.map(Record::from));
+    records.extend(leaders_last.into_iter().map(Record::from));
     records.retain(|record| !leave_out(record));
     session(span(0, 1000), records)
 }
@@ -268,13 +268,9 @@ fn takeover(leaders_last: Option<Cycle>, leave_out: impl Fn(&Record) -> bool) ->
 /// former leader ends where it ended: no time is lost, none is counted twice.
 #[test]
 fn exec_by_a_thread() {
-    let end_as = |id| {
-        let end = last(id, 410, 420);
-        Some(end)
-    };
-    // Its last event comes before the exchange of tids or after it.
-    for end in [end_as(leader(20, 100)), end_as(thread(20, 25, 100))] {
-        let session = takeover(end, |_| false);
+    // The leader's last event comes before the exchange of tids or after it.
+    for id in [leader(20, 100), thread(20, 25, 100)] {
+        let session = takeover(vec![last(id, 410, 420)], |_| false);
         assert_eq!((session.processes.len(), session.threads.len()), (1, 2));
         let former = &session.threads[thread_ix(&session, thread(20, 25, 100)).ix()];
         assert_eq!(
@@ -301,12 +297,31 @@ fn exec_by_a_thread() {
     }
 }
 
+/// Make sure that what a leader does between its exit and the exchange of tids is not taken for the survivor's.
+#[test]
+fn leader_preempted_in_its_exit() {
+    let (main, exchanged) = (leader(20, 100), thread(20, 25, 100));
+    let preempted = Cycle {
+        flags: flag::PREEMPTED,
+        ..cycle(main, [410, 410, 416, 416, 418])
+    };
+    let session = takeover(vec![preempted, last(exchanged, 418, 420)], |_| false);
+    let former = &session.threads[thread_ix(&session, exchanged).ix()];
+    assert_eq!(
+        letters(former)[3..],
+        [(410, 416, 'c'), (416, 418, 'r'), (418, 420, 'c')]
+    );
+    let survivor = &session.threads[thread_ix(&session, main).ix()];
+    assert_eq!(letters(survivor)[3], (405, 408, 'c'));
+    assert_eq!(session.losses.named, []);
+}
+
 /// Make sure that such an exec is survived when any one record of it was lost: the time that is known stays.
 #[test]
 fn exec_by_a_thread_with_losses() {
     for lost in 0..14 {
         let index = std::cell::Cell::new(0);
-        let session = takeover(Some(last(leader(20, 100), 410, 420)), |_| {
+        let session = takeover(vec![last(leader(20, 100), 410, 420)], |_| {
             index.replace(index.get() + 1) == lost
         });
         assert_eq!(session.processes.len(), 1, "without record {lost}");
