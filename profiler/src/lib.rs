@@ -7,5 +7,7 @@
 //! Nothing right of the recording knows eBPF; nothing left of it knows reports.
 
 pub mod attribute;
+pub mod detect;
+pub mod lookup;
 pub mod model;
 pub mod recording;
