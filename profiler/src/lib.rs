@@ -9,7 +9,9 @@
 pub mod attribute;
 pub mod cli;
 pub mod demo;
+pub mod detect;
 pub mod ingest;
+pub mod lookup;
 pub mod model;
 pub mod recording;
 pub mod report;
