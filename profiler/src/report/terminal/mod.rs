@@ -6,6 +6,7 @@ mod header;
 mod page;
 mod phases;
 mod processes;
+mod table;
 mod timeline;
 mod tree;
 
