@@ -65,7 +65,10 @@ fn record(kind: u32, bytes: &[u8]) -> Vec<u8> {
 fn read(file: Vec<u8>) -> (usize, usize) {
     let before = NOW.load(Relaxed);
     PEAK.store(before, Relaxed);
-    let records = Reader::from_bytes(file).unwrap().count();
+    let records = match Reader::from_bytes(file) {
+        Ok(reader) => reader.count(),
+        Err(error) => panic!("{error}"),
+    };
     (PEAK.load(Relaxed) - before, records)
 }
 
