@@ -1,0 +1,183 @@
+//! The numbers that the terminal and the JSON both show, worked out once.
+
+use profiler_common::Counter;
+
+use crate::attribute::resources::{self, Resources, Wait};
+use crate::attribute::waits::Classifier;
+use crate::model::{ProcessIx, Session, Span};
+use crate::recording::record::Clock;
+
+/// All threads of a process within disjoint spans.
+pub fn process(session: &Session, ix: ProcessIx, spans: &[Span], classifier: &mut Classifier) -> Resources {
+    let mut all = Resources::default();
+    for span in spans {
+        all.add(&resources::process_within(session, ix, *span, classifier));
+    }
+    all
+}
+
+/// All processes, each within its spans ([`super::select::Selection::spans`]).
+pub fn selected(session: &Session, spans: &[Vec<Span>], classifier: &mut Classifier) -> Resources {
+    let mut all = Resources::default();
+    for (index, spans) in spans.iter().enumerate() {
+        all.add(&process(session, ProcessIx(index as u32), spans, classifier));
+    }
+    all
+}
+
+/// Waits by class with their time, ns: the classes in the product's order, then the waits too short to have one.
+/// Together with `cpu`, `runqueue` and `lost` they are all of the time.
+pub fn waits(resources: &Resources) -> Vec<(&'static str, u64)> {
+    let classes = Wait::ALL.iter().map(|wait| (wait.name(), resources.waited(*wait)));
+    classes.chain([("short waits", resources.short_blocked)]).collect()
+}
+
+/// What the recording says about the share of blocked time and samples that have a stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    pub samples: u64,
+    pub samples_with_kernel: u64,
+    pub samples_with_user: u64,
+    pub samples_with_any: u64,
+}
+
+impl Coverage {
+    /// Counts the CPU samples of all threads.
+    pub fn of(session: &Session) -> Coverage {
+        let mut coverage = Coverage::default();
+        for (_, id) in session.threads.iter().flat_map(|thread| &thread.samples) {
+            coverage.samples += 1;
+            if let Some(stack) = session.stacks.get(*id) {
+                let kernel = usize::from(stack.kernel);
+                coverage.samples_with_kernel += u64::from(kernel > 0);
+                coverage.samples_with_user += u64::from(stack.frames.len() > kernel);
+                coverage.samples_with_any += u64::from(!stack.frames.is_empty());
+            }
+        }
+        coverage
+    }
+}
+
+/// The profiler's own share of the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Run time of all BPF programs, ns; `None` when the kernel's statistics were off.
+    pub bpf_ns: Option<u64>,
+    pub bpf_runs: u64,
+    /// Runs that the kernel dropped because a program interrupted itself.
+    pub bpf_missed: u64,
+    /// User and system time of the process, ns.
+    pub process_ns: u64,
+    /// CPUs × the recording's length, ns: what there was to use.
+    pub host_ns: u64,
+}
+
+impl Cost {
+    /// Sums over the programs.
+    pub fn of(session: &Session) -> Cost {
+        let own = &session.self_cost;
+        let bpf_ns: u64 = own.programs.iter().map(|(_, ns, _, _)| ns).sum();
+        Cost {
+            bpf_ns: (bpf_ns > 0).then_some(bpf_ns),
+            bpf_runs: own.programs.iter().map(|(_, _, runs, _)| runs).sum(),
+            bpf_missed: own.programs.iter().map(|(_, _, _, missed)| missed).sum(),
+            process_ns: own.user_ns + own.system_ns,
+            host_ns: session.span.len() * u64::from(session.meta.cpus),
+        }
+    }
+}
+
+/// A cause of loss that is not zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Stable name, for machines.
+    pub name: String,
+    pub count: u64,
+    /// What was lost, and what that means; may hold hostile text.
+    pub text: String,
+    /// False for what is counted but takes nothing away from the figures.
+    pub is_loss: bool,
+}
+
+/// Every counter of loss that is not zero, the kernel's first.
+pub fn losses(session: &Session) -> Vec<Loss> {
+    let losses = &session.losses;
+    let mut lines: Vec<Loss> = losses
+        .counters
+        .iter()
+        .map(|(id, count)| {
+            let counter = Counter::from_id(*id);
+            Loss {
+                name: counter.map_or_else(|| format!("counter_{id}"), |counter| counter.name().to_owned()),
+                count: *count,
+                text: counter.map_or_else(
+                    || format!("unknown counter {id}: the recording is from a newer phasegraph"),
+                    |counter| counter.text().to_owned(),
+                ),
+                is_loss: counter != Some(Counter::SampleUntracked),
+            }
+        })
+        .collect();
+    let mut add = |name: &str, count, text: &str| {
+        lines.push(Loss {
+            name: name.to_owned(),
+            count,
+            text: text.to_owned(),
+            is_loss: true,
+        });
+    };
+    add(
+        "mappings_lost",
+        losses.mappings_lost,
+        "mappings lost: perf's ring was full (frames in those files have no names)",
+    );
+    add(
+        "undecodable",
+        losses.undecodable,
+        "events that could not be decoded (a defect, please report)",
+    );
+    for (name, count) in &losses.named {
+        add(name, *count, name);
+    }
+    lines.retain(|line| line.count > 0);
+    lines
+}
+
+/// Real time, ns since 1970, at a monotonic time, by the nearest pair of clocks; `None` without any.
+pub fn real_time(clocks: &[Clock], mono: u64) -> Option<u64> {
+    let nearest = clocks.iter().min_by_key(|clock| clock.mono.abs_diff(mono))?;
+    let real = i128::from(nearest.real) + i128::from(mono) - i128::from(nearest.mono);
+    u64::try_from(real).ok()
+}
+
+/// How much of the spans' length is in `whole`.
+pub fn length(spans: &[Span]) -> u64 {
+    spans.iter().map(|span| span.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Make sure that the nearest pair of clocks is used, on both sides of it, and that none is no date.
+    #[test]
+    fn real_time_by_nearest_clock() {
+        let clocks = [Clock { mono: 100, real: 1_000 }, Clock { mono: 200, real: 1_110 }];
+        assert_eq!(real_time(&clocks, 90), Some(990));
+        assert_eq!(real_time(&clocks, 140), Some(1_040));
+        assert_eq!(real_time(&clocks, 160), Some(1_070));
+        assert_eq!(real_time(&[], 160), None);
+        assert_eq!(real_time(&[Clock { mono: 100, real: 10 }], 50), None);
+    }
+
+    /// Make sure that samples are counted by the stacks they have.
+    #[test]
+    fn coverage_of_samples() {
+        let session = crate::report::fixture::session();
+        let coverage = Coverage::of(&session);
+        assert!(coverage.samples > 50);
+        assert_eq!(coverage.samples_with_any, coverage.samples);
+        assert_eq!(coverage.samples_with_user, coverage.samples);
+        assert!(coverage.samples_with_kernel > 0 && coverage.samples_with_kernel < coverage.samples / 5);
+    }
+}
