@@ -1,11 +1,3 @@
-<<<<<<< HEAD
-=======
-<<<<<<< HEAD
-//! From the kernel's events to records.
-
-pub mod redact;
-=======
->>>>>>> report
 //! From the kernel's rings to the recording: decoded, in order of time, with names and files looked up while they
 //! are there.
 
@@ -317,7 +309,3 @@ fn program_of(pid: u32) -> (Vec<Vec<u8>>, Vec<u8>) {
     let exe = process.exe().map(|path| path.as_os_str().as_bytes().to_vec()).unwrap_or_default();
     (argv, exe)
 }
-<<<<<<< HEAD
-=======
->>>>>>> detect
->>>>>>> report

@@ -1,7 +1,3 @@
-<<<<<<< HEAD
-=======
-<<<<<<< HEAD
->>>>>>> report
 //! Masks secrets in argument vectors before they are recorded (`docs/redaction.md`).
 //!
 //! The rules are tables in [`rules`]. They are applied twice: to what stands within an argument ([`scan`]), and to
@@ -201,10 +197,3 @@ fn masked(value: &[u8], mask: Mask, shell: bool) -> Option<Vec<u8>> {
     let secret = &value[start..];
     (!scan::is_harmless(secret, shell)).then(|| [&value[..start], rules::MASK].concat())
 }
-<<<<<<< HEAD
-=======
-=======
-//! Placeholder.
-pub fn redact(_argv: &mut Vec<Vec<u8>>) -> bool { false }
->>>>>>> detect
->>>>>>> report
