@@ -7,6 +7,7 @@
 //! Nothing right of the recording knows eBPF; nothing left of it knows reports.
 
 pub mod attribute;
+pub mod demo;
 pub mod load;
 pub mod model;
 pub mod recording;
