@@ -1,4 +1,5 @@
 //! The demo's container, run by itself: what it stamps, and what it leaves behind. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
