@@ -7,7 +7,14 @@
 //! Nothing right of the recording knows eBPF; nothing left of it knows reports.
 
 pub mod attribute;
+pub mod control;
 pub mod demo;
+pub mod ingest;
+pub mod kernel;
 pub mod load;
+pub mod lookup;
 pub mod model;
 pub mod recording;
+pub mod report;
+pub mod session;
+pub mod symbol;

@@ -4,8 +4,12 @@
 //! All times are ns of `CLOCK_MONOTONIC`.
 
 pub mod build;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod process;
+pub mod share;
 pub mod stack;
+pub mod verify;
 
 pub use process::{Image, Interval, Process, State, Thread, Waker};
 pub use stack::Stacks;

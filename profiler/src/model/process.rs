@@ -1,5 +1,6 @@
 //! Processes, threads, and where a thread's time went.
 
+use super::share::share;
 use super::{ProcessIx, Span, ThreadIx};
 use crate::recording::record::{TaskId, Text};
 
@@ -19,7 +20,8 @@ pub struct Process {
     pub adopted: bool,
     /// As `wait()` gives it: `status << 8 | signal`.
     pub exit_code: Option<i32>,
-    /// Programs it ran, in order. The first is what it inherited at birth (no argv of its own: `exec == false`).
+    /// Programs it ran, in order. The first is what it inherited at birth (`exec == false`, its parent's argv); none
+    /// when neither its birth nor an exec was seen.
     pub images: Vec<Image>,
     pub threads: Vec<ThreadIx>,
     /// Cgroup ids it was in, with the time from which.
@@ -94,6 +96,36 @@ pub struct Thread {
 pub struct Interval {
     pub span: Span,
     pub state: State,
+}
+
+impl Interval {
+    /// The part of it that lies in `span`. A [`State::Mixed`] that is cut is shared out in proportion and still adds
+    /// up to its length exactly.
+    pub fn clip(self, span: Span) -> Interval {
+        let part = self.span.clip(span);
+        let state = match self.state {
+            State::Mixed {
+                cpu,
+                runqueue,
+                blocked,
+                count,
+            } if part != self.span => {
+                let [cpu, runqueue, blocked] = share(part.len(), [cpu, runqueue, blocked]);
+                let [count, _] = share(
+                    u64::from(count),
+                    [part.len(), self.span.len().saturating_sub(part.len())],
+                );
+                State::Mixed {
+                    cpu,
+                    runqueue,
+                    blocked,
+                    count: u32::try_from(count).unwrap_or(u32::MAX),
+                }
+            }
+            state => state,
+        };
+        Interval { span: part, state }
+    }
 }
 
 /// What a thread was doing.

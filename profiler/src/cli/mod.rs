@@ -1,0 +1,125 @@
+//! The command line: low-level arguments → validated options → a call into the library. One file per subcommand.
+//!
+//! Exit status: 0 done (also when the reader of standard output has gone), 1 the work failed, 2 the arguments make no
+//! sense; `run` passes on the command's own, 126 when the command can't be executed and 127 when there is none.
+
+mod demo;
+mod flame;
+mod load;
+mod output;
+mod problem;
+mod run;
+mod show;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use load::load;
+pub use problem::Problem;
+
+#[derive(Parser)]
+#[command(
+    name = "phasegraph",
+    version,
+    about = "Where a container's time goes, phase by phase",
+    long_about = "Profiles a container command from the kernel: its lifecycle's phases with CPU and waiting time for \
+                  each, and a flamegraph of any of them. Workloads, images and runtimes are not modified.",
+    after_help = "Examples:\n  \
+                  sudo phasegraph demo                                  see it work, without a container runtime\n  \
+                  sudo phasegraph run -- podman build -t app .          profile one command and all that it causes\n  \
+                  phasegraph show phasegraph-20260131T120000Z.phg       look at a recording, without root\n  \
+                  phasegraph flame phasegraph-20260131T120000Z.phg --phase 'step 3'\n\n\
+                  Environment:\n  \
+                  NO_COLOR   set to anything: no colour even on a terminal"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Args),
+    Show(show::Args),
+    Flame(flame::Args),
+    Demo(demo::Args),
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // `--help` and `--version` are "errors" that go to standard output; a reader that has gone is no failure.
+            let status = if error.use_stderr() { 2 } else { 0 };
+            _ = error.print();
+            return ExitCode::from(status);
+        }
+    };
+    let done = match &cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Show(args) => show::run(args),
+        Command::Flame(args) => flame::run(args),
+        Command::Demo(args) => demo::run(args),
+    };
+    match done {
+        Ok(status) => ExitCode::from(status),
+        Err(problem) if problem.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(problem) => {
+            problem.print();
+            ExitCode::from(problem.status())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Make sure that the arguments' definitions contradict themselves nowhere.
+    #[test]
+    fn definitions_hold() {
+        Cli::command().debug_assert();
+    }
+
+    /// Make sure that the help of every command shows an example, and that none is wider than a terminal.
+    #[test]
+    fn help_shows_an_example() {
+        let mut cli = Cli::command().term_width(80);
+        assert!(cli.render_long_help().to_string().contains("Example"));
+        for command in cli.get_subcommands_mut() {
+            let help = command.clone().term_width(80).render_long_help().to_string();
+            assert!(help.contains("Example"), "{}", command.get_name());
+        }
+    }
+
+    /// Make sure that `run` leaves everything behind `--` to the command, whatever it looks like.
+    #[test]
+    fn command_is_kept_as_it_is() {
+        let cli = Cli::try_parse_from(["phasegraph", "run", "-F", "199", "--", "sh", "-c", "-F 1", "--help"]).unwrap();
+        let Command::Run(args) = cli.command else { panic!() };
+        assert_eq!(args.command, ["sh", "-c", "-F 1", "--help"]);
+        assert_eq!(args.frequency, 199);
+    }
+
+    /// Make sure that arguments that make no sense are refused.
+    #[test]
+    fn nonsense_is_refused() {
+        for args in [
+            &["phasegraph"][..],
+            &["phasegraph", "run"],
+            &["phasegraph", "run", "-F", "0", "--", "true"],
+            &["phasegraph", "run", "-F", "20000", "--", "true"],
+            &["phasegraph", "show"],
+            &["phasegraph", "show", "x.phg", "--sort", "name"],
+            &["phasegraph", "show", "x.phg", "--width", "3"],
+            &["phasegraph", "flame", "x.phg", "--kind", "heap"],
+        ] {
+            assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! From the kernel's rings to records: decoding, time order, address spaces, stacks, losses.
+
+pub mod frames;
+pub mod mappings;
+pub mod spaces;

@@ -1,0 +1,2 @@
+//! Placeholder.
+pub fn redact(_argv: &mut Vec<Vec<u8>>) -> bool { false }

@@ -1,0 +1,309 @@
+//! One record of every kind and variant, for tests.
+
+use super::record::*;
+
+/// Covers every kind. Ends with [`End`], as a recording does.
+pub(crate) fn samples() -> Vec<Record> {
+    let task = TaskId {
+        tgid: 4711,
+        tid: 4712,
+        start: 9_000_000_001,
+    };
+    let at = At {
+        ts: 12_345_678_901,
+        task,
+        cgroup: 77,
+        mnt_ns: 4_026_531_840,
+        cpu: 3,
+    };
+    let later = |ns: u64| At { ts: at.ts + ns, ..at };
+    vec![
+        Meta {
+            version: "0.1.0".into(),
+            contract: 1,
+            hostname: "builder".into(),
+            kernel: "6.12.0".into(),
+            machine: "x86_64".into(),
+            cpu_model: "Some CPU".into(),
+            cpus: 8,
+            memory_bytes: 16 << 30,
+            page_size: 4096,
+            sample_hz: 99,
+            command: vec![b"podman".to_vec(), b"build".to_vec(), vec![0xff, 0x1b, b'[']],
+            cwd: b"/srv/app".to_vec(),
+            name: "nightly".into(),
+            user: "root".into(),
+            probes: vec![("sched_switch".into(), "tp_btf".into())],
+            facts: vec![("cgroup".into(), "v2".into())],
+        }
+        .into(),
+        Clock {
+            mono: 12_345_000_000,
+            real: 1_700_000_000_000_000_000,
+        }
+        .into(),
+        Begin {
+            mono: 12_345_678_900,
+            command: Some(task),
+        }
+        .into(),
+        Begin {
+            mono: 12_345_678_900,
+            command: None,
+        }
+        .into(),
+        Fork {
+            at,
+            parent: TaskId {
+                tgid: 1,
+                tid: 1,
+                start: 5,
+            },
+            clone_flags: 0x0120_0011,
+            pid_ns: 4_026_531_836,
+            ns_tid: 1,
+            comm: b"sh".to_vec(),
+        }
+        .into(),
+        Adopt {
+            at: later(1),
+            parent_tgid: 1,
+            pid_ns: 4_026_531_836,
+            ns_tid: 4711,
+            state: 1,
+            on_cpu: false,
+            comm: b"dockerd".to_vec(),
+            argv: vec![b"/usr/bin/dockerd".to_vec(), Vec::new()],
+            exe: b"/usr/bin/dockerd".to_vec(),
+        }
+        .into(),
+        Exec {
+            at: later(2),
+            old_tid: 4712,
+            pid_ns: 4_026_532_000,
+            ns_tid: 7,
+            exe_dev: 0x0010_0003,
+            exe_ino: 1 << 40,
+            comm: b"cc1".to_vec(),
+            filename: b"/usr/lib/gcc/cc1".to_vec(),
+            argv: vec![b"cc1".to_vec(), b"-O2".to_vec()],
+            argv_cut: 17,
+        }
+        .into(),
+        Exit {
+            at: later(3),
+            code: 9,
+            group_dead: Some(true),
+            sum_exec: 1_000_000,
+            utime: 600_000,
+            stime: 400_000,
+        }
+        .into(),
+        Exit {
+            at: later(3),
+            code: -1,
+            group_dead: None,
+            sum_exec: u64::MAX,
+            utime: 0,
+            stime: 0,
+        }
+        .into(),
+        Cycle {
+            at: later(4),
+            from: 12_345_000_000,
+            on_start: 12_345_100_000,
+            off: 12_345_200_000,
+            wake: 12_345_678_000,
+            sum_cpu: 60_000,
+            sum_runqueue: 10_000,
+            sum_blocked: 30_000,
+            sum_count: 5,
+            waker_tgid: 10,
+            waker_tid: 11,
+            state: 2,
+            syscall: -1,
+            flags: 1 << 3,
+            stack: 1,
+        }
+        .into(),
+        Sample { at: later(5), stack: 1 }.into(),
+        File {
+            id: 1,
+            path: b"/usr/lib/gcc/cc1".to_vec(),
+            dev: 0x0010_0003,
+            ino: 1 << 40,
+            generation: 2,
+            build_id: (0..20).collect(),
+        }
+        .into(),
+        Frame {
+            id: 1,
+            place: Place::Kernel(0xffff_ffff_8100_0000),
+        }
+        .into(),
+        Frame {
+            id: 2,
+            place: Place::File {
+                file: 1,
+                offset: 0x12ab,
+            },
+        }
+        .into(),
+        Frame {
+            id: 3,
+            place: Place::Unmapped(0x7f00_0000_0000),
+        }
+        .into(),
+        Stack {
+            id: 1,
+            kernel: 1,
+            frames: vec![1, 2, 3],
+            user_error: 0,
+        }
+        .into(),
+        Stack {
+            id: 2,
+            kernel: 0,
+            frames: Vec::new(),
+            user_error: -14,
+        }
+        .into(),
+        Symbol {
+            frame: 1,
+            name: b"schedule".to_vec(),
+            offset: 0x21,
+        }
+        .into(),
+        Cgroup {
+            at: later(6),
+            op: CgroupOp::Mkdir,
+            id: 78,
+            hierarchy: 0,
+            level: 2,
+            path: b"/machine/a".to_vec(),
+        }
+        .into(),
+        Cgroup {
+            at: later(7),
+            op: CgroupOp::Attach(task),
+            id: 78,
+            hierarchy: 0,
+            level: 2,
+            path: Vec::new(),
+        }
+        .into(),
+        Cgroup {
+            at: later(8),
+            op: CgroupOp::Populated(true),
+            id: 78,
+            hierarchy: 0,
+            level: 2,
+            path: Vec::new(),
+        }
+        .into(),
+        Cgroup {
+            at: later(9),
+            op: CgroupOp::Rmdir,
+            id: 78,
+            hierarchy: 0,
+            level: 2,
+            path: Vec::new(),
+        }
+        .into(),
+        Cgroup {
+            at: later(10),
+            op: CgroupOp::Release,
+            id: 78,
+            hierarchy: 4,
+            level: 2,
+            path: Vec::new(),
+        }
+        .into(),
+        Syscall {
+            at: later(11),
+            enter: 12_345_678_905,
+            result: -22,
+            args: [0x40, 0],
+            call: 1,
+            a: b"overlay".to_vec(),
+            b: b"/merged".to_vec(),
+            c: b"overlay".to_vec(),
+            d: b"lowerdir=/l".to_vec(),
+        }
+        .into(),
+        Lookup::Container {
+            id: b"0123abcd".to_vec(),
+            name: b"web".to_vec(),
+            image: b"docker.io/library/debian:13".to_vec(),
+            engine: "podman".into(),
+        }
+        .into(),
+        Lookup::Dockerfile {
+            build: task,
+            path: b"/srv/app/Containerfile".to_vec(),
+            instructions: vec![b"FROM debian".to_vec(), b"RUN make".to_vec()],
+        }
+        .into(),
+        Losses {
+            counters: vec![(4, 12), (11, 3)],
+            mappings_lost: 1,
+            undecodable: 2,
+            named: vec![("argv".into(), 5)],
+        }
+        .into(),
+        SelfCost {
+            ts: at.ts + 12,
+            programs: vec![("sched_switch".into(), 1_000, 10, 0)],
+            user_ns: 1,
+            system_ns: 2,
+            peak_rss_bytes: 3,
+            recording_bytes: 4,
+            startup_ns: 5,
+            symbolize_ns: 6,
+        }
+        .into(),
+        End {
+            mono: at.ts + 1_000,
+            exit_code: Some(137),
+        }
+        .into(),
+    ]
+}
+
+/// How many kinds there are. A new kind breaks this match: give it a sample, a row in the format's document and a
+/// place in the next golden file.
+fn place_of(record: &Record) -> usize {
+    match record {
+        Record::Meta(_) => 0,
+        Record::Clock(_) => 1,
+        Record::Begin(_) => 2,
+        Record::End(_) => 3,
+        Record::Fork(_) => 4,
+        Record::Adopt(_) => 5,
+        Record::Exec(_) => 6,
+        Record::Exit(_) => 7,
+        Record::Cycle(_) => 8,
+        Record::Sample(_) => 9,
+        Record::File(_) => 10,
+        Record::Frame(_) => 11,
+        Record::Stack(_) => 12,
+        Record::Symbol(_) => 13,
+        Record::Cgroup(_) => 14,
+        Record::Syscall(_) => 15,
+        Record::Lookup(_) => 16,
+        Record::Losses(_) => 17,
+        Record::SelfCost(_) => 18,
+    }
+}
+
+/// Make sure that no kind is without a sample, as far as the compiler can't.
+#[test]
+fn every_kind_has_a_sample() {
+    let mut seen: Vec<usize> = samples().iter().map(place_of).collect();
+    seen.sort_unstable();
+    seen.dedup();
+    let kinds = (0..=u16::MAX)
+        .filter(|kind| !matches!(Record::decode(*kind, &[]), Ok(None)))
+        .count();
+    assert_eq!(seen, (0..kinds).collect::<Vec<_>>());
+}

@@ -1,0 +1,12 @@
+//! Sinks: one form of output each, made of a [`crate::model::Session`].
+
+pub mod figures;
+pub mod measure;
+pub mod names;
+pub mod select;
+pub mod terminal;
+pub mod text;
+pub mod units;
+
+#[cfg(test)]
+pub(crate) mod fixture;

@@ -1,0 +1,197 @@
+//! `show`'s summary for people: operations, containers and phases as a timeline, where their time went, which
+//! processes used it, what was lost and what the profiler itself cost.
+
+mod closing;
+mod header;
+mod page;
+mod phases;
+mod processes;
+
+use super::select::{NoMatch, Query, Selection};
+use crate::model::Session;
+
+pub use page::Style;
+
+/// Processes listed when nobody says how many.
+pub const DEFAULT_TOP: usize = 10;
+
+/// What phases and programs are ordered by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    Wall,
+    Cpu,
+    /// By start; programs, which have no one start, by CPU time.
+    #[default]
+    Start,
+}
+
+/// What to show.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Limits phases and processes.
+    pub query: Query,
+    pub sort: Sort,
+    /// Programs listed.
+    pub top: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            query: Query::default(),
+            sort: Sort::default(),
+            top: DEFAULT_TOP,
+        }
+    }
+}
+
+/// The summary, lines no wider than the style says.
+///
+/// # Errors
+///
+/// Nothing in the session is what the query asks for.
+pub fn render(session: &Session, options: &Options, style: &Style) -> Result<String, NoMatch> {
+    let selection = Selection::find(session, &options.query)?;
+    let mut page = page::Page::new(*style);
+    header::add(&mut page, session);
+    phases::add(&mut page, session, &selection, options.sort);
+    processes::add(&mut page, session, &selection, options);
+    closing::losses(&mut page, session);
+    closing::coverage(&mut page, session, &selection);
+    closing::cost(&mut page, session);
+    Ok(page.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{fixture, text};
+
+    fn rendered(width: usize, options: &Options) -> String {
+        let style = Style {
+            width,
+            color: false,
+            utf8: true,
+        };
+        render(&fixture::session(), options, &style).unwrap()
+    }
+
+    /// Make sure that no line is wider than it may be, at any width and with hostile names in it.
+    #[test]
+    fn lines_fit() {
+        for width in 60..=200 {
+            for line in rendered(width, &Options::default()).lines() {
+                assert!(text::width(line) <= width, "{width}: {line:?}");
+                assert_eq!(line, line.trim_end());
+            }
+        }
+    }
+
+    /// Make sure that nothing a traced process is called reaches the terminal as a control character.
+    #[test]
+    fn hostile_names_are_shown() {
+        for color in [false, true] {
+            let style = Style {
+                width: 200,
+                color,
+                utf8: true,
+            };
+            let summary = render(&fixture::session(), &Options::default(), &style).unwrap();
+            assert!(summary.contains(r"\x1b[31m"), "{summary}");
+            assert!(!summary.contains("\x1b[31m;") && !summary.contains('\u{202e}'));
+            assert_eq!(summary.contains('\x1b'), color);
+        }
+    }
+
+    /// Make sure that a terminal without UTF-8 gets ASCII only, in the same columns.
+    #[test]
+    fn ascii() {
+        let style = Style {
+            width: 100,
+            color: false,
+            utf8: false,
+        };
+        let summary = render(&fixture::session(), &Options::default(), &style).unwrap();
+        assert!(summary.is_ascii());
+        for (ascii, utf8) in summary.lines().zip(rendered(100, &Options::default()).lines()) {
+            assert_eq!(text::width(ascii), text::width(utf8), "{utf8}");
+        }
+    }
+
+    /// Make sure that what the session knows is there, with its figures.
+    #[test]
+    fn facts_are_there() {
+        let summary = rendered(120, &Options::default());
+        for fact in [
+            "podman build -t app .",
+            "build1",
+            "Linux 6.18.5",
+            "99 Hz",
+            "2026-02-02 02:40:00 UTC",
+            "exit status 0",
+            "buildah-buildah1234567890",
+            "docker.io/library/debian:13",
+            "step 2/2 RUN make -j2",
+            "8.50 s",
+            "cc1",
+            "no losses",
+        ] {
+            assert!(summary.contains(fact), "{fact} in\n{summary}");
+        }
+    }
+
+    /// Make sure that a recording that was cut off, damaged or lossy says so.
+    #[test]
+    fn damage_and_losses_are_told() {
+        let mut session = fixture::session();
+        session.closed = None;
+        session.damage.push("block 7 is damaged".into());
+        session.losses.counters = vec![(4, 12_345), (63, 1)];
+        session.losses.named = vec![("arena \x1b full".into(), 3)];
+        session.phases[4].open = true;
+        let style = Style {
+            width: 100,
+            color: false,
+            utf8: true,
+        };
+        let summary = render(&session, &Options::default(), &style).unwrap();
+        for fact in [
+            "was not closed",
+            "block 7 is damaged",
+            "12,345",
+            "scheduling intervals lost",
+            "unknown counter 63",
+            r"arena \x1b full",
+        ] {
+            assert!(summary.contains(fact), "{fact} in\n{summary}");
+        }
+        assert!(!summary.contains("no losses"));
+    }
+
+    /// Make sure that an empty recording (0 phases, 0 processes) is shown and not divided by.
+    #[test]
+    fn empty_session() {
+        let style = Style {
+            width: 80,
+            color: false,
+            utf8: true,
+        };
+        let summary = render(&Session::default(), &Options::default(), &style).unwrap();
+        assert!(summary.contains("no phases"), "{summary}");
+        assert!(!summary.contains("NaN"));
+    }
+
+    /// Make sure that one phase can be asked for, and that the rest is then left out.
+    #[test]
+    fn one_phase() {
+        let options = Options {
+            query: Query {
+                phase: Some("run".into()),
+                ..Query::default()
+            },
+            ..Options::default()
+        };
+        let summary = rendered(120, &options);
+        assert!(summary.contains("cc1") && !summary.contains("step 1/2"), "{summary}");
+    }
+}
