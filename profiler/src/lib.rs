@@ -7,6 +7,7 @@
 //! Nothing right of the recording knows eBPF; nothing left of it knows reports.
 
 pub mod attribute;
+pub mod cli;
 pub mod control;
 pub mod demo;
 pub mod ingest;

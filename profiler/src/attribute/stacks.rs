@@ -26,6 +26,8 @@ pub struct StackRow {
     pub stack: u32,
     /// Stands for the whole stack where there is none.
     pub label: Option<&'static str>,
+    /// Why the thread waited, for waits with a stack of their own.
+    pub wait: Option<Wait>,
     /// Time, ns. A sample's is a share of the thread's exact time on CPUs within the span.
     pub ns: u64,
     /// Samples or waits.
@@ -68,6 +70,7 @@ pub fn on_cpu(session: &Session, processes: &[ProcessIx], span: Span) -> Vec<Sta
             thread: ix,
             stack,
             label,
+            wait: None,
             ns,
             count,
         };
@@ -120,10 +123,10 @@ fn waits(
         let Some(thread) = session.threads.get(ix.ix()) else {
             continue;
         };
-        let mut sums: BTreeMap<(u32, Option<&'static str>), (u64, u64)> = BTreeMap::new();
-        let mut add = |stack, label, ns, count| {
+        let mut sums: BTreeMap<(u32, Option<&'static str>, Option<Wait>), (u64, u64)> = BTreeMap::new();
+        let mut add = |stack, label, wait, ns, count| {
             if ns > 0 {
-                let sum = sums.entry((stack, label)).or_default();
+                let sum = sums.entry((stack, label, wait)).or_default();
                 *sum = (sum.0 + ns, sum.1 + count);
             }
         };
@@ -133,7 +136,13 @@ fn waits(
                 State::Blocked { stack, .. } => {
                     let stack = usable(session, stack);
                     let wait = classifier.classify(session, piece.state).wait;
-                    add(stack, (stack == 0).then_some(no_stack(wait)), ns, 1);
+                    add(
+                        stack,
+                        (stack == 0).then_some(no_stack(wait)),
+                        (stack != 0).then_some(wait),
+                        ns,
+                        1,
+                    );
                 }
                 State::Mixed {
                     runqueue,
@@ -141,21 +150,22 @@ fn waits(
                     count,
                     ..
                 } => {
-                    add(0, Some(SHORT_WAITS), blocked, u64::from(count));
+                    add(0, Some(SHORT_WAITS), None, blocked, u64::from(count));
                     if all {
-                        add(0, Some(RUN_QUEUE), runqueue, u64::from(count));
+                        add(0, Some(RUN_QUEUE), None, runqueue, u64::from(count));
                     }
                 }
-                State::Runqueue if all => add(0, Some(RUN_QUEUE), ns, 1),
-                State::Lost if all => add(0, Some(LOST), ns, 1),
+                State::Runqueue if all => add(0, Some(RUN_QUEUE), None, ns, 1),
+                State::Lost if all => add(0, Some(LOST), None, ns, 1),
                 State::Runqueue | State::Lost | State::Cpu => {}
             }
         }
-        rows.extend(sums.into_iter().map(|((stack, label), (ns, count))| StackRow {
+        rows.extend(sums.into_iter().map(|((stack, label, wait), (ns, count))| StackRow {
             process,
             thread: ix,
             stack,
             label,
+            wait,
             ns,
             count,
         }));

@@ -44,12 +44,13 @@ pub(crate) fn stdout(bytes: &[u8]) -> Result<(), Problem> {
 
 fn file(path: &Path, bytes: &[u8], force: bool) -> Result<(), Problem> {
     let failed = |error: io::Error| Problem::new(format!("can't write {}", path.display())).because(error);
-    let exists = || {
-        Problem::new(format!("{} exists", path.display())).next("another name with -o, or --force to replace it")
-    };
+    let exists =
+        || Problem::new(format!("{} exists", path.display())).next("another name with -o, or --force to replace it");
     if let Ok(old) = path.symlink_metadata() {
         // `/dev/stdout` is a link to a pipe or terminal; renaming onto a device would replace it.
-        let target = path.metadata().map_or_else(|_| old.file_type(), |target| target.file_type());
+        let target = path
+            .metadata()
+            .map_or_else(|_| old.file_type(), |target| target.file_type());
         if target.is_char_device() || target.is_fifo() {
             let mut device = OpenOptions::new().write(true).open(path).map_err(failed)?;
             return device.write_all(bytes).map_err(failed);
@@ -124,7 +125,9 @@ mod tests {
     #[test]
     fn missing_folder() {
         let folder = tempfile::tempdir().unwrap();
-        let problem = Target::new(&folder.path().join("none/x.svg")).write(b"x", false).unwrap_err();
+        let problem = Target::new(&folder.path().join("none/x.svg"))
+            .write(b"x", false)
+            .unwrap_err();
         assert!(problem.chain().contains("none/x.svg"), "{}", problem.chain());
     }
 

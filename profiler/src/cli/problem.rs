@@ -111,7 +111,11 @@ mod tests {
         let pipe = || io::Error::from(io::ErrorKind::BrokenPipe);
         assert!(Problem::new("x").because(pipe()).is_broken_pipe());
         assert!(Problem::new("x").because(Outer(pipe())).is_broken_pipe());
-        assert!(!Problem::new("x").because(io::Error::other("broken pipe")).is_broken_pipe());
+        assert!(
+            !Problem::new("x")
+                .because(io::Error::other("broken pipe"))
+                .is_broken_pipe()
+        );
         assert!(!Problem::new("x").is_broken_pipe());
     }
 }

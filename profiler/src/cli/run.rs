@@ -1,7 +1,7 @@
 //! `run`: profile one command and all that it causes.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -78,7 +78,9 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     .map_err(|error| {
         let status = error.exit_status();
         let next = error.next_step();
-        let problem = Problem::new("can't profile the command").because(error).with_status(status);
+        let problem = Problem::new("can't profile the command")
+            .because(error)
+            .with_status(status);
         match next {
             Some(next) => problem.next(next),
             None => problem,
@@ -88,7 +90,10 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         if !args.no_summary {
             let session = load(&outcome.recording)?;
             let style = terminal::style(&io::stderr(), None);
-            eprint!("{}", summary::render(&session, &summary::Options::default(), &style));
+            let summary = summary::render(&session, &summary::Options::default(), &style)
+                .map_err(|error| Problem::new("can't show the recording").because(error))?;
+            // Standard output is the command's. A reader that has gone must not hide the command's exit status.
+            _ = io::stderr().write_all(summary.as_bytes());
         }
         eprintln!("recording: {}", outcome.recording.display());
     }
@@ -97,7 +102,10 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
 
 /// `phasegraph-20260131T120000Z.phg` in the current folder.
 fn default_output() -> PathBuf {
-    PathBuf::from(format!("phasegraph-{}.phg", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ")))
+    PathBuf::from(format!(
+        "phasegraph-{}.phg",
+        jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ")
+    ))
 }
 
 /// Says before anything is attached that a command can't be run, with the shell's exit statuses (POSIX XCU 2.8.2).
@@ -107,7 +115,9 @@ fn check_program(program: &OsString) -> Result<(), Problem> {
         vec![path.to_owned()]
     } else {
         let folders = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-        std::env::split_paths(&folders).map(|folder| folder.join(path)).collect()
+        std::env::split_paths(&folders)
+            .map(|folder| folder.join(path))
+            .collect()
     };
     let mut found = None;
     for candidate in candidates {
@@ -137,7 +147,8 @@ mod tests {
     /// one passes, by name and by path.
     #[test]
     fn missing_and_not_executable() {
-        let status = |program: &Path| check_program(&program.as_os_str().to_owned()).map_err(|problem| problem.status());
+        let status =
+            |program: &Path| check_program(&program.as_os_str().to_owned()).map_err(|problem| problem.status());
         let folder = tempfile::tempdir().unwrap();
         let plain = folder.path().join("plain");
         std::fs::write(&plain, "x").unwrap();

@@ -20,7 +20,12 @@ pub(crate) fn style(stream: &impl Stream, width: Option<usize>) -> Style {
     Style {
         width: width.clamp(*WIDTHS.start(), *WIDTHS.end()),
         color: terminal && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb"),
-        utf8: is_utf8(["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| set(name)).as_deref()),
+        utf8: is_utf8(
+            ["LC_ALL", "LC_CTYPE", "LANG"]
+                .iter()
+                .find_map(|name| set(name))
+                .as_deref(),
+        ),
     }
 }
 
@@ -51,7 +56,12 @@ mod tests {
     /// Make sure that locales are told apart by their character set, however it is spelled.
     #[test]
     fn locales() {
-        for (locale, utf8) in [("en_US.UTF-8", true), ("C.utf8", true), ("C", false), ("de_DE.ISO-8859-1", false)] {
+        for (locale, utf8) in [
+            ("en_US.UTF-8", true),
+            ("C.utf8", true),
+            ("C", false),
+            ("de_DE.ISO-8859-1", false),
+        ] {
             assert_eq!(is_utf8(Some(locale.as_ref())), utf8, "{locale}");
         }
         assert!(!is_utf8(None));

@@ -2,115 +2,34 @@
 
 use profiler_common::Counter;
 
-use super::measure;
-use crate::attribute::resources::Resources;
-use crate::model::{PhaseIx, ProcessIx, Session, Span};
+use crate::attribute::resources::{self, Resources, Wait};
+use crate::attribute::waits::Classifier;
+use crate::model::{ProcessIx, Session, Span};
 use crate::recording::record::Clock;
 
-/// Where a phase's time went.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PhaseFigures {
-    pub wall_ns: u64,
-    /// The states of the phase's main thread, as far as it lived.
-    pub wall: Resources,
-    /// `wall_ns` that no state of the main thread covers.
-    pub unattributed_ns: u64,
-    /// All threads of all the phase's processes.
-    pub all: Resources,
-}
-
-/// Works out a phase's figures.
-pub fn phase(session: &Session, ix: PhaseIx) -> PhaseFigures {
-    let phase = &session.phases[ix.ix()];
-    let wall = phase.main.map_or_else(Resources::default, |main| measure::thread(session, main, phase.span));
-    let mut all = Resources::default();
-    for ix in &phase.processes {
-        add(&mut all, &process(session, *ix, &[phase.span]));
-    }
-    PhaseFigures {
-        wall_ns: phase.span.len(),
-        unattributed_ns: phase.span.len().saturating_sub(total(&wall)),
-        wall,
-        all,
-    }
-}
-
 /// All threads of a process within disjoint spans.
-pub fn process(session: &Session, ix: ProcessIx, spans: &[Span]) -> Resources {
+pub fn process(session: &Session, ix: ProcessIx, spans: &[Span], classifier: &mut Classifier) -> Resources {
     let mut all = Resources::default();
-    let threads = session.processes.get(ix.ix()).map(|process| &process.threads[..]);
-    for thread in threads.unwrap_or_default() {
-        for span in spans {
-            add(&mut all, &measure::thread(session, *thread, *span));
-        }
+    for span in spans {
+        all.add(&resources::process_within(session, ix, *span, classifier));
     }
     all
 }
 
 /// All processes, each within its spans ([`super::select::Selection::spans`]).
-pub fn selected(session: &Session, spans: &[Vec<Span>]) -> Resources {
+pub fn selected(session: &Session, spans: &[Vec<Span>], classifier: &mut Classifier) -> Resources {
     let mut all = Resources::default();
     for (index, spans) in spans.iter().enumerate() {
-        add(&mut all, &process(session, ProcessIx(index as u32), spans));
+        all.add(&process(session, ProcessIx(index as u32), spans, classifier));
     }
     all
 }
 
-/// Adds `more` to `sum`.
-pub fn add(sum: &mut Resources, more: &Resources) {
-    // Taken apart, so that a new field can't be forgotten.
-    let Resources {
-        cpu,
-        runqueue,
-        disk,
-        network,
-        lock,
-        ipc,
-        child,
-        sleep,
-        other,
-        lost,
-        cut,
-        with_kernel_stack,
-        with_user_stack,
-    } = more;
-    sum.cpu += cpu;
-    sum.runqueue += runqueue;
-    sum.disk += disk;
-    sum.network += network;
-    sum.lock += lock;
-    sum.ipc += ipc;
-    sum.child += child;
-    sum.sleep += sleep;
-    sum.other += other;
-    sum.lost += lost;
-    sum.cut += cut;
-    sum.with_kernel_stack += with_kernel_stack;
-    sum.with_user_stack += with_user_stack;
-}
-
-/// All blocked time, ns.
-pub fn blocked(resources: &Resources) -> u64 {
-    waits(resources).iter().map(|(_, ns)| ns).sum()
-}
-
-/// All time, ns: the length that the resources divide.
-pub fn total(resources: &Resources) -> u64 {
-    resources.cpu + resources.runqueue + blocked(resources) + resources.lost
-}
-
-/// Waits by class with their time, ns, in the order of the product's vocabulary. Together with `cpu`, `runqueue` and
-/// `lost` they are all of the time.
-pub fn waits(resources: &Resources) -> [(&'static str, u64); 7] {
-    [
-        ("disk", resources.disk),
-        ("network", resources.network),
-        ("lock", resources.lock),
-        ("ipc", resources.ipc),
-        ("child", resources.child),
-        ("sleep", resources.sleep),
-        ("other", resources.other),
-    ]
+/// Waits by class with their time, ns: the classes in the product's order, then the waits too short to have one.
+/// Together with `cpu`, `runqueue` and `lost` they are all of the time.
+pub fn waits(resources: &Resources) -> Vec<(&'static str, u64)> {
+    let classes = Wait::ALL.iter().map(|wait| (wait.name(), resources.waited(*wait)));
+    classes.chain([("short waits", resources.short_blocked)]).collect()
 }
 
 /// What the recording says about the share of blocked time and samples that have a stack.
@@ -212,7 +131,11 @@ pub fn losses(session: &Session) -> Vec<Loss> {
         losses.mappings_lost,
         "mappings lost: perf's ring was full (frames in those files have no names)",
     );
-    add("undecodable", losses.undecodable, "events that could not be decoded (a defect, please report)");
+    add(
+        "undecodable",
+        losses.undecodable,
+        "events that could not be decoded (a defect, please report)",
+    );
     for (name, count) in &losses.named {
         add(name, *count, name);
     }
@@ -239,10 +162,7 @@ mod tests {
     /// Make sure that the nearest pair of clocks is used, on both sides of it, and that none is no date.
     #[test]
     fn real_time_by_nearest_clock() {
-        let clocks = [
-            Clock { mono: 100, real: 1_000 },
-            Clock { mono: 200, real: 1_110 },
-        ];
+        let clocks = [Clock { mono: 100, real: 1_000 }, Clock { mono: 200, real: 1_110 }];
         assert_eq!(real_time(&clocks, 90), Some(990));
         assert_eq!(real_time(&clocks, 140), Some(1_040));
         assert_eq!(real_time(&clocks, 160), Some(1_070));

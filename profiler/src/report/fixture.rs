@@ -55,22 +55,67 @@ pub(crate) fn session() -> Session {
     stacks(&mut session);
 
     let cpu = State::Cpu;
-    let podman = process(&mut session, None, "podman", &["podman", "build", "-t", "app", "."], 0, 10_000);
-    thread(&mut session, podman, &[(300, cpu), (100, blocked(DISK, true)), (9_600, blocked(CHILD, false))]);
-    let runc = process(&mut session, Some(podman), "runc", &["runc", "create", "--bundle", "/x"], 1_200, 1_600);
-    thread(&mut session, runc, &[(150, cpu), (50, State::Runqueue), (200, blocked(0, false))]);
-    let sh = process(&mut session, Some(runc), "sh", &["/bin/sh", "-c", "make -j2"], 1_500, 9_000);
+    let podman = process(
+        &mut session,
+        None,
+        "podman",
+        &["podman", "build", "-t", "app", "."],
+        0,
+        10_000,
+    );
+    thread(
+        &mut session,
+        podman,
+        &[(300, cpu), (100, blocked(DISK, true)), (9_600, blocked(CHILD, false))],
+    );
+    let runc = process(
+        &mut session,
+        Some(podman),
+        "runc",
+        &["runc", "create", "--bundle", "/x"],
+        1_200,
+        1_600,
+    );
+    thread(
+        &mut session,
+        runc,
+        &[(150, cpu), (50, State::Runqueue), (200, blocked(0, false))],
+    );
+    let sh = process(
+        &mut session,
+        Some(runc),
+        "sh",
+        &["/bin/sh", "-c", "make -j2"],
+        1_500,
+        9_000,
+    );
     thread(&mut session, sh, &[(20, cpu), (7_480, blocked(CHILD, false))]);
     let make = process(&mut session, Some(sh), "make", &["make", "-j2"], 1_520, 8_990);
     thread(&mut session, make, &[(70, cpu), (7_400, blocked(CHILD, false))]);
-    let cc1 = process(&mut session, Some(make), "cc1", &["/usr/lib/gcc/cc1", "-quiet", "lapi.c"], 2_000, 8_000);
+    let cc1 = process(
+        &mut session,
+        Some(make),
+        "cc1",
+        &["/usr/lib/gcc/cc1", "-quiet", "lapi.c"],
+        2_000,
+        8_000,
+    );
     let mixed = State::Mixed {
         cpu: 600 * MS,
         runqueue: 100 * MS,
         blocked: 300 * MS,
         count: 900,
     };
-    thread(&mut session, cc1, &[(4_000, cpu), (1_000, mixed), (900, blocked(DISK, true)), (100, State::Lost)]);
+    thread(
+        &mut session,
+        cc1,
+        &[
+            (4_000, cpu),
+            (1_000, mixed),
+            (900, blocked(DISK, true)),
+            (100, State::Lost),
+        ],
+    );
     let hostile = process(&mut session, Some(make), HOSTILE, &[HOSTILE, HOSTILE], 8_000, 8_900);
     thread(&mut session, hostile, &[(900, cpu)]);
 
@@ -106,13 +151,48 @@ pub(crate) fn session() -> Session {
         span: span(1_200, 9_400),
     });
     let container = [runc, sh, make, cc1, hostile];
-    phase(&mut session, PhaseKind::Step, "1/2 FROM debian:13", (0, 1_000), None, &[podman]);
+    phase(
+        &mut session,
+        PhaseKind::Step,
+        "1/2 FROM debian:13",
+        (0, 1_000),
+        None,
+        &[podman],
+    );
     let all = [podman, runc, sh, make, cc1, hostile];
-    let step = phase(&mut session, PhaseKind::Step, "2/2 RUN make -j2", (1_000, 9_500), None, &all);
-    phase(&mut session, PhaseKind::Mount, "", (1_000, 1_100), Some(step), &[podman]);
+    let step = phase(
+        &mut session,
+        PhaseKind::Step,
+        "2/2 RUN make -j2",
+        (1_000, 9_500),
+        None,
+        &all,
+    );
+    phase(
+        &mut session,
+        PhaseKind::Mount,
+        "",
+        (1_000, 1_100),
+        Some(step),
+        &[podman],
+    );
     phase(&mut session, PhaseKind::Create, "", (1_200, 1_600), Some(step), &[runc]);
-    phase(&mut session, PhaseKind::Run, "", (1_700, 9_000), Some(step), &container[1..]);
-    phase(&mut session, PhaseKind::Cleanup, "", (9_000, 9_400), Some(step), &[podman]);
+    phase(
+        &mut session,
+        PhaseKind::Run,
+        "",
+        (1_700, 9_000),
+        Some(step),
+        &container[1..],
+    );
+    phase(
+        &mut session,
+        PhaseKind::Cleanup,
+        "",
+        (9_000, 9_400),
+        Some(step),
+        &[podman],
+    );
     for ix in [3, 4, 5] {
         session.phases[ix].container = Some(ContainerIx(0));
     }
@@ -188,7 +268,10 @@ fn thread(session: &mut Session, process: ProcessIx, states: &[(u64, State)]) {
     let mut from = owner.span.from;
     let mut intervals = Vec::new();
     for (ms, state) in states {
-        let span = Span { from, to: from + ms * MS };
+        let span = Span {
+            from,
+            to: from + ms * MS,
+        };
         intervals.push(Interval { span, state: *state });
         from = span.to;
     }
@@ -252,7 +335,11 @@ fn stacks(session: &mut Session) {
         (5, Place::Kernel(0xffff_ffff_8100_0002), "do_user_addr_fault"),
         (6, Place::Kernel(0xffff_ffff_8100_0003), "io_schedule"),
         (7, Place::Kernel(0xffff_ffff_8100_0004), "do_wait"),
-        (8, Place::Kernel(0xffff_ffff_8100_0005), "entry_SYSCALL_64_after_hwframe"),
+        (
+            8,
+            Place::Kernel(0xffff_ffff_8100_0005),
+            "entry_SYSCALL_64_after_hwframe",
+        ),
     ];
     for (id, place, name) in names {
         session.stacks.frames.insert(id, place);

@@ -1,7 +1,8 @@
 //! Sinks: one form of output each, made of a [`crate::model::Session`].
 
 pub mod figures;
-pub mod measure;
+pub mod flame;
+pub mod json;
 pub mod names;
 pub mod select;
 pub mod terminal;

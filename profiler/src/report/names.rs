@@ -9,7 +9,11 @@ const SHORT_ID: usize = 12;
 /// A program's name, as bytes: the base name of what it was started as; its comm when it inherited it or when it was
 /// re-executed through `/proc` (`exe`, `fd/3`), which says nothing.
 pub fn program(image: &Image) -> &[u8] {
-    let started = image.argv.first().filter(|_| image.exec).map(|first| text::base_name(first));
+    let started = image
+        .argv
+        .first()
+        .filter(|_| image.exec)
+        .map(|first| text::base_name(first));
     match started {
         Some(name) if !name.is_empty() && name != b"exe" && !name.iter().all(u8::is_ascii_digit) => name,
         _ if !image.comm.is_empty() => &image.comm,
@@ -67,7 +71,10 @@ mod tests {
     fn programs() {
         assert_eq!(program(&image(true, "cc1", "/usr/lib/gcc/cc1")), b"cc1");
         assert_eq!(program(&image(true, "exe", "storage-untar")), b"storage-untar");
-        assert_eq!(program(&image(true, "runc:[2:INIT]", "/proc/self/exe")), b"runc:[2:INIT]");
+        assert_eq!(
+            program(&image(true, "runc:[2:INIT]", "/proc/self/exe")),
+            b"runc:[2:INIT]"
+        );
         assert_eq!(program(&image(true, "crun", "/dev/fd/3")), b"crun");
         assert_eq!(program(&image(false, "make", "never")), b"make");
         assert_eq!(program(&image(true, "sh", "")), b"sh");

@@ -65,7 +65,11 @@ impl Selection {
         let containers = match &query.container {
             Some(asked) => {
                 let found = find_containers(session, asked)?;
-                title.extend(found.first().map(|ix| format!("container {}", names::container(session, *ix))));
+                title.extend(
+                    found
+                        .first()
+                        .map(|ix| format!("container {}", names::container(session, *ix))),
+                );
                 Some(found)
             }
             None => None,
@@ -212,7 +216,12 @@ fn find_operation(session: &Session, asked: &str) -> Result<OperationIx, NoMatch
     found.map(|index| OperationIx(index as u32)).ok_or_else(|| NoMatch {
         what: "operation",
         asked: asked.to_owned(),
-        known: list(session.operations.iter().map(|operation| text::visible(operation.name.as_bytes()))),
+        known: list(
+            session
+                .operations
+                .iter()
+                .map(|operation| text::visible(operation.name.as_bytes())),
+        ),
     })
 }
 
@@ -251,7 +260,10 @@ fn find_processes(session: &Session, asked: &str) -> Result<Vec<ProcessIx>, NoMa
     let pid = asked.parse::<u32>().ok();
     let matches = |process: &Process| match pid {
         Some(pid) => process.tgid == pid,
-        None => process.images.iter().any(|image| names::program(image) == asked.as_bytes()),
+        None => process
+            .images
+            .iter()
+            .any(|image| names::program(image) == asked.as_bytes()),
     };
     let found: Vec<ProcessIx> = (0..session.processes.len() as u32)
         .map(ProcessIx)

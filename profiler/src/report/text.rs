@@ -120,7 +120,9 @@ pub fn escape_folded(bytes: &[u8]) -> String {
     let text = visible(bytes).replace(';', ":");
     let mut text = text.trim().to_owned();
     if let Some(space) = text.rfind(' ')
-        && text[space + 1..].chars().all(|char| char.is_ascii_digit() || char == '.')
+        && text[space + 1..]
+            .chars()
+            .all(|char| char.is_ascii_digit() || char == '.')
     {
         text.replace_range(space..=space, "_");
     }
@@ -170,10 +172,19 @@ mod tests {
     /// Make sure that nothing that moves a cursor, colours text or hides it comes through.
     #[test]
     fn control_and_direction_are_shown() {
-        assert_eq!(visible(b"a\x1b[31mb\x07\x7f\r\n\tc"), r"a\x1b[31mb\x07\x7f\x0d\x0a\x09c");
+        assert_eq!(
+            visible(b"a\x1b[31mb\x07\x7f\r\n\tc"),
+            r"a\x1b[31mb\x07\x7f\x0d\x0a\x09c"
+        );
         assert_eq!(visible("C1 \u{9b}2J".as_bytes()), r"C1 \u{9b}2J");
-        assert_eq!(visible("x\u{202e}gpj.exe\u{2066}\u{2069}".as_bytes()), r"x\u{202e}gpj.exe\u{2066}\u{2069}");
-        assert_eq!(visible("a\u{200b}b\u{2028}c\u{feff}".as_bytes()), r"a\u{200b}b\u{2028}c\u{feff}");
+        assert_eq!(
+            visible("x\u{202e}gpj.exe\u{2066}\u{2069}".as_bytes()),
+            r"x\u{202e}gpj.exe\u{2066}\u{2069}"
+        );
+        assert_eq!(
+            visible("a\u{200b}b\u{2028}c\u{feff}".as_bytes()),
+            r"a\u{200b}b\u{2028}c\u{feff}"
+        );
         assert_eq!(visible(b"caf\xc3\xa9 \xff\xfe\xc3"), "café \\xff\\xfe\\xc3");
         for byte in 0..=255u8 {
             for char in visible(&[b'a', byte, b'b']).chars() {
@@ -218,7 +229,10 @@ mod tests {
         assert_eq!(escape_folded(b"a;b\nc"), r"a:b\x0ac");
         assert_eq!(escape_folded(b"sleep 10"), "sleep_10");
         assert_eq!(escape_folded(b"x 1 2.5"), "x 1_2.5");
-        assert_eq!(escape_folded(b"operator new(unsigned long)"), "operator new(unsigned long)");
+        assert_eq!(
+            escape_folded(b"operator new(unsigned long)"),
+            "operator new(unsigned long)"
+        );
         assert_eq!(escape_folded(b"# c"), r"\# c");
         assert_eq!(escape_folded(b"  "), "[no name]");
         assert_eq!(escape_folded(b" a "), "a");
@@ -242,6 +256,9 @@ mod tests {
     /// Make sure that arguments with spaces, quotes or nothing in them are told apart.
     #[test]
     fn arguments() {
-        assert_eq!(argv(&[&b"sh"[..], b"-c", b"echo 'a b'", b""]), r"sh -c 'echo \'a b\'' ''");
+        assert_eq!(
+            argv(&[&b"sh"[..], b"-c", b"echo 'a b'", b""]),
+            r"sh -c 'echo \'a b\'' ''"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! How far the figures can be trusted: losses, coverage, cut sums, and what the profiler itself cost.
 
 use super::page::{Page, Paint};
+use crate::attribute::waits::Classifier;
 use crate::model::Session;
 use crate::report::figures::{self, Cost, Coverage};
 use crate::report::select::Selection;
@@ -27,10 +28,10 @@ pub(super) fn losses(page: &mut Page, session: &Session) {
 
 /// What share of the waiting and of the samples has stacks, and by how much the figures can be off.
 pub(super) fn coverage(page: &mut Page, session: &Session, selection: &Selection) {
-    let all = figures::selected(session, &selection.spans(session));
+    let all = figures::selected(session, &selection.spans(session), &mut Classifier::default());
     let samples = Coverage::of(session);
     page.heading("evidence", &selection.title);
-    let blocked = figures::blocked(&all);
+    let blocked = all.blocked();
     let waits = if blocked == 0 {
         "nothing was waited for".to_owned()
     } else {
@@ -65,8 +66,12 @@ pub(super) fn coverage(page: &mut Page, session: &Session, selection: &Selection
     };
     page.paragraph(&text::left("cut", LABEL), Paint::Plain, &cut);
     if all.lost > 0 {
-        let total = figures::total(&all);
-        let lost = format!("{} ({}) is covered by no event", units::time(all.lost), units::share(all.lost, total));
+        let total = all.total();
+        let lost = format!(
+            "{} ({}) is covered by no event",
+            units::time(all.lost),
+            units::share(all.lost, total)
+        );
         page.paragraph(&text::left("lost", LABEL), Paint::Warn, &lost);
     }
 }
@@ -89,7 +94,10 @@ pub(super) fn cost(page: &mut Page, session: &Session) {
     };
     page.paragraph(&text::left("in kernel", LABEL), Paint::Plain, &bpf);
     if cost.bpf_missed > 0 {
-        let missed = format!("{} runs were dropped: a program interrupted itself", units::count(cost.bpf_missed));
+        let missed = format!(
+            "{} runs were dropped: a program interrupted itself",
+            units::count(cost.bpf_missed)
+        );
         page.paragraph(&text::left("", LABEL), Paint::Warn, &missed);
     }
     let process = format!(

@@ -42,9 +42,16 @@ pub(super) fn add(page: &mut Page, session: &Session) {
         Some(Some(code)) => format!(", exit status {code}"),
         Some(None) | None => String::new(),
     };
-    let length = format!("{}, {} Hz CPU samples{end}", units::time(session.span.len()), meta.sample_hz);
+    let length = format!(
+        "{}, {} Hz CPU samples{end}",
+        units::time(session.span.len()),
+        meta.sample_hz
+    );
     fact("length", length);
-    fact("recorded", format!("{} by phasegraph {}", date(session), clean(&meta.version)));
+    fact(
+        "recorded",
+        format!("{} by phasegraph {}", date(session), clean(&meta.version)),
+    );
 
     if session.closed.is_none() {
         let note = "the recording was not closed: what follows is true up to its last whole block; what was still \

@@ -72,9 +72,10 @@ impl Page {
             let piece = text::fit(piece, room);
             room -= text::width(&piece);
             let piece = if self.style.utf8 { piece } else { text::to_ascii(&piece) };
-            if self.style.color && *paint != Paint::Plain {
+            if self.style.color && *paint != Paint::Plain && !piece.trim().is_empty() {
                 let ansi = paint.ansi();
-                self.out.push_str(&format!("{}{piece}{}", ansi.render(), ansi.render_reset()));
+                self.out
+                    .push_str(&format!("{}{piece}{}", ansi.render(), ansi.render_reset()));
             } else {
                 self.out.push_str(&piece);
             }

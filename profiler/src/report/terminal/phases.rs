@@ -2,9 +2,10 @@
 
 use super::Sort;
 use super::page::{Page, Paint, column_widths};
-use crate::attribute::resources::Resources;
+use crate::attribute::resources::{self, PhaseResources, Resources};
+use crate::attribute::waits::Classifier;
 use crate::model::{ContainerIx, OperationIx, PhaseIx, PhaseKind, Session, Span};
-use crate::report::figures::{self, PhaseFigures};
+use crate::report::figures;
 use crate::report::select::{Selection, all_phases};
 use crate::report::{names, text, units};
 
@@ -35,7 +36,12 @@ pub(super) fn add(page: &mut Page, session: &Session, selection: &Selection, sor
         Some(phases) => phases.clone(),
         None => all_phases(session).collect(),
     };
-    let figures: Vec<PhaseFigures> = all_phases(session).map(|ix| figures::phase(session, ix)).collect();
+    let mut classifier = Classifier::default();
+    let figures: Vec<PhaseResources> = session
+        .phases
+        .iter()
+        .map(|phase| resources::phase(session, phase, &mut classifier))
+        .collect();
     let operations = (0..session.operations.len() as u32).map(OperationIx).map(Some);
     let mut shown = false;
     for operation in operations.chain([None]) {
@@ -64,12 +70,18 @@ pub(super) fn add(page: &mut Page, session: &Session, selection: &Selection, sor
         timeline(page, session, &rows, span);
         table(page, session, &figures, &rows);
         if more > 0 {
-            let note = format!("{} more phases: choose with --phase or --container, or see all with --json", more);
+            let note = format!(
+                "{} more phases: choose with --phase or --container, or see all with --json",
+                more
+            );
             page.line(&[(Paint::Dim, &note)]);
         }
     }
     if !shown {
-        page.heading("no phases", "nothing in this recording was recognised as a container's life");
+        page.heading(
+            "no phases",
+            "nothing in this recording was recognised as a container's life",
+        );
     }
 }
 
@@ -79,7 +91,10 @@ fn heading(page: &mut Page, session: &Session, operation: Option<OperationIx>) -
         page.heading("outside any operation", "");
         return session.span;
     };
-    let pid = session.processes.get(operation.process.ix()).map_or(0, |process| process.tgid);
+    let pid = session
+        .processes
+        .get(operation.process.ix())
+        .map_or(0, |process| process.tgid);
     let open = if operation.open { ", open" } else { "" };
     let detail = format!(
         "{}, pid {pid}, {} processes{open}",
@@ -93,7 +108,7 @@ fn heading(page: &mut Page, session: &Session, operation: Option<OperationIx>) -
 /// The phases of one operation, in the order and depth in which they are shown.
 struct Tree<'a> {
     session: &'a Session,
-    figures: &'a [PhaseFigures],
+    figures: &'a [PhaseResources],
     sort: Sort,
     phases: Vec<PhaseIx>,
 }
@@ -101,7 +116,12 @@ struct Tree<'a> {
 impl Tree<'_> {
     /// Adds the phases below `parent`, those of one container together below its name.
     fn rows(&self, parent: Option<PhaseIx>, container: Option<ContainerIx>, depth: usize, rows: &mut Vec<Row>) {
-        let children: Vec<PhaseIx> = self.phases.iter().copied().filter(|ix| self.parent(*ix) == parent).collect();
+        let children: Vec<PhaseIx> = self
+            .phases
+            .iter()
+            .copied()
+            .filter(|ix| self.parent(*ix) == parent)
+            .collect();
         let mut nodes: Vec<(What, Vec<PhaseIx>)> = Vec::new();
         for child in children {
             let own = self.session.phases[child.ix()].container;
@@ -149,7 +169,7 @@ impl Tree<'_> {
     fn key(&self, members: &[PhaseIx]) -> (u64, u32) {
         let of = |ix: &PhaseIx| match self.sort {
             Sort::Start => self.session.phases[ix.ix()].span.from,
-            Sort::Wall => u64::MAX - self.figures[ix.ix()].wall_ns,
+            Sort::Wall => u64::MAX - self.session.phases[ix.ix()].span.len(),
             Sort::Cpu => u64::MAX - self.figures[ix.ix()].all.cpu,
         };
         let first = members.first().map_or(0, |ix| ix.0);
@@ -165,7 +185,11 @@ fn timeline(page: &mut Page, session: &Session, rows: &[Row], span: Span) {
     let number = number_width(session);
     let lanes: Vec<(String, String, Span, bool, Paint)> = rows.iter().map(|row| lane(session, row)).collect();
     let longest = lanes.iter().map(|lane| text::width(&lane.1)).max().unwrap_or(0);
-    let time = lanes.iter().map(|lane| text::width(&units::time(lane.2.len()))).max().unwrap_or(0);
+    let time = lanes
+        .iter()
+        .map(|lane| text::width(&units::time(lane.2.len())))
+        .max()
+        .unwrap_or(0);
     // Two thirds of the width for names at most, so that long names leave a timeline to see.
     let free = page.width().saturating_sub(number + time + 4);
     let name = longest.clamp(NAME, (free * 2 / 5).max(NAME));
@@ -174,13 +198,31 @@ fn timeline(page: &mut Page, session: &Session, rows: &[Row], span: Span) {
         let container = index.is_empty();
         let label_paint = if container { Paint::Dim } else { Paint::Plain };
         let open = if *open { " open" } else { "" };
-        let drawn = if container { String::new() } else { draw(*own, span, bar) };
+        let drawn = if container {
+            String::new()
+        } else {
+            draw(*own, span, bar)
+        };
         page.line(&[
             (Paint::Dim, &text::right(index, number)),
             (Paint::Plain, " "),
-            (label_paint, &if container { text::left(label, name + bar + 1) } else { text::left(label, name) }),
+            (
+                label_paint,
+                &if container {
+                    text::left(label, name + bar + 1)
+                } else {
+                    text::left(label, name)
+                },
+            ),
             (Paint::Plain, " "),
-            (*paint, &if container { String::new() } else { text::left(&drawn, bar) }),
+            (
+                *paint,
+                &if container {
+                    String::new()
+                } else {
+                    text::left(&drawn, bar)
+                },
+            ),
             (Paint::Plain, if container { "" } else { " " }),
             (label_paint, &text::right(&units::time(own.len()), time)),
             (Paint::Warn, open),
@@ -197,7 +239,11 @@ fn lane(session: &Session, row: &Row) -> (String, String, Span, bool, Paint) {
     match row.what {
         What::Phase(ix) => {
             let phase = &session.phases[ix.ix()];
-            let paint = if phase.kind == PhaseKind::Step { Paint::Step } else { Paint::Phase };
+            let paint = if phase.kind == PhaseKind::Step {
+                Paint::Step
+            } else {
+                Paint::Phase
+            };
             let label = format!("{indent}{}", names::phase(session, ix));
             (ix.0.to_string(), label, phase.span, phase.open, paint)
         }
@@ -211,7 +257,11 @@ fn lane(session: &Session, row: &Row) -> (String, String, Span, bool, Paint) {
             .into_iter()
             .filter(|fact| !fact.is_empty())
             .collect();
-            let label = format!("{indent}container {}  {}", names::container(session, ix), facts.join(", "));
+            let label = format!(
+                "{indent}container {}  {}",
+                names::container(session, ix),
+                facts.join(", ")
+            );
             (String::new(), label, container.span, false, Paint::Dim)
         }
     }
@@ -232,7 +282,7 @@ fn draw(own: Span, whole: Span, columns: usize) -> String {
     };
     // A bar that is shorter than one eighth is drawn as one.
     let from = at(own.from.max(whole.from)).min((columns * 8).saturating_sub(1));
-    let to = at(own.to.max(whole.from)).max(from + 1);
+    let to = at(own.to.max(whole.from)).clamp(from + 1, (columns * 8).max(from + 1));
     let (first, last) = (from / 8, (to - 1) / 8);
     let mut bar = " ".repeat(first);
     if first == last {
@@ -245,7 +295,7 @@ fn draw(own: Span, whole: Span, columns: usize) -> String {
     bar
 }
 
-fn table(page: &mut Page, session: &Session, figures: &[PhaseFigures], rows: &[Row]) {
+fn table(page: &mut Page, session: &Session, figures: &[PhaseResources], rows: &[Row]) {
     let phases: Vec<PhaseIx> = rows
         .iter()
         .filter_map(|row| match row.what {
@@ -265,18 +315,22 @@ fn table(page: &mut Page, session: &Session, figures: &[PhaseFigures], rows: &[R
         let phase = &figures[ix.ix()];
         let cell = |ns: u64| if ns == 0 { "·".to_owned() } else { units::time(ns) };
         cells.push(vec![
-            cell(phase.wall_ns),
+            cell(session.phases[ix.ix()].span.len()),
             cell(phase.wall.cpu),
             cell(phase.wall.runqueue),
-            cell(figures::blocked(&phase.wall)),
-            cell(phase.unattributed_ns + phase.wall.lost),
+            cell(phase.wall.blocked()),
+            cell(phase.unattributed + phase.wall.lost),
             cell(phase.all.cpu),
         ]);
     }
     let widths = column_widths(&cells);
     let number = number_width(session);
     let numbers: usize = widths.iter().map(|width| width + 2).sum();
-    let longest = phases.iter().map(|ix| text::width(&names::phase(session, *ix))).max().unwrap_or(0);
+    let longest = phases
+        .iter()
+        .map(|ix| text::width(&names::phase(session, *ix)))
+        .max()
+        .unwrap_or(0);
     let room = page.width().saturating_sub(number + 1 + numbers);
     let wide = page.width() >= WIDE;
     let name = longest.clamp(NAME, if wide { (room / 2).max(NAME) } else { room.max(NAME) });
@@ -319,9 +373,15 @@ fn table(page: &mut Page, session: &Session, figures: &[PhaseFigures], rows: &[R
 
 /// `child 30.1 s, disk 12.0 ms`: the classes that there are, longest first.
 pub(super) fn waits(resources: &Resources) -> String {
-    let mut waits: Vec<(&str, u64)> = figures::waits(resources).into_iter().filter(|(_, ns)| *ns > 0).collect();
+    let mut waits: Vec<(&str, u64)> = figures::waits(resources)
+        .into_iter()
+        .filter(|(_, ns)| *ns > 0)
+        .collect();
     waits.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
-    let waits: Vec<String> = waits.iter().map(|(class, ns)| format!("{class} {}", units::time(*ns))).collect();
+    let waits: Vec<String> = waits
+        .iter()
+        .map(|(class, ns)| format!("{class} {}", units::time(*ns)))
+        .collect();
     waits.join(", ")
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::page::{Page, Paint, column_widths};
 use super::{Options, Sort};
 use crate::attribute::resources::Resources;
+use crate::attribute::waits::Classifier;
 use crate::model::{ProcessIx, Session};
 use crate::report::select::Selection;
 use crate::report::{figures, names, text, units};
@@ -25,6 +26,7 @@ const NAME: usize = 24;
 
 pub(super) fn add(page: &mut Page, session: &Session, selection: &Selection, options: &Options) {
     let mut programs: HashMap<&[u8], Program> = HashMap::new();
+    let mut classifier = Classifier::default();
     let mut processes = 0u64;
     for (index, spans) in selection.spans(session).iter().enumerate() {
         let process = &session.processes[index];
@@ -34,14 +36,14 @@ pub(super) fn add(page: &mut Page, session: &Session, selection: &Selection, opt
         let Some(image) = process.image() else { continue };
         processes += 1;
         let ix = ProcessIx(index as u32);
-        let own = figures::process(session, ix, spans);
+        let own = figures::process(session, ix, spans, &mut classifier);
         let program = programs.entry(names::program(image)).or_default();
         program.count += 1;
         program.wall_ns += figures::length(spans);
         if program.example.is_none_or(|(cpu, _)| own.cpu > cpu) {
             program.example = Some((own.cpu, ix));
         }
-        figures::add(&mut program.all, &own);
+        program.all.add(&own);
     }
     let total: u64 = programs.values().map(|program| program.all.cpu).sum();
     let mut sorted: Vec<(&[u8], Program)> = programs.into_iter().collect();
@@ -64,11 +66,19 @@ pub(super) fn add(page: &mut Page, session: &Session, selection: &Selection, opt
     );
     page.heading(&title, &detail);
     let more = sorted.len().saturating_sub(options.top);
-    let rest: u64 = sorted.iter().skip(options.top).map(|(_, program)| program.all.cpu).sum();
+    let rest: u64 = sorted
+        .iter()
+        .skip(options.top)
+        .map(|(_, program)| program.all.cpu)
+        .sum();
     sorted.truncate(options.top);
     rows(page, session, &sorted, total);
     if more > 0 {
-        let note = format!("{} more programs, {} on CPUs (--top N)", units::count(more as u64), units::time(rest));
+        let note = format!(
+            "{} more programs, {} on CPUs (--top N)",
+            units::count(more as u64),
+            units::time(rest)
+        );
         page.line(&[(Paint::Dim, &note)]);
     }
 }
@@ -78,23 +88,32 @@ fn rows(page: &mut Page, session: &Session, programs: &[(&[u8], Program)], total
         return;
     }
     let mut cells = vec![
-        ["count", "on-CPU", "share", "run queue", "blocked", "wall"]
+        ["count", "on-CPU", "share", "run queue", "blocked", "lived"]
             .map(str::to_owned)
             .to_vec(),
     ];
     for (_, program) in programs {
+        let cell = |ns: u64| if ns == 0 { "·".to_owned() } else { units::time(ns) };
         cells.push(vec![
             format!("×{}", units::count(program.count)),
-            units::time(program.all.cpu),
+            cell(program.all.cpu),
             units::share(program.all.cpu, total),
-            units::time(program.all.runqueue),
-            units::time(figures::blocked(&program.all)),
-            units::time(program.wall_ns),
+            cell(program.all.runqueue),
+            cell(program.all.blocked()),
+            cell(program.wall_ns),
         ]);
     }
     let widths = column_widths(&cells);
-    let shown: Vec<String> = programs.iter().map(|(name, _)| text::escape_terminal(name, NAME)).collect();
-    let name = shown.iter().map(|name| text::width(name)).max().unwrap_or(0).max("program".len());
+    let shown: Vec<String> = programs
+        .iter()
+        .map(|(name, _)| text::escape_terminal(name, NAME))
+        .collect();
+    let name = shown
+        .iter()
+        .map(|name| text::width(name))
+        .max()
+        .unwrap_or(0)
+        .max("program".len());
     for (index, row) in cells.iter().enumerate() {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
@@ -104,12 +123,19 @@ fn rows(page: &mut Page, session: &Session, programs: &[(&[u8], Program)], total
         let paint = if index == 0 { Paint::Dim } else { Paint::Plain };
         let (label, example) = match index.checked_sub(1) {
             None => ("program", "  such as".to_owned()),
-            Some(index) => (&shown[index][..], format!("  {}", arguments(session, &programs[index].1))),
+            Some(index) => (
+                &shown[index][..],
+                format!("  {}", arguments(session, &programs[index].1)),
+            ),
         };
         // Arguments only where there is room to read them.
         let room = page.width().saturating_sub(name + text::width(&line));
         let example = if room >= 16 { example } else { String::new() };
-        page.line(&[(paint, &text::left(label, name)), (paint, &line), (Paint::Dim, &example)]);
+        page.line(&[
+            (paint, &text::left(label, name)),
+            (paint, &line),
+            (Paint::Dim, &example),
+        ]);
     }
 }
 

@@ -1,0 +1,146 @@
+//! `flame`: a flamegraph of a recording or a part of it.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::output::Target;
+use super::{Problem, load};
+use crate::report::flame::{self, Empty};
+use crate::report::select::{Query, Selection};
+
+/// Draw a flamegraph of a recording, or of a phase, container or process of it
+///
+/// Frames go from the operation through its phases and processes to the stack; kernel frames are orange. Widths are
+/// time, not samples: a thread's samples share out its exact time on CPUs, waits have their exact length.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+                        phasegraph flame build.phg --phase 'step 3' -o step3.svg\n  \
+                        phasegraph flame build.phg --phase create --kind offcpu\n  \
+                        phasegraph flame build.phg --process cc1 --folded | sort -k2 -n | tail")]
+pub(crate) struct Args {
+    /// The recording
+    file: PathBuf,
+
+    /// Only this phase: its name, 'step 3', or the number that `show` prints
+    #[arg(long, value_name = "P")]
+    phase: Option<String>,
+
+    /// Only this container: its name, its id or the beginning of its id
+    #[arg(long, value_name = "C")]
+    container: Option<String>,
+
+    /// Only this process: its pid, or all that ran the program of this name; without its children
+    #[arg(long, value_name = "P")]
+    process: Option<String>,
+
+    /// Only this operation: its name as `show` prints it
+    #[arg(long, value_name = "O")]
+    operation: Option<String>,
+
+    /// Which time to draw
+    #[arg(long, value_enum, default_value_t)]
+    kind: Kind,
+
+    /// Write here; - is standard output [default: <recording>-<phase>-<kind>.svg in the current folder; with --folded
+    /// standard output]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Write folded lines (frames parted by ';', then µs) instead of an SVG
+    #[arg(long, conflicts_with = "reverse")]
+    folded: bool,
+
+    /// Put the leaves at the root: which functions take most, from wherever they are called
+    #[arg(long)]
+    reverse: bool,
+
+    /// Replace the output if it exists
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Kind {
+    /// Time on CPUs
+    #[default]
+    Cpu,
+    /// Time blocked, by what was waited for
+    Offcpu,
+    /// All time of all threads: on CPUs, in run queues, blocked
+    Wall,
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    let kind = match args.kind {
+        Kind::Cpu => flame::Kind::Cpu,
+        Kind::Offcpu => flame::Kind::OffCpu,
+        Kind::Wall => flame::Kind::Wall,
+    };
+    let session = load(&args.file)?;
+    let failed = || Problem::new(format!("can't draw {}", args.file.display()));
+    let query = Query {
+        phase: args.phase.clone(),
+        container: args.container.clone(),
+        process: args.process.clone(),
+        operation: args.operation.clone(),
+    };
+    let selection = Selection::find(&session, &query).map_err(|error| failed().because(error))?;
+    let flame = flame::collect(&session, &selection, kind).map_err(|error| {
+        let next = match &error {
+            Empty::NoProcess { .. } => "another phase, container or process: see phasegraph show",
+            Empty::NoTime { .. } => "--kind wall, which shows all time",
+            Empty::NoSamples { .. } => "--kind wall, or record with more samples: phasegraph run -F 999",
+        };
+        failed().because(error).next(next)
+    })?;
+    let target = match &args.output {
+        Some(path) => Target::new(path),
+        None if args.folded => Target::Stdout,
+        None => Target::File(default_name(&args.file, args.phase.as_deref(), kind)),
+    };
+    let bytes = if args.folded {
+        flame.folded().into_bytes()
+    } else {
+        flame.svg(args.reverse).map_err(|error| failed().because(error))?
+    };
+    target.write(&bytes, args.force)?;
+    if let Target::File(path) = &target {
+        // On standard error, so that standard output is the data's alone.
+        eprintln!("written: {}", path.display());
+    }
+    Ok(0)
+}
+
+/// `build-step-3-cpu.svg` for `build.phg`, in the current folder. Of what was asked for only letters and digits come
+/// into a file name.
+fn default_name(recording: &Path, phase: Option<&str>, kind: flame::Kind) -> PathBuf {
+    let mut name = recording.file_stem().unwrap_or_default().to_owned();
+    if let Some(phase) = phase {
+        let plain: String = phase
+            .chars()
+            .take(40)
+            .map(|char| if char.is_ascii_alphanumeric() { char } else { '-' })
+            .collect();
+        name.push(format!("-{plain}"));
+    }
+    name.push(format!("-{}.svg", kind.name()));
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Make sure that a default name lies in the current folder whatever was asked for.
+    #[test]
+    fn default_names() {
+        let name = |recording: &str, phase| default_name(Path::new(recording), phase, flame::Kind::OffCpu);
+        assert_eq!(name("/var/tmp/build.phg", None), Path::new("build-offcpu.svg"));
+        assert_eq!(name("b.phg", Some("step 3")), Path::new("b-step-3-offcpu.svg"));
+        assert_eq!(
+            name("b.phg", Some("../../etc/x")),
+            Path::new("b-------etc-x-offcpu.svg")
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! `show`: a recording's summary.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::{Problem, load, output, terminal};
+use crate::report::json;
+use crate::report::select::Query;
+use crate::report::terminal::{self as summary, DEFAULT_TOP};
+
+/// Show a recording: phases, where their time went, programs, losses, the profiler's own cost
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+                        phasegraph show build.phg\n  \
+                        phasegraph show build.phg --phase 'step 3' --sort wall\n  \
+                        phasegraph show build.phg --json | jq '.containers[].phases[] | {name, wall_ns}'")]
+pub(crate) struct Args {
+    /// The recording
+    file: PathBuf,
+
+    /// Print everything as JSON, integers in ns and bytes
+    #[arg(long, conflicts_with_all = ["phase", "container", "sort", "top", "width"])]
+    json: bool,
+
+    /// Only this phase: its name, 'step 3', or its number
+    #[arg(long, value_name = "P")]
+    phase: Option<String>,
+
+    /// Only this container: its name, its id or the beginning of its id
+    #[arg(long, value_name = "C")]
+    container: Option<String>,
+
+    /// Order phases and programs by this
+    #[arg(long, value_enum, default_value_t)]
+    sort: Sort,
+
+    /// Programs to list
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_TOP)]
+    top: usize,
+
+    /// Columns, 60 to 200 [default: the terminal's; 80 when there is none]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(60..=200))]
+    width: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Sort {
+    /// Longest first
+    Wall,
+    /// Most CPU time first
+    Cpu,
+    /// In order of time
+    #[default]
+    Start,
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    let session = load(&args.file)?;
+    if args.json {
+        let json = json::render(&session).map_err(|error| Problem::new("can't make JSON of it").because(error))?;
+        output::stdout(&json)?;
+        return Ok(0);
+    }
+    let options = summary::Options {
+        query: Query {
+            phase: args.phase.clone(),
+            container: args.container.clone(),
+            ..Query::default()
+        },
+        sort: match args.sort {
+            Sort::Wall => summary::Sort::Wall,
+            Sort::Cpu => summary::Sort::Cpu,
+            Sort::Start => summary::Sort::Start,
+        },
+        top: args.top,
+    };
+    let style = terminal::style(&io::stdout(), args.width.map(usize::from));
+    let summary = summary::render(&session, &options, &style)
+        .map_err(|error| Problem::new(format!("can't show {}", args.file.display())).because(error))?;
+    output::stdout(summary.as_bytes())?;
+    Ok(0)
+}

@@ -1,0 +1,264 @@
+//! Which frames stand below a stack: operation, phases, processes, thread.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::attribute::stacks::StackRow;
+use crate::model::{ContainerIx, OperationIx, PhaseIx, Process, ProcessIx, Session, Span};
+use crate::report::{names, text};
+
+/// Parts frames within a line until it is written. No frame holds it ([`text::visible`]), and it sorts before every
+/// character that one can hold, so lines are in the order of their frames and not of their characters: inferno merges
+/// neighbours only.
+pub(super) const PART: char = '\x01';
+
+/// Most processes drawn on top of each other; a chain of forks can be any length.
+const DEEPEST: usize = 32;
+
+/// What a frame is, for its colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Category {
+    User,
+    Kernel,
+    /// In brackets: made by us.
+    Synthetic,
+    Process,
+    /// Operation, container or phase.
+    Lifecycle,
+}
+
+/// Category of each frame; of one name in several, the last in order.
+pub(super) type Categories = HashMap<String, Category>;
+
+/// Makes lines.
+pub(super) struct Frames<'a> {
+    session: &'a Session,
+    /// Phases that each process works for.
+    phases: Vec<Vec<PhaseIx>>,
+    members: Vec<HashSet<ProcessIx>>,
+    /// Operation that each process belongs to, apart from phases.
+    operations: HashMap<ProcessIx, OperationIx>,
+    depths: Vec<usize>,
+    stacks: HashMap<u32, String>,
+    categories: Categories,
+}
+
+impl<'a> Frames<'a> {
+    pub(super) fn new(session: &'a Session) -> Frames<'a> {
+        let mut phases = vec![Vec::new(); session.processes.len()];
+        let mut members = Vec::with_capacity(session.phases.len());
+        for (index, phase) in session.phases.iter().enumerate() {
+            let processes: HashSet<ProcessIx> = phase.processes.iter().copied().collect();
+            for process in &processes {
+                if let Some(phases) = phases.get_mut(process.ix()) {
+                    phases.push(PhaseIx(index as u32));
+                }
+            }
+            members.push(processes);
+        }
+        let mut operations = HashMap::new();
+        for (index, operation) in session.operations.iter().enumerate() {
+            for process in &operation.processes {
+                operations.insert(*process, OperationIx(index as u32));
+            }
+        }
+        let depths = (0..session.phases.len() as u32)
+            .map(|ix| path(session, PhaseIx(ix)).len())
+            .collect();
+        Frames {
+            session,
+            phases,
+            members,
+            operations,
+            depths,
+            stacks: HashMap::new(),
+            categories: Categories::new(),
+        }
+    }
+
+    /// Cuts a span of a process wherever its frames change: at edges of its phases and at its execs.
+    pub(super) fn slices(&self, process: ProcessIx, span: Span) -> Vec<Span> {
+        let mut edges = vec![span.from, span.to];
+        for phase in &self.phases[process.ix()] {
+            let phase = self.session.phases[phase.ix()].span;
+            edges.extend([phase.from, phase.to]);
+        }
+        edges.extend(self.session.processes[process.ix()].images.iter().map(|image| image.ts));
+        edges.retain(|edge| span.from <= *edge && *edge <= span.to);
+        edges.sort_unstable();
+        edges.dedup();
+        edges
+            .windows(2)
+            .map(|edge| Span {
+                from: edge[0],
+                to: edge[1],
+            })
+            .collect()
+    }
+
+    /// The frames of a row of time that began at `ts`.
+    pub(super) fn line(&mut self, process: ProcessIx, ts: u64, row: &StackRow) -> String {
+        let phase = self.innermost(process, ts);
+        let mut line = Line::default();
+        let operation = match phase {
+            Some(phase) => self.session.phases[phase.ix()].operation,
+            None => self.operations.get(&process).copied(),
+        };
+        if let Some(operation) = operation.and_then(|ix| self.session.operations.get(ix.ix())) {
+            line.push(operation.name.as_bytes(), Category::Lifecycle);
+        }
+        let mut container: Option<ContainerIx> = None;
+        for ix in phase.map(|phase| path(self.session, phase)).unwrap_or_default() {
+            let own = self.session.phases[ix.ix()].container;
+            if let Some(own) = own.filter(|_| own != container) {
+                line.push(
+                    format!("container {}", names::container(self.session, own)).as_bytes(),
+                    Category::Lifecycle,
+                );
+                container = Some(own);
+            }
+            line.push(names::phase(self.session, ix).as_bytes(), Category::Lifecycle);
+        }
+        for name in self.ancestry(process, ts, phase) {
+            line.push(name, Category::Process);
+        }
+        if let Some(name) = self.thread_name(row, ts) {
+            line.push(name, Category::Process);
+        }
+        for (name, category) in line.frames {
+            let known = self.categories.entry(name).or_insert(category);
+            *known = category.max(*known);
+        }
+        let stack = self.stack(row);
+        line.text + &stack
+    }
+
+    /// The deepest of the process's phases at `ts`; of equals the one that began last.
+    fn innermost(&self, process: ProcessIx, ts: u64) -> Option<PhaseIx> {
+        let phases = self.phases[process.ix()].iter().copied();
+        phases
+            .filter(|ix| self.session.phases[ix.ix()].span.contains(ts))
+            .max_by_key(|ix| (self.depths[ix.ix()], self.session.phases[ix.ix()].span.from, ix.0))
+    }
+
+    /// Programs from the topmost process that works for the same phase (or operation) down to this one.
+    fn ancestry(&self, process: ProcessIx, ts: u64, phase: Option<PhaseIx>) -> Vec<&'a [u8]> {
+        let operation = self.operations.get(&process);
+        let mut chain = Vec::new();
+        let (mut ix, mut ts) = (process, ts);
+        while chain.len() < DEEPEST {
+            let Some(own) = self.session.processes.get(ix.ix()) else {
+                break;
+            };
+            chain.push(program_at(own, ts));
+            let Some(parent) = own.parent else { break };
+            let together = match phase {
+                Some(phase) => self.members[phase.ix()].contains(&parent),
+                None => self.operations.get(&parent) == operation,
+            };
+            // A parent that is younger is none: a broken recording could go round.
+            if !together || parent >= ix && parent == process {
+                break;
+            }
+            (ix, ts) = (parent, own.span.from);
+        }
+        chain.reverse();
+        chain
+    }
+
+    /// A thread's name, where it says more than its process's.
+    fn thread_name(&self, row: &StackRow, ts: u64) -> Option<&'a [u8]> {
+        let thread = self.session.threads.get(row.thread.ix())?;
+        let process = self.session.processes.get(row.process.ix())?;
+        let comm = &thread.comm[..];
+        let known = process
+            .image_at(ts)
+            .is_some_and(|image| image.comm == comm || names::program(image) == comm);
+        (thread.id.tid != thread.id.tgid && !known && !comm.is_empty()).then_some(comm)
+    }
+
+    /// The frames of a row's stack, each with [`PART`] before it.
+    fn stack(&mut self, row: &StackRow) -> String {
+        let mut stack = match self.stacks.get(&row.stack) {
+            Some(known) => known.clone(),
+            None => {
+                let new = self.frames(row.stack);
+                self.stacks.insert(row.stack, new.clone());
+                new
+            }
+        };
+        let wait = row
+            .wait
+            .filter(|_| row.label.is_none())
+            .map(|wait| format!("[{}]", wait.name()));
+        for label in [row.label, wait.as_deref()].into_iter().flatten() {
+            stack.push(PART);
+            stack.push_str(label);
+            self.categories.insert(label.to_owned(), Category::Synthetic);
+        }
+        stack
+    }
+
+    fn frames(&mut self, id: u32) -> String {
+        let mut line = Line::default();
+        let Some(stack) = self.session.stacks.get(id) else {
+            return line.text;
+        };
+        let kernel = usize::from(stack.kernel);
+        if stack.frames.len() <= kernel && stack.user_error != 0 {
+            line.push(b"[no user stack]", Category::Synthetic);
+        }
+        for (index, frame) in stack.frames.iter().enumerate().rev() {
+            let mut name = self.session.stacks.name(*frame);
+            if index < kernel {
+                name.extend_from_slice(b"_[k]");
+                line.push(&name, Category::Kernel);
+            } else {
+                line.push(&name, Category::User);
+            }
+        }
+        for (name, category) in line.frames {
+            let known = self.categories.entry(name).or_insert(category);
+            *known = category.max(*known);
+        }
+        line.text
+    }
+
+    pub(super) fn into_categories(self) -> Categories {
+        self.categories
+    }
+}
+
+/// A line as it grows.
+#[derive(Default)]
+struct Line {
+    text: String,
+    frames: Vec<(String, Category)>,
+}
+
+impl Line {
+    fn push(&mut self, name: &[u8], category: Category) {
+        let frame = text::escape_folded(name);
+        if !self.text.is_empty() || category < Category::Process {
+            self.text.push(PART);
+        }
+        self.text.push_str(&frame);
+        self.frames.push((frame, category));
+    }
+}
+
+fn program_at(process: &Process, ts: u64) -> &[u8] {
+    process.image_at(ts).map_or(b"[unknown program]", names::program)
+}
+
+/// A phase and those above it, outermost first.
+fn path(session: &Session, phase: PhaseIx) -> Vec<PhaseIx> {
+    let mut path = vec![phase];
+    while let Some(last) = path.last() {
+        match session.phases[last.ix()].parent {
+            Some(parent) if parent.ix() < session.phases.len() && !path.contains(&parent) => path.push(parent),
+            _ => break,
+        }
+    }
+    path.reverse();
+    path
+}

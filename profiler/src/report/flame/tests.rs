@@ -1,0 +1,189 @@
+use super::*;
+use crate::report::fixture::{self, HOSTILE};
+use crate::report::select::Query;
+
+fn flame(query: Query, kind: Kind) -> Flame {
+    let session = fixture::session();
+    let selection = Selection::find(&session, &query).unwrap();
+    collect(&session, &selection, kind).unwrap()
+}
+
+fn step() -> Query {
+    Query {
+        phase: Some("step 2".into()),
+        ..Query::default()
+    }
+}
+
+/// Splits folded text as flamegraph.pl does.
+fn parse(folded: &str) -> Vec<(Vec<&str>, u64)> {
+    folded
+        .lines()
+        .map(|line| {
+            let (frames, count) = line.rsplit_once(' ').unwrap();
+            (frames.split(';').collect(), count.parse().unwrap())
+        })
+        .collect()
+}
+
+/// Make sure that the counts add up to the exact time of the selection, whichever it is.
+#[test]
+fn totals_are_exact() {
+    for kind in [Kind::Cpu, Kind::OffCpu, Kind::Wall] {
+        for query in [Query::default(), step()] {
+            let flame = flame(query, kind);
+            for lines in [flame.lines(false), flame.lines(true)] {
+                let sum: u64 = parse(&lines.join("\n")).iter().map(|(_, us)| us).sum();
+                assert!(
+                    sum.abs_diff(flame.total_ns / 1_000) <= 1,
+                    "{kind:?} {sum} {}",
+                    flame.total_ns
+                );
+            }
+        }
+    }
+    // podman 0.3 s, runc 0.15, sh 0.02, make 0.07, cc1 4.0 and 0.6 of its short intervals, the hostile one 0.9
+    assert_eq!(flame(Query::default(), Kind::Cpu).total_ns, 6_040 * fixture::MS);
+    assert_eq!(flame(step(), Kind::Cpu).total_ns, 5_740 * fixture::MS);
+}
+
+/// Make sure that frames go from the operation through phases and processes to the stack, kernel frames marked.
+#[test]
+fn frames_from_operation_to_leaf() {
+    let flame = flame(step(), Kind::Cpu);
+    let folded = flame.folded();
+    let expected = "podman build;step 2/2 RUN make -j2;container buildah-buildah1234567890;run;sh;make;cc1;main;\
+                    c_parse_file;cc1+0x300;asm_exc_page_fault_[k];do_user_addr_fault_[k] ";
+    assert!(folded.lines().any(|line| line.starts_with(expected)), "{folded}");
+    assert!(folded.contains(";create;runc;"), "{folded}");
+}
+
+/// Make sure that waits end in their class and have their own stacks, and that short ones are there too.
+#[test]
+fn waits_end_in_their_class() {
+    let folded = flame(step(), Kind::OffCpu).folded();
+    let parsed = parse(&folded);
+    let ends = |leaf: &str, frame: &str| {
+        parsed
+            .iter()
+            .any(|(frames, _)| frames.last() == Some(&leaf) && frames[frames.len() - 2] == frame)
+    };
+    assert!(ends("[disk]", "io_schedule_[k]"), "{folded}");
+    assert!(ends("[child]", "do_wait_[k]"), "{folded}");
+    assert!(ends("[short waits]", "cc1"), "{folded}");
+    assert!(!folded.contains("page_fault"), "{folded}");
+}
+
+/// Make sure that a name can't end its frame or line, or be read as a count.
+#[test]
+fn hostile_names_stay_in_their_frame() {
+    let folded = flame(Query::default(), Kind::Cpu).folded();
+    let hostile: Vec<_> = folded.lines().filter(|line| line.contains("onerror")).collect();
+    assert!(!hostile.is_empty());
+    for (line, (frames, _)) in hostile.iter().zip(parse(&hostile.join("\n"))) {
+        assert!(frames.contains(&r"</script><img src=x onerror=alert(1)>:\x1b[31m\u{202e}x_12") || frames.len() > 3);
+        assert!(line.chars().all(|char| !char.is_control()), "{line}");
+    }
+}
+
+/// Make sure that the SVG is well-formed and that markup in a name is text in it, in the title too.
+#[test]
+fn svg_is_well_formed_and_harmless() {
+    let mut session = fixture::session();
+    session.phases[1].label = HOSTILE.into();
+    session.meta.command = vec![HOSTILE.into()];
+    session.operations[0].name = HOSTILE.into();
+    for reverse in [false, true] {
+        let selection = Selection::find(
+            &session,
+            &Query {
+                phase: Some("1".into()),
+                ..Query::default()
+            },
+        )
+        .unwrap();
+        let svg = collect(&session, &selection, Kind::Cpu).unwrap().svg(reverse).unwrap();
+        let svg = String::from_utf8(svg).unwrap();
+        let mut reader = quick_xml::Reader::from_str(&svg);
+        let (mut elements, mut texts) = (Vec::new(), String::new());
+        loop {
+            match reader.read_event().unwrap() {
+                quick_xml::events::Event::Eof => break,
+                quick_xml::events::Event::Start(start) | quick_xml::events::Event::Empty(start) => {
+                    elements.push(String::from_utf8(start.name().as_ref().to_vec()).unwrap());
+                }
+                quick_xml::events::Event::Text(text) => texts.push_str(std::str::from_utf8(&text).unwrap()),
+                _ => {}
+            }
+        }
+        assert!(!elements.contains(&"img".to_owned()));
+        assert_eq!(elements.iter().filter(|name| *name == "script").count(), 1);
+        assert!(!svg.contains("<img") && !svg.contains('\x1b') && !svg.contains('\u{202e}'));
+        assert!(texts.contains("script"), "the name is shown");
+    }
+}
+
+/// Make sure that frames whose names begin alike are merged all the same: one rectangle each.
+#[test]
+fn neighbours_are_merged() {
+    let mut flame = flame(step(), Kind::Cpu);
+    flame.stacks = ["a", "a\x01b", "a-1\x01c", "a\x01c"]
+        .map(|line| (line.to_owned(), 1_000_000))
+        .into();
+    let svg = String::from_utf8(flame.svg(false).unwrap()).unwrap();
+    assert_eq!(svg.matches("<title>a (3,000 µs, 75.00%)").count(), 1, "{svg}");
+}
+
+/// Make sure that an empty selection says why it is empty.
+#[test]
+fn empty_says_why() {
+    let mut session = fixture::session();
+    let error = |session: &Session, phase: &str, kind| {
+        let query = Query {
+            phase: Some(phase.into()),
+            ..Query::default()
+        };
+        let selection = Selection::find(session, &query).unwrap();
+        collect(session, &selection, kind).unwrap_err().to_string()
+    };
+    for thread in &mut session.threads {
+        thread.samples.clear();
+    }
+    let why = error(&session, "create", Kind::Cpu);
+    assert!(
+        why.contains("create") && why.contains("150 ms") && why.contains("99 Hz"),
+        "{why}"
+    );
+    session.phases[2].processes.clear();
+    assert!(error(&session, "mount", Kind::Wall).contains("no process lived in mount"));
+    session.phases[5].processes.truncate(1);
+    assert!(error(&session, "cleanup", Kind::Cpu).contains("no on-CPU time in cleanup"));
+}
+
+/// Make sure that processes that are their own ancestors (a broken recording) end.
+#[test]
+fn circular_processes() {
+    let mut session = fixture::session();
+    session.processes[2].parent = Some(ProcessIx(3));
+    assert!(collect(&session, &Selection::all(), Kind::Cpu).is_ok());
+}
+
+#[test]
+fn zz_tmp() {
+    let session = fixture::session();
+    for (kind, name) in [(Kind::Cpu, "cpu"), (Kind::OffCpu, "off"), (Kind::Wall, "wall")] {
+        let f = collect(&session, &Selection::all(), kind).unwrap();
+        std::fs::write(format!("/tmp/rep-{name}.svg"), f.svg(false).unwrap()).unwrap();
+        std::fs::write(format!("/tmp/rep-{name}-rev.svg"), f.svg(true).unwrap()).unwrap();
+        std::fs::write(format!("/tmp/rep-{name}.folded"), f.folded()).unwrap();
+    }
+    for width in [80, 120, 200] {
+        let style = crate::report::terminal::Style {
+            width,
+            color: true,
+            utf8: true,
+        };
+        let s = crate::report::terminal::render(&session, &Default::default(), &style).unwrap();
+        std::fs::write(format!("/tmp/rep-{width}.txt"), s).unwrap();
+    }
+}
