@@ -5,6 +5,7 @@
 //! engine, runtime, init and entrypoint ([`stage`]).
 
 mod cgroup;
+pub mod compare;
 mod error;
 mod layers;
 pub mod stage;
