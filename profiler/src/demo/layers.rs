@@ -1,12 +1,15 @@
 //! The demo's image: two layers, made on the spot.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::error::{At as _, Error};
-use super::sys;
+use super::{STAGE, sys};
 
 /// The program, inside the container.
 pub(super) const PROGRAM: &str = "/usr/bin/phasegraph";
@@ -86,7 +89,7 @@ impl Layers {
             make_folder(&folder)?;
         }
         share(program, &inside(&self.system(), Path::new(PROGRAM)))?;
-        for library in sys::loaded_libraries() {
+        for library in libraries_of(program)? {
             share(&library, &inside(&self.system(), &library))?;
         }
         fill(&inside(&self.data(), Path::new(COLD_FILE)), sizes.cold)?;
@@ -130,7 +133,33 @@ impl Layers {
     }
 }
 
-/// Paths of all directories that loaded libraries lie in: the container has no loader cache.
+/// Prints what [`libraries_of`] reads: a NUL behind each path.
+pub(super) fn print_libraries() -> Result<(), Error> {
+    let mut text = Vec::new();
+    for library in sys::loaded_libraries() {
+        text.extend_from_slice(library.as_os_str().as_bytes());
+        text.push(0);
+    }
+    io::stdout()
+        .write_all(&text)
+        .and_then(|()| io::stdout().flush())
+        .at(|| "standard output".to_owned())
+}
+
+/// The loader and the libraries that `program`, which is phasegraph, runs with: it knows best.
+fn libraries_of(program: &Path) -> Result<Vec<PathBuf>, Error> {
+    let output = Command::new(program)
+        .args([STAGE, "libraries"])
+        .output()
+        .at(|| program.display().to_string())?;
+    if !output.status.success() {
+        return Err(Error::stage("libraries", output.status.to_string()));
+    }
+    let paths = output.stdout.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+    Ok(paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect())
+}
+
+/// Paths of all directories that this program's libraries lie in: the container has no loader cache.
 pub(super) fn library_folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = sys::loaded_libraries()
         .iter()

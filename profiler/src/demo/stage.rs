@@ -40,6 +40,7 @@ pub fn dispatch() -> Option<ExitCode> {
         ["init", folder, container] => init(Path::new(folder), container),
         ["start", _, _] => start(),
         ["delete", _, container] => cgroup::remove(container),
+        ["libraries"] => layers::print_libraries(),
         ["entrypoint"] => workload::entrypoint(),
         ["child"] => {
             workload::child_main();
