@@ -10,6 +10,7 @@ pub mod attribute;
 pub mod cli;
 pub mod control;
 pub mod demo;
+pub mod detect;
 pub mod ingest;
 pub mod kernel;
 pub mod load;

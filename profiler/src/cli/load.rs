@@ -21,7 +21,7 @@ pub fn load(path: &Path) -> Result<Session, Problem> {
     for record in &mut reader {
         builder.push(record);
     }
-    let session = builder.finish(reader.damage().to_vec());
-    //DETECT crate::detect::detect(&mut session);
+    let mut session = builder.finish(reader.damage().to_vec());
+    crate::detect::detect(&mut session);
     Ok(session)
 }

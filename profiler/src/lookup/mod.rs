@@ -1,6 +1,7 @@
 //! Answers that can't wait: what would be gone when the recording is read.
 
 pub mod binaries;
+pub mod dockerfile;
 pub mod elf;
 pub mod locate;
 pub mod mounts;

@@ -1,0 +1,509 @@
+//! Finds containers from what runtimes were asked to do, and each one's cgroup, entrypoint and root file system.
+
+use std::collections::{HashMap, HashSet};
+
+use super::RUNTIMES;
+use super::context::{CgroupLife, Context, Exec};
+use super::oci::{Call, Verb};
+use crate::model::{Container, Image, OperationIx, Phase, ProcessIx, Span, ThreadIx};
+use crate::recording::record::Text;
+
+/// A runtime's process that was asked to do something to a container.
+#[derive(Clone, Debug)]
+pub(super) struct RuntimeCall {
+    pub process: ProcessIx,
+    /// From its exec to its end.
+    pub span: Span,
+    /// Had not ended when the recording did.
+    pub open: bool,
+    pub call: Call,
+}
+
+/// The container's first process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub process: ProcessIx,
+    /// Its exec; the recording's start for one that ran before.
+    pub ts: u64,
+    /// It ran before the recording began.
+    pub before: bool,
+}
+
+/// Something that belongs to a container's life and is not a runtime's call.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub span: Span,
+    pub open: bool,
+    pub processes: Vec<ProcessIx>,
+    pub thread: Option<ThreadIx>,
+    /// What it is: `exit of netavark`.
+    pub end: String,
+}
+
+impl Piece {
+    /// From the exec of a process to its end.
+    pub(super) fn of(context: &Context<'_>, exec: Exec, what: &str) -> Piece {
+        let process = context.process(exec.process);
+        Piece {
+            span: Span {
+                from: exec.ts,
+                to: process.span.to.max(exec.ts),
+            },
+            open: process.open,
+            processes: context.tree(exec.process),
+            thread: context.leader(exec.process),
+            end: format!("exit of {what} (pid {})", process.tgid),
+        }
+    }
+}
+
+/// One run of a container, as far as it is known.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    pub id: Text,
+    pub name: Text,
+    pub image: Text,
+    pub engine: &'static str,
+    pub runtime: &'static str,
+    pub operation: Option<OperationIx>,
+    /// In order of time.
+    pub calls: Vec<RuntimeCall>,
+    /// When the next run of the same container began; `u64::MAX` when there is none.
+    pub until: u64,
+    /// Its cgroup and those below it.
+    pub cgroups: Vec<u64>,
+    pub made: Option<u64>,
+    pub removed: Option<u64>,
+    pub entry: Option<Entry>,
+    /// The creating runtime process and all that descends from it.
+    pub tree: Vec<ProcessIx>,
+    /// Where its root file system is mounted: what the runtime binds, and what that in turn is a bind of.
+    pub rootfs: Vec<Text>,
+    /// The overlay mount of it, into [`Context::mounts`].
+    pub mount: Option<usize>,
+    /// Execs with the id as one of their arguments.
+    pub mentions: Vec<Exec>,
+    /// Umounts of its root file system, or with the id in their path, into [`Context::umounts`].
+    pub umounts: Vec<usize>,
+    /// The engine's own processes for it: conmon, a shim.
+    pub helpers: Vec<ProcessIx>,
+    pub networks: Vec<Piece>,
+    /// What is done after its end, by the engine.
+    pub cleanups: Vec<Piece>,
+}
+
+impl Draft {
+    fn new(id: &[u8], runtime: &'static str) -> Draft {
+        Draft {
+            id: id.to_vec(),
+            name: Text::new(),
+            image: Text::new(),
+            engine: "",
+            runtime,
+            operation: None,
+            calls: Vec::new(),
+            until: u64::MAX,
+            cgroups: Vec::new(),
+            made: None,
+            removed: None,
+            entry: None,
+            tree: Vec::new(),
+            rootfs: Vec::new(),
+            mount: None,
+            mentions: Vec::new(),
+            umounts: Vec::new(),
+            helpers: Vec::new(),
+            networks: Vec::new(),
+            cleanups: Vec::new(),
+        }
+    }
+
+    /// The call that created it.
+    pub(super) fn create(&self) -> Option<&RuntimeCall> {
+        self.calls
+            .first()
+            .filter(|call| matches!(call.call.verb, Verb::Create | Verb::Run))
+    }
+
+    /// The first such call.
+    pub(super) fn call(&self, verb: Verb) -> Option<&RuntimeCall> {
+        self.calls.iter().find(|call| call.call.verb == verb)
+    }
+
+    /// When it was first heard of.
+    pub(super) fn from(&self) -> u64 {
+        self.calls.first().map_or(0, |call| call.span.from)
+    }
+
+    /// Its end: that of its first process.
+    pub(super) fn exit(&self, context: &Context<'_>) -> Option<u64> {
+        let process = context.process(self.entry?.process);
+        (!process.open).then_some(process.span.to)
+    }
+
+    /// Processes of the container: those of its cgroup, and all that descends from its first.
+    pub(super) fn processes(&self, context: &Context<'_>) -> Vec<ProcessIx> {
+        let members = self
+            .cgroups
+            .iter()
+            .flat_map(|cgroup| context.members(*cgroup).iter().copied());
+        let tree = self.entry.map(|entry| context.tree(entry.process)).unwrap_or_default();
+        let mut processes: Vec<ProcessIx> = members.chain(tree).collect();
+        processes.sort_unstable();
+        processes.dedup();
+        processes
+    }
+
+    /// Argument vector of its entrypoint.
+    pub(super) fn entry_argv<'a>(&self, context: &Context<'a>) -> &'a [Text] {
+        let Some(entry) = self.entry else { return &[] };
+        context
+            .process(entry.process)
+            .image_at(entry.ts)
+            .map_or(&[], |image| &image.argv)
+    }
+
+    /// As reports see it; `index` is its own among the containers.
+    pub(super) fn container(&self, phases: &[Phase], index: u32) -> Container {
+        let own = phases
+            .iter()
+            .filter(|phase| phase.container.is_some_and(|container| container.0 == index));
+        let span = own.fold(None, |span: Option<Span>, phase| {
+            let span = span.unwrap_or(phase.span);
+            Some(Span {
+                from: span.from.min(phase.span.from),
+                to: span.to.max(phase.span.to),
+            })
+        });
+        let calls = self
+            .calls
+            .iter()
+            .map(|call| call.span.to)
+            .max()
+            .unwrap_or_else(|| self.from());
+        Container {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            image: self.image.clone(),
+            engine: self.engine.to_owned(),
+            runtime: self.runtime.to_owned(),
+            operation: self.operation,
+            cgroup: self.cgroups.first().copied().unwrap_or(0),
+            entrypoint: self.entry.map(|entry| entry.process),
+            span: span.unwrap_or(Span {
+                from: self.from(),
+                to: calls,
+            }),
+        }
+    }
+}
+
+/// Every container that a runtime was asked about, in order of time.
+pub(super) fn find(context: &Context<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    let mut by_id: HashMap<Text, Vec<usize>> = HashMap::new();
+    let mut seen: HashSet<ProcessIx> = HashSet::new();
+    for exec in &context.execs {
+        let image = context.image(*exec);
+        let Some((name, call)) = RUNTIMES
+            .iter()
+            .find_map(|runtime| Some((runtime.name(image)?, runtime.call(image)?)))
+        else {
+            continue;
+        };
+        // A runtime may re-execute itself with the same arguments: the first counts.
+        if !seen.insert(exec.process) {
+            continue;
+        }
+        let process = context.process(exec.process);
+        let creates = matches!(call.verb, Verb::Create | Verb::Run);
+        let runs = by_id.entry(call.id.clone()).or_default();
+        if creates || runs.is_empty() {
+            if let Some(last) = runs.last() {
+                drafts[*last].until = exec.ts;
+            }
+            runs.push(drafts.len());
+            drafts.push(Draft::new(&call.id, name));
+        }
+        if let Some(draft) = runs.last().and_then(|last| drafts.get_mut(*last)) {
+            let span = Span {
+                from: exec.ts,
+                to: process.span.to.max(exec.ts),
+            };
+            draft.calls.push(RuntimeCall {
+                process: exec.process,
+                span,
+                open: process.open,
+                call,
+            });
+        }
+    }
+    let cgroups = CgroupIndex::new(context);
+    let mut taken: HashSet<usize> = HashSet::new();
+    for draft in &mut drafts {
+        if let Some(create) = draft.create() {
+            draft.tree = context.tree(create.process);
+        }
+        find_cgroups(context, &cgroups, draft);
+        find_entry(context, draft);
+        find_rootfs(context, draft);
+        draft.mount = draft.mount.filter(|mount| taken.insert(*mount));
+    }
+    find_mentions(context, &by_id, &mut drafts);
+    drafts
+}
+
+/// Whether a program is the runtime's own, run again: its name says so, or its file is the runtime's.
+///
+/// runc and crun run copies of themselves (sealed memory files, for CVE-2019-5736), which are another file.
+pub(super) fn is_own(image: &Image, runtime: Option<&Image>) -> bool {
+    const COPIES: [&[u8]; 4] = [b"/dev/fd/", b"/proc/self/fd/", b"/proc/thread-self/fd/", b"memfd:"];
+    image.filename == b"/proc/self/exe"
+        || COPIES.iter().any(|prefix| image.filename.starts_with(prefix))
+        || runtime.is_some_and(|runtime| image.exe != (0, 0) && image.exe == runtime.exe)
+}
+
+/// Cgroups by the container ids that the last part of their path may hold.
+struct CgroupIndex<'a> {
+    by_name: HashMap<&'a [u8], Vec<&'a CgroupLife>>,
+    /// In order of path.
+    by_path: Vec<&'a CgroupLife>,
+}
+
+impl<'a> CgroupIndex<'a> {
+    fn new(context: &'a Context<'_>) -> CgroupIndex<'a> {
+        let mut by_name: HashMap<&[u8], Vec<&CgroupLife>> = HashMap::new();
+        let mut by_path: Vec<&CgroupLife> = context.cgroups.values().collect();
+        by_path.sort_by(|a, b| (&a.path, a.seen.from).cmp(&(&b.path, b.seen.from)));
+        for life in &by_path {
+            for name in names(&life.path) {
+                by_name.entry(name).or_default().push(life);
+            }
+        }
+        CgroupIndex { by_name, by_path }
+    }
+
+    /// The cgroup and those below it.
+    fn subtree(&self, path: &[u8]) -> impl Iterator<Item = &'a CgroupLife> + '_ {
+        let start = self.by_path.partition_point(|life| life.path.as_slice() < path);
+        let path = path.to_vec();
+        self.by_path[start..]
+            .iter()
+            .copied()
+            .take_while({
+                let path = path.clone();
+                move |life| life.path.starts_with(&path)
+            })
+            .filter(move |life| matches!(life.path.get(path.len()), None | Some(b'/')))
+    }
+}
+
+/// What container ids a cgroup's path may be that of: its last part (`buildah-buildah123`), or what follows a prefix
+/// there (`libpod-<id>`, `docker-<id>.scope`, `cri-containerd-<id>.scope`).
+fn names(path: &[u8]) -> Vec<&[u8]> {
+    let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let last = last.strip_suffix(b".scope").unwrap_or(last);
+    // conmon has a cgroup of its own beside the container's: libpod-conmon-<id>.scope.
+    if last.is_empty() || last.windows(7).any(|window| window == b"conmon-") {
+        return Vec::new();
+    }
+    let separators = last.iter().enumerate().filter(|(_, byte)| matches!(byte, b'-' | b':'));
+    std::iter::once(last)
+        .chain(separators.map(|(at, _)| &last[at + 1..]))
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+fn find_cgroups(context: &Context<'_>, index: &CgroupIndex<'_>, draft: &mut Draft) {
+    let from = draft.from();
+    let created = draft.create().is_some();
+    let matches = index
+        .by_name
+        .get(draft.id.as_slice())
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    // Made while the runtime created the container; of one that was there before, any that bears its id.
+    let own = matches
+        .iter()
+        .filter(|life| match life.made {
+            Some(made) => (from..draft.until).contains(&made),
+            None => !created && life.seen.from < draft.until,
+        })
+        .min_by_key(|life| life.seen.from);
+    let Some(own) = own else { return };
+    draft.made = own.made;
+    draft.removed = own.removed;
+    draft.cgroups = vec![own.id];
+    for life in index.subtree(&own.path) {
+        let in_time = life.made.is_none_or(|made| made >= own.made.unwrap_or(0)) && life.seen.from < draft.until;
+        if life.id != own.id && life.path != own.path && in_time {
+            draft.cgroups.push(life.id);
+        }
+    }
+    debug_assert!(context.cgroups.contains_key(&own.id));
+}
+
+/// The entrypoint is the first program in the container that is not the runtime's own.
+fn find_entry(context: &Context<'_>, draft: &mut Draft) {
+    let Some(create) = draft.create().cloned() else {
+        draft.entry = entry_before(context, draft);
+        return;
+    };
+    let runtime = context.process(create.process);
+    let program = runtime.image_at(create.span.from);
+    let mut best: Option<((bool, u64), Entry)> = None;
+    for ix in draft.tree.iter().copied().filter(|ix| *ix != create.process) {
+        let process = context.process(ix);
+        let first = process
+            .images
+            .iter()
+            .filter(|image| image.exec && image.ts >= create.span.from && image.ts < draft.until)
+            .find(|image| !is_own(image, program));
+        let Some(image) = first else { continue };
+        let is_init = process.ns_pid == 1 && process.pid_ns != runtime.pid_ns;
+        let inside = draft.cgroups.contains(&process.cgroup_at(image.ts));
+        if !is_init && !inside && !(draft.cgroups.is_empty() && descends_from_init(context, ix, program)) {
+            continue;
+        }
+        // Pid 1 of the namespace before anything else: hooks may run in the container's cgroup before it.
+        let key = (!is_init, image.ts);
+        if best.is_none_or(|(known, _)| key < known) {
+            best = Some((
+                key,
+                Entry {
+                    process: ix,
+                    ts: image.ts,
+                    before: false,
+                },
+            ));
+        }
+    }
+    draft.entry = best.map(|(_, entry)| entry);
+    if let (Some(entry), true) = (draft.entry, draft.cgroups.is_empty()) {
+        // Its cgroup's birth was not seen under its id: the process itself tells, unless it shares the runtime's.
+        let cgroup = context.process(entry.process).cgroup_at(entry.ts);
+        if cgroup != 0 && cgroup != runtime.cgroup_at(create.span.from) {
+            draft.cgroups.push(cgroup);
+            draft.made = context.cgroups.get(&cgroup).and_then(|life| life.made);
+            draft.removed = context.cgroups.get(&cgroup).and_then(|life| life.removed);
+        }
+    }
+}
+
+/// Whether a process or one of its parents, up to the creating one, ran the runtime's program again.
+fn descends_from_init(context: &Context<'_>, ix: ProcessIx, runtime: Option<&Image>) -> bool {
+    std::iter::once(ix).chain(context.ancestors(ix)).take(6).any(|ix| {
+        let images = &context.process(ix).images;
+        images
+            .iter()
+            .any(|image| image.exec && is_own(image, runtime) && image.argv.get(1).is_some_and(|arg| arg == b"init"))
+    })
+}
+
+/// Pid 1 of a container that ran before the recording began.
+fn entry_before(context: &Context<'_>, draft: &Draft) -> Option<Entry> {
+    let members = draft
+        .cgroups
+        .iter()
+        .flat_map(|cgroup| context.members(*cgroup).iter().copied());
+    let first = members
+        .filter(|ix| context.process(*ix).adopted && context.process(*ix).ns_pid == 1)
+        .min()?;
+    Some(Entry {
+        process: first,
+        ts: context.process(first).span.from,
+        before: true,
+    })
+}
+
+/// The runtime binds the root file system on itself before it pivots into it; from there back to the overlay mount.
+fn find_rootfs(context: &Context<'_>, draft: &mut Draft) {
+    let Some(create) = draft.create() else { return };
+    let end = draft.entry.map_or(create.span.to, |entry| entry.ts);
+    let bound = draft.tree.iter().flat_map(|ix| context.mounts_by(*ix)).find(|mount| {
+        mount.span.from >= create.span.from && mount.span.to <= end && mount.is_bind() && mount.source == mount.target
+    });
+    let Some(bound) = bound else { return };
+    let mut path = bound.target.clone();
+    let mut before = bound.span.from;
+    // Each step goes back in time, so it ends.
+    loop {
+        draft.rootfs.push(path.clone());
+        let Some((index, mount)) = context
+            .mounts_at(&path)
+            .rev()
+            .find(|(_, mount)| mount.span.to <= before)
+        else {
+            return;
+        };
+        let gone = |umount: &super::context::Umount| umount.span.from >= mount.span.to && umount.span.from < before;
+        if context.umounts_at(&path).any(gone) {
+            return;
+        }
+        if mount.fstype == b"overlay" {
+            draft.mount = Some(index);
+            return;
+        }
+        if !mount.is_bind() || mount.source == path {
+            return;
+        }
+        before = mount.span.from;
+        path = mount.source.clone();
+    }
+}
+
+/// One pass over all arguments and umounted paths, for those that hold a container's id.
+fn find_mentions(context: &Context<'_>, by_id: &HashMap<Text, Vec<usize>>, drafts: &mut [Draft]) {
+    // The run of the id that began last before `ts`, or its first.
+    let run = |drafts: &[Draft], id: &[u8], ts: u64| -> Option<usize> {
+        let runs = by_id.get(id)?;
+        let next = runs.partition_point(|run| drafts[*run].from() <= ts);
+        runs.get(next.saturating_sub(1)).copied()
+    };
+    for exec in &context.execs {
+        let mut last = None;
+        for argument in &context.image(*exec).argv {
+            // What comes after a run is its; helpers that start before their runtime are found by descent instead.
+            let Some(runs) = by_id.get(argument) else { continue };
+            let next = runs.partition_point(|run| drafts[*run].until <= exec.ts);
+            let Some(index) = runs.get(next).copied() else { continue };
+            if last != Some(index) {
+                drafts[index].mentions.push(*exec);
+            }
+            last = Some(index);
+        }
+    }
+    let mut by_rootfs: HashMap<Text, Vec<usize>> = HashMap::new();
+    for (index, draft) in drafts.iter().enumerate() {
+        for path in &draft.rootfs {
+            by_rootfs.entry(path.clone()).or_default().push(index);
+        }
+    }
+    for (index, umount) in context.umounts.iter().enumerate() {
+        let ts = umount.span.from;
+        let by_part = umount
+            .target
+            .split(|byte| *byte == b'/')
+            .find_map(|part| run(drafts, part, ts));
+        let by_path = by_rootfs.get(&umount.target).and_then(|runs| {
+            let next = runs.partition_point(|run| drafts[*run].from() <= ts);
+            runs.get(next.checked_sub(1)?).copied()
+        });
+        if let Some(draft) = by_path.or(by_part) {
+            drafts[draft].umounts.push(index);
+        }
+    }
+}
+
+/// Name and image from the engine's state files, where they were looked up.
+pub(super) fn name_by_lookup(context: &Context<'_>, draft: &mut Draft) {
+    let Some((name, image)) = context.looked_up(&draft.id) else {
+        return;
+    };
+    if !name.is_empty() {
+        draft.name = name.to_vec();
+    }
+    if !image.is_empty() {
+        draft.image = image.to_vec();
+    }
+}

@@ -1,0 +1,141 @@
+//! Finds what happened in a session: operations, containers and their phases.
+//!
+//! ```text
+//! session ──▶ context (indexes) ──▶ container: runtime calls, cgroup, entrypoint   ── runc.rs, crun.rs
+//!                                     │ engine's claim: name, image, network …     ── podman.rs, docker.rs …
+//!                                     ▼
+//!              operation: clients, and what they caused ──▶ lifecycle: phases ──▶ step: a build's steps
+//! ```
+//!
+//! A new runtime or engine is one file here and one row in [`RUNTIMES`] or [`ENGINES`]. What a recording does not show
+//! gives fewer phases, never a guess; each phase carries the evidence of its start and end.
+
+pub(crate) mod cli;
+mod container;
+mod context;
+mod oci;
+
+mod buildah;
+mod containerd;
+mod crun;
+mod docker;
+mod instruction;
+mod lifecycle;
+mod operation;
+mod podman;
+mod runc;
+mod step;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use crate::model::{Image, OperationIx, Phase, PhaseIx, Session};
+use crate::recording::record::Text;
+use container::Draft;
+use context::Context;
+use operation::Request;
+
+/// An OCI runtime: what its processes look like.
+trait Runtime: Sync {
+    /// Its name, if the program is one of its.
+    fn name(&self, image: &Image) -> Option<&'static str>;
+    /// What the program was asked to do.
+    fn call(&self, image: &Image) -> Option<oci::Call>;
+}
+
+/// What makes containers out of images and has a runtime run them.
+trait Engine: Sync {
+    /// Adds what the engine's own processes tell of a container; false when it is not one of its.
+    fn claim(&self, context: &Context<'_>, draft: &mut Draft) -> bool;
+    /// The operation that asked for the container, where that is not the one whose client it descends from.
+    fn request(&self, _context: &Context<'_>, _requests: &[Request], _draft: &Draft) -> Option<OperationIx> {
+        None
+    }
+}
+
+/// Every runtime.
+const RUNTIMES: &[&dyn Runtime] = &[&runc::Runc, &crun::Crun];
+/// Every engine; the first whose claim holds has the container.
+const ENGINES: &[&dyn Engine] = &[
+    &buildah::Buildah,
+    &podman::Podman,
+    &docker::Docker,
+    &containerd::Containerd,
+];
+
+/// Fills the session's operations, containers and phases.
+pub fn detect(session: &mut Session) {
+    let context = Context::new(session);
+    let mut requests = operation::find(&context);
+    let mut drafts = container::find(&context);
+    // A restart's command line names the container at most by its id: what is known of one run holds for the next.
+    let mut known: HashMap<Text, (Text, Text)> = HashMap::new();
+    for draft in &mut drafts {
+        if let Some((name, image)) = known.get(&draft.id) {
+            (draft.name, draft.image) = (name.clone(), image.clone());
+        }
+        let engine = ENGINES.iter().find(|engine| engine.claim(&context, draft));
+        container::name_by_lookup(&context, draft);
+        let requested = engine.and_then(|engine| engine.request(&context, &requests, draft));
+        draft.operation = requested.or_else(|| operation::of_ancestors(&context, &requests, draft));
+        operation::adopt_names(&requests, draft);
+        known.insert(draft.id.clone(), (draft.name.clone(), draft.image.clone()));
+    }
+    operation::gather(&context, &mut requests, &drafts);
+    let mut phases = lifecycle::phases(&context, &requests, &drafts);
+    step::phases(&context, &requests, &drafts, &mut phases);
+    let phases = in_order(phases);
+    let containers = drafts
+        .iter()
+        .zip(0..)
+        .map(|(draft, index)| draft.container(&phases, index))
+        .collect();
+    session.operations = requests.into_iter().map(|request| request.operation).collect();
+    session.containers = containers;
+    session.phases = phases;
+}
+
+/// In order of start, parents before their children, and each child within its parent.
+fn in_order(mut phases: Vec<Phase>) -> Vec<Phase> {
+    for index in 0..phases.len() {
+        // From the outermost inwards, so that a parent's own clip counts.
+        let mut chain = vec![index];
+        while let Some(parent) = phases[*chain.last().unwrap_or(&index)].parent {
+            if chain.len() > phases.len() {
+                break;
+            }
+            chain.push(parent.ix());
+        }
+        for pair in chain.windows(2).rev() {
+            phases[pair[0]].span = phases[pair[0]].span.clip(phases[pair[1]].span);
+        }
+    }
+    let depth = |mut index: usize| {
+        let mut depth = 0;
+        while let Some(parent) = phases[index].parent.filter(|_| depth <= phases.len()) {
+            index = parent.ix();
+            depth += 1;
+        }
+        depth
+    };
+    let mut order: Vec<usize> = (0..phases.len()).collect();
+    order.sort_by_cached_key(|index| {
+        let phase = &phases[*index];
+        (phase.span.from, depth(*index), Reverse(phase.span.to), phase.kind)
+    });
+    let mut place = vec![PhaseIx(0); phases.len()];
+    for (new, old) in order.iter().enumerate() {
+        place[*old] = PhaseIx(new as u32);
+    }
+    for phase in &mut phases {
+        phase.parent = phase.parent.map(|parent| place[parent.ix()]);
+    }
+    let mut sorted: Vec<(PhaseIx, Phase)> = place.into_iter().zip(phases).collect();
+    sorted.sort_by_key(|(new, _)| *new);
+    sorted.into_iter().map(|(_, phase)| phase).collect()
+}

@@ -1,0 +1,167 @@
+//! Operations: what a person asked for, the client that carries it out, and what it caused.
+
+use super::cli::{self, Command, base};
+use super::container::Draft;
+use super::context::Context;
+use crate::model::{Operation, OperationIx, ProcessIx, Span};
+
+/// An operation with its client's command line.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub operation: Operation,
+    /// `None` for a command that is no container client.
+    pub command: Option<Command>,
+}
+
+impl Request {
+    /// Whether the client was there at `ts`.
+    pub(super) fn alive(&self, ts: u64) -> bool {
+        self.operation.span.contains(ts)
+    }
+
+    /// The verb without its group; empty for what is no client.
+    pub(super) fn action(&self) -> &str {
+        self.command.as_ref().map_or("", Command::action)
+    }
+}
+
+/// The recorded command, and every client that no other client started.
+pub(super) fn find(context: &Context<'_>) -> Vec<Request> {
+    let mut requests = Vec::new();
+    let command = context
+        .session
+        .begin
+        .and_then(|begin| begin.command)
+        .and_then(|task| context.by_leader(task));
+    if let Some(ix) = command {
+        requests.push(recorded(context, ix));
+    }
+    for exec in &context.execs {
+        let Some(command) = cli::client(context.image(*exec)) else {
+            continue;
+        };
+        // What an engine runs by itself after a container's end is nobody's request.
+        let internal = command.verb == "container cleanup";
+        let nested = |ix| {
+            requests
+                .iter()
+                .any(|request: &Request| request.command.is_some() && request.operation.process == ix)
+        };
+        if internal || nested(exec.process) || context.ancestors(exec.process).any(nested) {
+            continue;
+        }
+        let process = context.process(exec.process);
+        requests.push(Request {
+            operation: Operation {
+                name: command.name(),
+                process: exec.process,
+                span: Span {
+                    from: exec.ts,
+                    to: process.span.to.max(exec.ts),
+                },
+                open: process.open,
+                processes: context.tree(exec.process),
+            },
+            command: Some(command),
+        });
+    }
+    requests
+}
+
+fn recorded(context: &Context<'_>, ix: ProcessIx) -> Request {
+    let process = context.process(ix);
+    let clients = process.images.iter().filter(|image| image.exec).filter_map(cli::client);
+    let command = clients.last();
+    let image = process.images.iter().find(|image| image.exec).or(process.image());
+    let plain = || {
+        let image = image.map(|image| image.argv.first().unwrap_or(&image.comm));
+        String::from_utf8_lossy(base(image.map_or(b"", |name| name))).into_owned()
+    };
+    Request {
+        operation: Operation {
+            name: command.as_ref().map_or_else(plain, Command::name),
+            process: ix,
+            span: process.span,
+            open: process.open,
+            processes: context.tree(ix),
+        },
+        command,
+    }
+}
+
+/// The innermost operation whose client the process descends from, or is.
+pub(super) fn of_process(context: &Context<'_>, requests: &[Request], process: ProcessIx) -> Option<OperationIx> {
+    std::iter::once(process)
+        .chain(context.ancestors(process))
+        .find_map(|ix| {
+            // The last: a client within the recorded command comes behind it.
+            let found = requests.iter().rposition(|request| request.operation.process == ix)?;
+            Some(OperationIx(found as u32))
+        })
+}
+
+/// The operation that a container's runtime descends from.
+pub(super) fn of_ancestors(context: &Context<'_>, requests: &[Request], draft: &Draft) -> Option<OperationIx> {
+    of_process(context, requests, draft.calls.first()?.process)
+}
+
+/// Name and image from the command line that asked for the container.
+pub(super) fn adopt_names(requests: &[Request], draft: &mut Draft) {
+    let request = draft.operation.and_then(|operation| requests.get(operation.ix()));
+    let Some(command) = request.and_then(|request| request.command.as_ref()) else {
+        return;
+    };
+    if draft.create().is_none() || !command.sure || command.action() != "run" {
+        return;
+    }
+    if draft.name.is_empty()
+        && let Some(name) = command.flag("name")
+    {
+        draft.name.clone_from(name);
+    }
+    if draft.image.is_empty()
+        && let Some(image) = command.args.first()
+    {
+        draft.image.clone_from(image);
+    }
+}
+
+/// The only client alive at `ts` whose operands name the container, for one of the actions.
+pub(super) fn by_operand(requests: &[Request], draft: &Draft, ts: u64, actions: &[&str]) -> Option<OperationIx> {
+    let names = |operand: &[u8]| {
+        (!draft.name.is_empty() && operand == draft.name) || (operand.len() >= 4 && draft.id.starts_with(operand))
+    };
+    let mut found = requests.iter().enumerate().filter(|(_, request)| {
+        let args = request.command.as_ref().map_or(&[][..], |command| &command.args);
+        let args = if request.action() == "exec" {
+            &args[..args.len().min(1)]
+        } else {
+            args
+        };
+        request.alive(ts) && actions.contains(&request.action()) && args.iter().any(|operand| names(operand))
+    });
+    match (found.next(), found.next()) {
+        (Some((index, _)), None) => Some(OperationIx(index as u32)),
+        _ => None,
+    }
+}
+
+/// Adds the daemon-side processes of each operation's containers to it.
+pub(super) fn gather(context: &Context<'_>, requests: &mut [Request], drafts: &[Draft]) {
+    for draft in drafts {
+        let Some(request) = draft.operation.and_then(|operation| requests.get_mut(operation.ix())) else {
+            continue;
+        };
+        let processes = &mut request.operation.processes;
+        processes.extend(draft.processes(context));
+        processes.extend(draft.tree.iter().copied());
+        processes.extend(draft.calls.iter().map(|call| call.process));
+        processes.extend(draft.helpers.iter().copied());
+        let pieces = draft.networks.iter().chain(&draft.cleanups);
+        processes.extend(pieces.flat_map(|piece| piece.processes.iter().copied()));
+    }
+    for request in requests {
+        request.operation.processes.sort_unstable();
+        request.operation.processes.dedup();
+    }
+}

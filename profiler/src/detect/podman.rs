@@ -1,0 +1,103 @@
+//! podman: each container has a conmon, which runs the runtime and, after the container's end, `podman container
+//! cleanup`. Networks are set up by netavark before the runtime is called.
+
+use super::Engine;
+use super::cli::{self, base};
+use super::container::{Draft, Piece};
+use super::context::Context;
+use crate::model::{Image, ProcessIx};
+
+/// See the module.
+pub(super) struct Podman;
+
+impl Engine for Podman {
+    fn claim(&self, context: &Context<'_>, draft: &mut Draft) -> bool {
+        let Some(first) = draft.calls.first() else { return false };
+        let parents: Vec<ProcessIx> = context.ancestors(first.process).take(8).collect();
+        let monitor = parents.iter().find_map(|ix| conmon(context, *ix));
+        let podman = parents.iter().copied().find(|ix| is_podman(context, *ix));
+        let by_exit_command = monitor
+            .and_then(|image| option(image, b"--exit-command"))
+            .is_some_and(|command| base(command) == b"podman");
+        if podman.is_none() && !by_exit_command {
+            return false;
+        }
+        draft.engine = "podman";
+        if draft.create().is_none() {
+            return true;
+        }
+        if let Some(name) = monitor.and_then(|image| option(image, b"-n").or_else(|| option(image, b"--name"))) {
+            draft.name = name.to_vec();
+        }
+        draft.helpers = parents
+            .iter()
+            .copied()
+            .filter(|ix| conmon(context, *ix).is_some())
+            .collect();
+        cleanups(context, draft);
+        if let Some(podman) = podman {
+            networks(context, draft, podman);
+        }
+        true
+    }
+}
+
+/// conmon's program, if the process ran it.
+fn conmon<'a>(context: &Context<'a>, ix: ProcessIx) -> Option<&'a Image> {
+    let ran = |image: &&Image| image.argv.first().is_some_and(|argv| base(argv) == b"conmon");
+    context.process(ix).images.iter().find(ran)
+}
+
+fn is_podman(context: &Context<'_>, ix: ProcessIx) -> bool {
+    let client = |image: &Image| cli::client(image).is_some_and(|command| command.tool == "podman");
+    context.process(ix).images.iter().any(client)
+}
+
+/// The argument behind a flag.
+fn option<'a>(image: &'a Image, flag: &[u8]) -> Option<&'a [u8]> {
+    let at = image.argv.iter().position(|argument| argument == flag)?;
+    image.argv.get(at + 1).map(Vec::as_slice)
+}
+
+fn cleanups(context: &Context<'_>, draft: &mut Draft) {
+    for exec in &draft.mentions {
+        let Some(command) = cli::client(context.image(*exec)) else {
+            continue;
+        };
+        if command.tool == "podman" && command.verb == "container cleanup" {
+            draft
+                .cleanups
+                .push(Piece::of(context, *exec, "podman container cleanup"));
+        }
+    }
+}
+
+/// netavark's arguments do not name the container: it is the one set-up between the last container that the same
+/// podman process started and this one. Where there are several, none is taken.
+fn networks(context: &Context<'_>, draft: &mut Draft, podman: ProcessIx) {
+    let Some(create) = draft.create() else { return };
+    let before = create.span.from;
+    let children = &context.process(podman).children;
+    let last = children
+        .iter()
+        .filter(|ix| !draft.helpers.contains(ix))
+        .filter(|ix| conmon(context, **ix).is_some_and(|image| option(image, b"-c").is_some()))
+        .map(|ix| context.process(*ix).span.from)
+        .filter(|from| *from < before)
+        .max();
+    let mut set_ups = children
+        .iter()
+        .filter_map(|ix| netavark(context, *ix, b"setup"))
+        .filter(|piece| piece.span.to <= before && piece.span.from >= last.unwrap_or(0));
+    if let (Some(piece), None) = (set_ups.next(), set_ups.next()) {
+        draft.networks.push(piece);
+    }
+}
+
+/// The process as a piece of network work, if it is netavark with that action.
+pub(super) fn netavark(context: &Context<'_>, ix: ProcessIx, action: &[u8]) -> Option<Piece> {
+    let exec = context.exec_of(ix, |image| {
+        image.argv.first().is_some_and(|argv| base(argv) == b"netavark") && image.argv.iter().any(|word| word == action)
+    })?;
+    Some(Piece::of(context, exec, "netavark"))
+}
