@@ -11,6 +11,9 @@ use crate::report::terminal as summary;
 use crate::report::text;
 use crate::session;
 
+/// CPU samples a second on each CPU, when nobody says how many: no multiple of the timer's tick.
+pub(super) const DEFAULT_HZ: u32 = 99;
+
 /// Profile one command and all that it causes
 ///
 /// The command keeps the terminal, its signals and its exit status. The recording is written while it runs, and a
@@ -36,7 +39,7 @@ pub(crate) struct Args {
     pub(crate) name: String,
 
     /// CPU samples a second on each CPU
-    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(short = 'F', long, value_name = "HZ", default_value_t = DEFAULT_HZ, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) frequency: u32,
 
     /// Run the command as this user, with that user's environment [default: as whoever runs phasegraph]
