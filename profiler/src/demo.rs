@@ -11,5 +11,5 @@ pub struct Options {
 
 /// Runs the demo.
 pub fn run(_options: &Options) -> Result<(), crate::session::Error> {
-    Err(crate::session::Error::NoProbes)
+    Err(crate::session::Error::NoCommand)
 }

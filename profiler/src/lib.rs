@@ -8,11 +8,15 @@
 
 pub mod attribute;
 pub mod cli;
+pub mod control;
 pub mod demo;
 pub mod detect;
 pub mod ingest;
+pub mod kernel;
+pub mod load;
 pub mod lookup;
 pub mod model;
 pub mod recording;
 pub mod report;
 pub mod session;
+pub mod symbol;

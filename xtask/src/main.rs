@@ -1,1 +1,52 @@
-fn main() {}
+//! `cargo xtask`: what building and testing phasegraph needs beyond cargo.
+
+mod debian;
+mod ebpf;
+mod exec;
+#[path = "../../profiler/build/fingerprint.rs"]
+mod fingerprint;
+mod test;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+/// Work on phasegraph itself
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Ebpf(ebpf::Arguments),
+    Test(test::Arguments),
+}
+
+fn main() -> ExitCode {
+    if let Some(status) = ebpf::rustc::as_wrapper() {
+        return status;
+    }
+    let result = match Cli::parse().command {
+        Command::Ebpf(arguments) => ebpf::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's folder.
+fn workspace() -> anyhow::Result<PathBuf> {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let workspace = package.parent().context("xtask lies in no workspace")?;
+    Ok(workspace.to_path_buf())
+}

@@ -1,3 +1,311 @@
-//! From the kernel's events to records.
+//! From the kernel's rings to the recording: decoded, in order of time, with names and files looked up while they
+//! are there.
 
+pub mod decode;
+pub mod frames;
+pub mod mappings;
 pub mod redact;
+pub mod spaces;
+pub mod stacks;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use aya::maps::{MapData, RingBuf, StackTraceMap};
+use decode::{Event, decode};
+use frames::RawStack;
+use mappings::Mappings;
+use stacks::Stacks;
+
+use crate::{
+    kernel::host,
+    recording::{
+        Summary, WriteError, Writer,
+        record::{Exit, Fork, Losses, Record, TaskId},
+    },
+    symbol::kernel::{Kernel, KernelError},
+};
+
+/// `CLONE_THREAD` of `include/uapi/linux/sched.h`.
+const CLONE_THREAD: u64 = 0x0001_0000;
+
+/// How long an event may take from its time stamp to its place in a ring, ns.
+const SETTLE_NS: u64 = 1_000_000;
+
+/// Why nothing more can be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// The way of events into the recording.
+pub struct Ingest {
+    writer: Writer,
+    ring: RingBuf<MapData>,
+    user_stacks: StackTraceMap<MapData>,
+    /// Stacks of [`Ingest::user_stacks`] that were read: the kernel never changes an entry.
+    user_stacks_read: HashMap<u32, Vec<u64>>,
+    mappings: Mappings,
+    stacks: Stacks,
+    /// Mount namespace of each profiled process: perf does not tell it.
+    mnt_ns: HashMap<u32, u32>,
+    redact: bool,
+    batch: Vec<Event>,
+    out: Vec<Record>,
+    /// Leaders of the thread groups that were adopted.
+    leaders: HashMap<u32, TaskId>,
+    /// Processes born since the recording began that have not ended.
+    alive: HashSet<u32>,
+    undecodable: u64,
+    failed_user_stacks: u64,
+}
+
+impl Ingest {
+    pub fn new(
+        writer: Writer,
+        ring: RingBuf<MapData>,
+        user_stacks: StackTraceMap<MapData>,
+        mappings: Mappings,
+        symbols: Result<Kernel, KernelError>,
+        redact: bool,
+    ) -> Ingest {
+        Ingest {
+            writer,
+            ring,
+            user_stacks,
+            user_stacks_read: HashMap::new(),
+            mappings,
+            stacks: Stacks::new(symbols),
+            mnt_ns: HashMap::new(),
+            redact,
+            batch: Vec::new(),
+            out: Vec::new(),
+            leaders: HashMap::new(),
+            alive: HashSet::new(),
+            undecodable: 0,
+            failed_user_stacks: 0,
+        }
+    }
+
+    /// Learns the mappings of a process that is there already.
+    pub fn seed(&mut self, pid: u32) {
+        self.stacks.seed(pid);
+    }
+
+    /// The adopted leader of that thread group.
+    pub fn leader(&self, tgid: u32) -> Option<TaskId> {
+        self.leaders.get(&tgid).copied()
+    }
+
+    /// How many processes that were born since the recording began are still there.
+    pub fn alive(&self) -> usize {
+        self.alive.len()
+    }
+
+    /// Size of the recording so far, bytes.
+    pub fn bytes_written(&self) -> u64 {
+        self.writer.bytes_written()
+    }
+
+    /// Takes what the rings hold into the recording.
+    pub fn drain(&mut self) -> Result<(), IngestError> {
+        // What is older than this is in the rings by now.
+        let settled = host::monotonic_ns().saturating_sub(SETTLE_NS);
+        let mut batch = std::mem::take(&mut self.batch);
+        while let Some(item) = self.ring.next() {
+            match decode(&item) {
+                Ok(event) => batch.push(event),
+                Err(why) => {
+                    tracing::debug!("{why}");
+                    self.undecodable += 1;
+                }
+            }
+        }
+        // CPUs reserve their places in the ring a little out of the order of their clocks.
+        batch.sort_by_key(Event::ts);
+        let result = batch.drain(..).try_for_each(|event| self.event(event));
+        self.batch = batch;
+        // Mappings of processes that gave no event are taken too, or their ring would overflow; but not those of
+        // processes whose birth is still in the other ring.
+        self.map_until(settled);
+        self.write_out()?;
+        result
+    }
+
+    fn map_until(&mut self, until: u64) {
+        let Ingest { mappings, stacks, mnt_ns, .. } = self;
+        mappings.drain(until, |event| {
+            // Processes that are not profiled have no stacks to resolve.
+            if let Some(mnt_ns) = mnt_ns.get(&event.pid) {
+                stacks.mapping(&event, *mnt_ns);
+            }
+        });
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), IngestError> {
+        let record = match event {
+            Event::Whole(mut record) => {
+                self.lifecycle(&mut record);
+                record
+            }
+            Event::Cycle { mut record, kernel, user_stack } => {
+                if !kernel.is_empty() || user_stack.is_some() {
+                    self.map_until(record.at.ts);
+                    let user = user_stack.map_or(&[][..], |id| {
+                        read_user_stack(&self.user_stacks, &mut self.user_stacks_read, &mut self.failed_user_stacks, id)
+                    });
+                    let raw = RawStack { tgid: record.at.task.tgid, kernel: &kernel, user, user_error: 0 };
+                    record.stack = self.stacks.record(&raw, &mut self.out);
+                }
+                record.into()
+            }
+            Event::Sample { mut record, kernel, user, user_error } => {
+                self.map_until(record.at.ts);
+                let raw = RawStack { tgid: record.at.task.tgid, kernel: &kernel, user: &user, user_error };
+                record.stack = self.stacks.record(&raw, &mut self.out);
+                record.into()
+            }
+        };
+        self.out.push(record);
+        self.write_out()
+    }
+
+    /// What the events of births, execs and ends change here.
+    fn lifecycle(&mut self, record: &mut Record) {
+        match record {
+            Record::Fork(fork) => self.fork(fork),
+            Record::Exit(exit) => self.exit(exit),
+            Record::Exec(exec) => {
+                self.mnt_ns.insert(exec.at.task.tgid, exec.at.mnt_ns);
+                self.map_until(exec.at.ts);
+                if self.redact {
+                    redact::redact(&mut exec.argv);
+                }
+            }
+            Record::Adopt(adopt) => {
+                let task = adopt.at.task;
+                if task.tgid == task.tid {
+                    self.leaders.insert(task.tgid, task);
+                    self.mnt_ns.insert(task.tgid, adopt.at.mnt_ns);
+                    let (argv, exe) = program_of(task.tgid);
+                    adopt.argv = argv;
+                    adopt.exe = exe;
+                    if self.redact {
+                        redact::redact(&mut adopt.argv);
+                    }
+                }
+            }
+            Record::Syscall(call) => {
+                self.mnt_ns.insert(call.at.task.tgid, call.at.mnt_ns);
+                self.stacks.syscall(call);
+            }
+            _ => {}
+        }
+    }
+
+    fn fork(&mut self, fork: &Fork) {
+        if fork.clone_flags & CLONE_THREAD == 0 {
+            let child = fork.at.task.tgid;
+            self.map_until(fork.at.ts);
+            self.stacks.fork(fork.parent.tgid, child);
+            self.mnt_ns.insert(child, fork.at.mnt_ns);
+            self.alive.insert(child);
+        }
+    }
+
+    fn exit(&mut self, exit: &Exit) {
+        let task = exit.at.task;
+        // Where the kernel does not tell the group's end, the leader's stands for it.
+        if exit.group_dead.unwrap_or(task.tgid == task.tid) {
+            self.map_until(exit.at.ts);
+            self.alive.remove(&task.tgid);
+            self.stacks.exit(task.tgid);
+            self.mnt_ns.remove(&task.tgid);
+        }
+    }
+
+    fn write_out(&mut self) -> Result<(), IngestError> {
+        for record in self.out.drain(..) {
+            write(&mut self.writer, &record)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a record of the profiler's own.
+    pub fn write(&mut self, record: impl Into<Record>) -> Result<(), IngestError> {
+        write(&mut self.writer, &record.into())
+    }
+
+    /// From here on a SIGKILL can't take what was drained.
+    pub fn flush(&mut self) -> Result<(), IngestError> {
+        Ok(self.writer.flush()?)
+    }
+
+    /// Names the user frames.
+    pub fn symbolize(&mut self) -> Result<(), IngestError> {
+        self.stacks.symbolize(&mut self.out);
+        self.write_out()
+    }
+
+    /// Writes the losses: the kernel's, counted in `counters`, and those of this side.
+    pub fn write_losses(&mut self, counters: BTreeMap<u32, u64>) -> Result<(), IngestError> {
+        let mut named = self.stacks.losses();
+        if self.failed_user_stacks > 0 {
+            named.push(("user stacks of waits that could not be read back".to_owned(), self.failed_user_stacks));
+        }
+        if self.mappings.malformed() > 0 {
+            named.push(("mapping records that could not be parsed".to_owned(), self.mappings.malformed()));
+        }
+        self.write(Losses {
+            counters: counters.into_iter().collect(),
+            mappings_lost: self.mappings.lost(),
+            undecodable: self.undecodable,
+            named,
+        })
+    }
+
+    /// Gives the recording its name.
+    pub fn finish(self) -> Result<Summary, IngestError> {
+        Ok(self.writer.finish()?)
+    }
+}
+
+/// A single record that can't be written (it is too large) is a loss, not the end.
+fn write(writer: &mut Writer, record: &Record) -> Result<(), IngestError> {
+    match writer.write(record) {
+        Err(error) if error.is_of_one_record() => {
+            tracing::warn!("{error}");
+            Ok(())
+        }
+        result => Ok(result?),
+    }
+}
+
+fn read_user_stack<'a>(
+    map: &StackTraceMap<MapData>,
+    read: &'a mut HashMap<u32, Vec<u64>>,
+    failed: &mut u64,
+    id: u32,
+) -> &'a [u64] {
+    read.entry(id).or_insert_with(|| match map.get(&id, 0) {
+        Ok(stack) => stack.frames().iter().map(|frame| frame.ip).collect(),
+        Err(_) => {
+            *failed += 1;
+            Vec::new()
+        }
+    })
+}
+
+/// Arguments and program file of a process that is there already.
+fn program_of(pid: u32) -> (Vec<Vec<u8>>, Vec<u8>) {
+    use std::os::unix::ffi::OsStrExt as _;
+    let Ok(process) = i32::try_from(pid).map_err(drop).and_then(|pid| procfs::process::Process::new(pid).map_err(drop))
+    else {
+        return Default::default();
+    };
+    let argv = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let argv = argv.strip_suffix(&[0]).unwrap_or(&argv);
+    let argv = if argv.is_empty() { Vec::new() } else { argv.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect() };
+    let exe = process.exe().map(|path| path.as_os_str().as_bytes().to_vec()).unwrap_or_default();
+    (argv, exe)
+}

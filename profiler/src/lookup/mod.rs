@@ -1,3 +1,8 @@
-//! Live answers that can't wait: what is read from the running host because it would be gone later.
+//! Answers that can't wait: what would be gone when the recording is read.
 
+pub mod binaries;
 pub mod dockerfile;
+pub mod elf;
+pub mod locate;
+pub mod mounts;
+pub mod overlay;

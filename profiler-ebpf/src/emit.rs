@@ -1,0 +1,95 @@
+//! The way out: one ring, the counters, and scratch memory for events with a tail.
+
+use aya_ebpf::{
+    bindings::BPF_RB_NO_WAKEUP,
+    helpers::generated::bpf_ringbuf_output,
+    macros::map,
+    maps::{Array, PerCpuArray, RingBuf},
+};
+use profiler_common::{Counter, Plain, counter::COUNTERS_LEN};
+
+/// Largest event: a header and a full mount record (three paths, one page of options).
+pub const SCRATCH_LEN: usize = 8192;
+
+/// Events for user space. Its size is set at load. Never woken: user space drains it by timer, which costs the
+/// probes 25 instead of 1,410 ns an event (cephtrace#188).
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 23, 0);
+
+/// Losses by cause, summed by user space over the CPUs.
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS_LEN, 0);
+
+/// What user space tells the running programs; see [`control`].
+#[map]
+static CONTROL: Array<u64> = Array::with_max_entries(4, 0);
+
+/// Scratch memory of one kind of program. Each kind has its own, since the sampling interrupt can hit in the middle
+/// of another program on the same CPU.
+pub type Scratch = PerCpuArray<[u8; SCRATCH_LEN]>;
+
+/// [`CONTROL`]: the moment at which the recording ends, ns, for the flush.
+pub const CONTROL_END: u32 = 0;
+
+pub fn control(index: u32) -> u64 {
+    match CONTROL.get(index) {
+        Some(value) => {
+            let value: *const u64 = value;
+            // SAFETY: points into the map; volatile because user space writes it.
+            unsafe { core::ptr::read_volatile(value) }
+        }
+        None => 0,
+    }
+}
+
+/// Counts one loss.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: this CPU's own slot; an interrupt between read and write could lose a count of a loss, no more.
+        unsafe { *slot += 1 }
+    }
+}
+
+/// Ends an entry function: counts the failure, if there is one.
+#[inline(always)]
+pub fn done(result: Result<(), Counter>) -> u32 {
+    if let Err(counter) = result {
+        count(counter);
+    }
+    0
+}
+
+/// Sends an event without a tail.
+#[inline(always)]
+pub fn send<T: Plain + 'static>(event: &T, full: Counter) -> Result<(), Counter> {
+    EVENTS.output::<T>(event, u64::from(BPF_RB_NO_WAKEUP)).map_err(|_| full)
+}
+
+/// Sends the first `len` bytes of scratch memory.
+///
+/// # Safety
+///
+/// `scratch` points at [`SCRATCH_LEN`] bytes and the verifier knows `len` to be at most that.
+#[inline(always)]
+pub unsafe fn send_raw(scratch: *const u8, len: usize, full: Counter) -> Result<(), Counter> {
+    // SAFETY: see above; the map outlives the program.
+    let result = unsafe {
+        bpf_ringbuf_output(
+            core::ptr::from_ref(&EVENTS).cast_mut().cast(),
+            scratch.cast_mut().cast(),
+            len as u64,
+            u64::from(BPF_RB_NO_WAKEUP),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(full) }
+}
+
+/// This CPU's scratch memory.
+#[inline(always)]
+pub fn scratch(map: &'static Scratch) -> Result<*mut u8, Counter> {
+    match map.get_ptr_mut(0) {
+        Some(memory) => Ok(memory.cast()),
+        None => Err(Counter::Scratch),
+    }
+}

@@ -1,0 +1,107 @@
+//! Tasks that were there before, and the closing of all at the end: both by a task iterator.
+
+use aya_ebpf::{macros::map, maps::HashMap};
+use profiler_common::{
+    Counter, kind,
+    sched::{NO_USER_STACK, STATE_PREEMPTED, TaskState},
+    task::{Adopt, COMM_LEN},
+};
+
+use super::sched;
+use crate::{
+    emit, globals,
+    globals::offset,
+    task::{self, Task},
+};
+
+/// Thread groups that user space wants profiled; read by the adopting iterator only.
+#[map]
+static TRACK_TGID: HashMap<u32, u32> = HashMap::with_max_entries(16_384, 0);
+
+/// `struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }`
+#[repr(C)]
+pub struct IterTask {
+    meta: *mut u8,
+    task: Task,
+}
+
+/// Adopts every thread of the thread groups in [`TRACK_TGID`].
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub extern "C" fn adopt_tasks(ctx: *mut IterTask) -> u32 {
+    // SAFETY: the iterator's context; the task is null in its last call.
+    let task = unsafe { (*ctx).task };
+    if task.is_null() || globals::contract() == 0 {
+        return 0;
+    }
+    let tgid = task::read::<u32>(task.cast(), offset!(task_tgid));
+    if TRACK_TGID.get_ptr(&tgid).is_none() || task::get(task).is_some() {
+        return 0;
+    }
+    emit::done(existing(task).map(|_| ()))
+}
+
+/// Closes every profiled thread at the moment that user space wrote into the control map.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub extern "C" fn flush_tasks(ctx: *mut IterTask) -> u32 {
+    // SAFETY: as above.
+    let task = unsafe { (*ctx).task };
+    if task.is_null() {
+        return 0;
+    }
+    let Some(state) = task::get(task) else {
+        return 0;
+    };
+    // SAFETY: points into the map; the switch programs are detached by now.
+    let state = unsafe { &*state };
+    emit::done(sched::flush(task, state, emit::control(emit::CONTROL_END)))
+}
+
+/// Adopts the running task; returns now.
+#[inline(always)]
+pub fn running(task: Task) -> Result<u64, Counter> {
+    let now = task::now();
+    adopt(task, now, 0, true)?;
+    Ok(now)
+}
+
+/// Adopts a task in whatever state it is.
+#[inline(always)]
+pub fn existing(task: Task) -> Result<u64, Counter> {
+    let now = task::now();
+    let base: *const u8 = task.cast();
+    let state = task::read::<u32>(base, offset!(task_state));
+    let on_cpu = task::read::<u32>(base, offset!(task_on_cpu)) != 0;
+    adopt(task, now, state, on_cpu)?;
+    Ok(now)
+}
+
+#[inline(always)]
+fn adopt(task: Task, now: u64, state: u32, on_cpu: bool) -> Result<(), Counter> {
+    let base: *const u8 = task.cast();
+    let header = task::header(task, kind::ADOPT, now);
+    let initial = TaskState {
+        from: now,
+        on: now,
+        off: if on_cpu { 0 } else { now },
+        start: header.start,
+        state: if state == 0 { STATE_PREEMPTED } else { state & !STATE_PREEMPTED },
+        user_stack: NO_USER_STACK,
+        ..TaskState::default()
+    };
+    task::create(task, &initial)?;
+    let parent = task::read_ptr(base, offset!(task_real_parent));
+    let (pid_ns, ns_tid) = task::in_pid_ns(task);
+    let event = Adopt {
+        header,
+        parent_tgid: task::read::<u32>(parent, offset!(task_tgid)),
+        parent_tid: task::read::<u32>(parent, offset!(task_pid)),
+        pid_ns,
+        ns_tid,
+        state,
+        on_cpu: u32::from(on_cpu),
+        comm: task::read::<[u8; COMM_LEN]>(base, offset!(task_comm)),
+    };
+    emit::send(&event, Counter::RingAdopt)
+}

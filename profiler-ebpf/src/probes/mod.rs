@@ -1,0 +1,8 @@
+//! One file per subject, with its private maps.
+
+pub mod adopt;
+pub mod cgroup;
+pub mod cpu;
+pub mod process;
+pub mod sched;
+pub mod syscall;

@@ -1,0 +1,174 @@
+//! Birth, exec and end of tasks.
+
+use aya_ebpf::{
+    helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
+    macros::{btf_tracepoint, map},
+    maps::HashMap,
+    programs::BtfTracePointContext,
+};
+use profiler_common::{
+    Counter, kind,
+    sched::{NO_USER_STACK, STATE_PREEMPTED, TaskState},
+    task::{ARGV_LEN, COMM_LEN, Exec, Exit, FILENAME_LEN, Fork},
+};
+
+use super::{adopt, sched};
+use crate::{
+    emit::{self, Scratch},
+    globals::{enabled, offset},
+    task::{self, Task},
+};
+
+#[map]
+static EXEC_SCRATCH: Scratch = Scratch::with_max_entries(1, 0);
+
+/// Programs, by comm, that are profiled from their exec on although their parent is not: the engines' daemons, and
+/// for a recording of the whole host the engines' clients and runtimes.
+#[map]
+static TRACK_COMM: HashMap<[u8; COMM_LEN], u32> = HashMap::with_max_entries(256, 0);
+
+/// `task_newtask(struct task_struct *task, u64 clone_flags)` (`unsigned long` before 6.12): raised at the end of
+/// `copy_process`, when the child has its ids, its cgroup and its namespaces.
+#[btf_tracepoint(function = "task_newtask")]
+pub fn task_newtask(ctx: BtfTracePointContext) -> u32 {
+    emit::done(try_newtask(&ctx))
+}
+
+/// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn sched_process_exec(ctx: BtfTracePointContext) -> u32 {
+    emit::done(try_exec(&ctx))
+}
+
+/// `sched_process_exit(struct task_struct *p[, bool group_dead])`; the second since 6.16.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn sched_process_exit(ctx: BtfTracePointContext) -> u32 {
+    emit::done(try_exit(&ctx))
+}
+
+#[inline(always)]
+fn try_newtask(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+    let parent = task::current();
+    if task::get(parent).is_none() {
+        return Ok(());
+    }
+    let child: Task = ctx.arg(0);
+    let now = task::now();
+    let header = task::header(child, kind::FORK, now);
+    let state = TaskState {
+        from: now,
+        on: now,
+        off: now,
+        start: header.start,
+        state: STATE_PREEMPTED,
+        user_stack: NO_USER_STACK,
+        ..TaskState::default()
+    };
+    task::create(child, &state)?;
+    let (pid_ns, ns_tid) = task::in_pid_ns(child);
+    let base: *const u8 = parent.cast();
+    let event = Fork {
+        header,
+        parent_start: task::read::<u64>(base, offset!(task_start_time)),
+        clone_flags: ctx.arg(1),
+        parent_tgid: task::read::<u32>(base, offset!(task_tgid)),
+        parent_tid: task::read::<u32>(base, offset!(task_pid)),
+        pid_ns,
+        ns_tid,
+        comm: task::read::<[u8; COMM_LEN]>(child.cast(), offset!(task_comm)),
+    };
+    emit::send(&event, Counter::RingFork)
+}
+
+#[inline(always)]
+fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+    let task: Task = ctx.arg(0);
+    let old_tid: u32 = ctx.arg(1);
+    let binprm: *const u8 = ctx.arg(2);
+    let comm = task::read::<[u8; COMM_LEN]>(task.cast(), offset!(task_comm));
+    task::renamed(task, old_tid);
+    let now = match task::get(task) {
+        Some(state) => {
+            let now = task::now();
+            // SAFETY: points into the map; the running thread's own state.
+            sched::boundary(task, unsafe { &mut *state }, now)?;
+            now
+        }
+        None => {
+            if TRACK_COMM.get_ptr(&comm).is_none() {
+                return Ok(());
+            }
+            adopt::running(task)?
+        }
+    };
+    let header = task::header_current(task, kind::EXEC, now);
+    let scratch = emit::scratch(&EXEC_SCRATCH)?;
+    const HEAD: usize = core::mem::size_of::<Exec>();
+
+    let filename = task::read_ptr(binprm, offset!(binprm_filename));
+    // SAFETY: HEAD + FILENAME_LEN + ARGV_LEN is less than SCRATCH_LEN; the helper copes with any source.
+    let filename_len = unsafe {
+        bpf_probe_read_kernel_str(scratch.add(HEAD).cast(), FILENAME_LEN as u32, filename.cast())
+    };
+    // The length counts the NUL.
+    let filename_len = if filename_len <= 0 {
+        emit::count(Counter::Path);
+        0
+    } else {
+        (filename_len as usize - 1) & (FILENAME_LEN - 1)
+    };
+
+    let mm = task::read_ptr(task.cast(), offset!(task_mm));
+    let arg_start = task::read::<u64>(mm, offset!(mm_arg_start));
+    let arg_full = task::read::<u64>(mm, offset!(mm_arg_end)).saturating_sub(arg_start);
+    let mut argv_len = if arg_full >= ARGV_LEN as u64 { ARGV_LEN - 1 } else { arg_full as usize & (ARGV_LEN - 1) };
+    // SAFETY: as above: the length is bounded by ARGV_LEN.
+    let failed = unsafe {
+        bpf_probe_read_user(scratch.add(HEAD + filename_len).cast(), argv_len as u32, arg_start as *const _)
+    };
+    if failed != 0 {
+        emit::count(Counter::Argv);
+        argv_len = 0;
+    }
+
+    let inode = task::read_ptr(task::read_ptr(binprm, offset!(binprm_file)), offset!(file_inode));
+    let (pid_ns, ns_tid) = task::in_pid_ns(task);
+    let event = Exec {
+        header,
+        exe_ino: task::read::<u64>(inode, offset!(inode_ino)),
+        exe_dev: task::read::<u32>(task::read_ptr(inode, offset!(inode_sb)), offset!(super_block_dev)),
+        old_tid,
+        pid_ns,
+        ns_tid,
+        comm,
+        filename_len: filename_len as u16,
+        argv_len: argv_len as u16,
+        argv_full: if arg_full > u64::from(u32::MAX) { u32::MAX } else { arg_full as u32 },
+    };
+    // SAFETY: as above; scratch memory is 8-aligned.
+    unsafe {
+        scratch.cast::<Exec>().write(event);
+        emit::send_raw(scratch, HEAD + filename_len + argv_len, Counter::RingExec)
+    }
+}
+
+#[inline(always)]
+fn try_exit(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+    let task: Task = ctx.arg(0);
+    let Some(state) = task::get(task) else {
+        return Ok(());
+    };
+    let now = task::now();
+    // SAFETY: points into the map; the running thread's own state.
+    sched::boundary(task, unsafe { &mut *state }, now)?;
+    let base: *const u8 = task.cast();
+    let event = Exit {
+        header: task::header_current(task, kind::EXIT, now),
+        sum_exec_runtime: task::read::<u64>(base, offset!(task_sum_exec_runtime)),
+        utime: task::read::<u64>(base, offset!(task_utime)),
+        stime: task::read::<u64>(base, offset!(task_stime)),
+        exit_code: task::read::<i32>(base, offset!(task_exit_code)),
+        group_dead: if enabled!(exit_has_group_dead) != 0 { (ctx.arg::<u64>(1) & 1) as u32 } else { 2 },
+    };
+    emit::send(&event, Counter::RingExit)
+}

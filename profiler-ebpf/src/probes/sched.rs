@@ -1,0 +1,346 @@
+//! Where a thread's time goes between two switch-ins.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_task_pt_regs},
+    macros::{btf_tracepoint, map},
+    maps::PerCpuArray,
+    programs::BtfTracePointContext,
+};
+use profiler_common::{
+    Counter, kind,
+    sched::{
+        ATTENTION_STACKS, Cycle, NO_USER_STACK, STACK_ALWAYS_NS, STACK_EVERY_NS, STATE_PREEMPTED, SYSCALL_NOT_ASKED,
+        TASK_DEAD, TaskState, WHOLE_NS, flag, new_window,
+    },
+};
+
+use crate::{
+    emit::{self, Scratch},
+    globals::{enabled, offset},
+    stack,
+    task::{self, Task},
+};
+
+/// A wake is raised before the task is queued, so on another CPU it can be seen before the switch-out that it ends;
+/// one that came this shortly before still counts, ns.
+const WAKE_RACE_NS: u64 = 100_000;
+
+/// The first waits of a thread are worth a user stack whatever came before.
+const YOUNG_WAITS: u32 = 4;
+
+#[map]
+static SCHED_SCRATCH: Scratch = Scratch::with_max_entries(1, 0);
+
+/// Waiting time, ns, since the last stack of a short wait on this CPU.
+#[map]
+static STACK_DEBT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next[, unsigned int prev_state])`;
+/// the fourth argument since 5.18 (fa2c3254d7cf).
+#[btf_tracepoint(function = "sched_switch")]
+pub fn sched_switch(ctx: BtfTracePointContext) -> u32 {
+    emit::done(try_switch(&ctx))
+}
+
+/// `sched_waking(struct task_struct *p)`: not `sched_wakeup`, whose current differs in 9 % of wakes.
+#[btf_tracepoint(function = "sched_waking")]
+pub fn sched_waking(ctx: BtfTracePointContext) -> u32 {
+    waking(&ctx);
+    0
+}
+
+#[inline(always)]
+fn try_switch(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+    let prev: Task = ctx.arg(1);
+    let next: Task = ctx.arg(2);
+    let mut now = 0;
+    let mut result = Ok(());
+    // One look-up after the other: with both first, LLVM tests the two results by or-ing the pointers, which the
+    // verifier forbids.
+    if let Some(state) = task::get(prev) {
+        now = task::now();
+        // SAFETY: points into the map, and only this CPU writes a running thread's state.
+        result = switch_out(ctx, prev, unsafe { &mut *state }, now);
+    }
+    if let Some(state) = task::get(next) {
+        if now == 0 {
+            now = task::now();
+        }
+        // SAFETY: as above: from here on `next` runs on this CPU.
+        switch_in(next, unsafe { &mut *state }, now)?;
+    }
+    result
+}
+
+#[inline(always)]
+fn switch_out(ctx: &BtfTracePointContext, task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter> {
+    let preempt = ctx.arg::<u64>(0) & 0xff != 0;
+    let task_state = if enabled!(switch_has_prev_state) != 0 {
+        ctx.arg::<u32>(3)
+    } else {
+        task::read::<u32>(task.cast(), offset!(task_state))
+    };
+    state.off = now;
+    state.user_stack = NO_USER_STACK;
+    if preempt || task_state == 0 {
+        state.state = task_state | STATE_PREEMPTED;
+        return Ok(());
+    }
+    state.state = task_state & !STATE_PREEMPTED;
+    if task_state & TASK_DEAD != 0 {
+        let cycle = cycle(task, state, now, now, flag::END);
+        task::remove(task);
+        return emit::send(&cycle, Counter::RingCycle);
+    }
+    // The length of this wait is not known yet, and afterwards the stack can't be had: foretell it by the last one.
+    if u64::from(state.last_wait) >= STACK_ALWAYS_NS
+        || state.waits < YOUNG_WAITS
+        || state.attention & ATTENTION_STACKS != 0
+    {
+        state.user_stack = stack::user_id(ctx.as_ptr());
+        if state.user_stack < 0 {
+            emit::count(Counter::WaitUserStack);
+        }
+    }
+    state.waits = state.waits.wrapping_add(1);
+    Ok(())
+}
+
+#[inline(always)]
+fn switch_in(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter> {
+    if state.off == 0 {
+        // Adopted in the middle of a switch: begin here.
+        state.off = now;
+    }
+    let mut flags = 0;
+    let wake = if state.state & STATE_PREEMPTED != 0 {
+        flags |= flag::PREEMPTED;
+        state.off
+    } else if state.wake >= state.off {
+        if state.wake > now { now } else { state.wake }
+    } else if state.wake > state.on && state.wake + WAKE_RACE_NS >= state.off {
+        state.off
+    } else {
+        flags |= flag::NO_WAKE;
+        now
+    };
+    if state.off < state.on || now < state.off {
+        emit::count(Counter::TimeBackwards);
+    }
+    let cpu = state.off.saturating_sub(state.on);
+    let blocked = wake.saturating_sub(state.off);
+    let runqueue = now.saturating_sub(wake);
+    if flags & flag::PREEMPTED == 0 {
+        state.last_wait = if blocked > u64::from(u32::MAX) { u32::MAX } else { blocked as u32 };
+    }
+    if cpu < WHOLE_NS
+        && blocked < WHOLE_NS
+        && runqueue < WHOLE_NS
+        && !new_window(state.from, now)
+        && state.attention == 0
+    {
+        state.sum_cpu += cpu as u32;
+        state.sum_blocked += blocked as u32;
+        state.sum_runqueue += runqueue as u32;
+        state.sum_count += 1;
+        state.on = now;
+        state.off = 0;
+        return Ok(());
+    }
+    emit_cycle(task, state, now, wake, flags, blocked)
+}
+
+/// Emits a cycle that ends now with a switch-in, with the stack of its wait if that is long enough or drawn, and
+/// begins the next.
+#[inline(always)]
+fn emit_cycle(
+    task: Task,
+    state: &mut TaskState,
+    now: u64,
+    wake: u64,
+    flags: u16,
+    blocked: u64,
+) -> Result<(), Counter> {
+    let want_stack = blocked >= STACK_ALWAYS_NS
+        || (blocked >= WHOLE_NS && drawn(blocked))
+        || (blocked > 0 && state.attention & ATTENTION_STACKS != 0);
+    let mut cycle = cycle(task, state, now, wake, flags);
+    state.from = now;
+    state.on = now;
+    state.off = 0;
+    state.sum_cpu = 0;
+    state.sum_runqueue = 0;
+    state.sum_blocked = 0;
+    state.sum_count = 0;
+    state.attention &= ATTENTION_STACKS;
+    if blocked >= WHOLE_NS {
+        cycle.syscall = system_call(task);
+        if in_iowait(task) {
+            cycle.flags |= flag::IOWAIT;
+        }
+    }
+    if !want_stack || enabled!(task_stack) == 0 {
+        return emit::send(&cycle, Counter::RingCycle);
+    }
+    cycle.flags |= flag::WANT_STACK;
+    let scratch = emit::scratch(&SCHED_SCRATCH)?;
+    const HEAD: usize = core::mem::size_of::<Cycle>();
+    // SAFETY: HEAD + STACK_BYTES is less than SCRATCH_LEN.
+    let bytes = unsafe { stack::of_task(task, scratch.add(HEAD)) };
+    let bytes = if bytes < 0 {
+        emit::count(Counter::WaitKernelStack);
+        0
+    } else {
+        bytes as usize & 0x3ff
+    };
+    cycle.kernel_frames = (bytes / 8) as u16;
+    // SAFETY: scratch memory is large enough and 8-aligned; `bytes` is at most 0x3ff.
+    unsafe {
+        scratch.cast::<Cycle>().write(cycle);
+        emit::send_raw(scratch, HEAD + bytes, Counter::RingCycle)
+    }
+}
+
+/// Whether a wait of this length is the one in [`STACK_EVERY_NS`] of waiting that gets a stack: sampling in
+/// proportion to time.
+#[inline(always)]
+fn drawn(blocked: u64) -> bool {
+    let Some(debt) = STACK_DEBT.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: this CPU's own slot, and the switch runs with interrupts off.
+    unsafe {
+        *debt += blocked;
+        if *debt < STACK_EVERY_NS {
+            return false;
+        }
+        *debt -= STACK_EVERY_NS;
+    }
+    true
+}
+
+#[inline(always)]
+fn cycle(task: Task, state: &TaskState, now: u64, wake: u64, flags: u16) -> Cycle {
+    let woken = flags & (flag::PREEMPTED | flag::NO_WAKE | flag::END | flag::BOUNDARY) == 0;
+    Cycle {
+        header: task::header(task, kind::CYCLE, now),
+        from: state.from,
+        on_start: state.on,
+        off: state.off,
+        wake,
+        sum_cpu: state.sum_cpu,
+        sum_runqueue: state.sum_runqueue,
+        sum_blocked: state.sum_blocked,
+        sum_count: state.sum_count,
+        waker_tgid: if woken { state.waker_tgid } else { 0 },
+        waker_tid: if woken { state.waker_tid } else { 0 },
+        state: state.state & !STATE_PREEMPTED,
+        syscall: SYSCALL_NOT_ASKED,
+        user_stack: state.user_stack,
+        flags: if woken && state.waker_irq != 0 { flags | flag::WAKER_IRQ } else { flags },
+        kernel_frames: 0,
+    }
+}
+
+/// The system call that a switched-out task is in, or -1 (`orig_ax` of its saved user registers).
+#[inline(always)]
+fn system_call(task: Task) -> i32 {
+    if enabled!(task_pt_regs) == 0 {
+        return SYSCALL_NOT_ASKED;
+    }
+    // SAFETY: a task pointer that the verifier knows.
+    let regs = unsafe { bpf_task_pt_regs(task) } as *const u8;
+    task::read::<i32>(regs, offset!(pt_regs_orig_ax))
+}
+
+#[inline(always)]
+fn in_iowait(task: Task) -> bool {
+    task::read::<u8>(task.cast(), offset!(task_in_iowait)) >> (offset!(task_in_iowait_bit) & 7) & 1 != 0
+}
+
+/// Closes the running thread's sums at an event of its own, so that a phase can be cut there exactly.
+#[inline(always)]
+pub fn boundary(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter> {
+    if state.off != 0 || now <= state.from {
+        return Ok(());
+    }
+    let mut cycle = cycle(task, state, now, now, flag::BOUNDARY);
+    cycle.off = now;
+    cycle.user_stack = NO_USER_STACK;
+    state.from = now;
+    state.on = now;
+    state.sum_cpu = 0;
+    state.sum_runqueue = 0;
+    state.sum_blocked = 0;
+    state.sum_count = 0;
+    state.attention = 0;
+    emit::send(&cycle, Counter::RingCycle)
+}
+
+/// Closes whatever a thread is in at the recording's end.
+#[inline(always)]
+pub fn flush(task: Task, state: &TaskState, end: u64) -> Result<(), Counter> {
+    if end <= state.from {
+        return Ok(());
+    }
+    let mut flags = flag::OPEN;
+    let mut wake = end;
+    let mut off = state.off;
+    if off == 0 {
+        off = end;
+    } else if state.state & STATE_PREEMPTED != 0 {
+        flags |= flag::PREEMPTED;
+        wake = off;
+    } else if state.wake >= off && state.wake <= end {
+        wake = state.wake;
+    } else {
+        flags |= flag::NO_WAKE;
+    }
+    let mut cycle = cycle(task, state, end, wake, flags);
+    cycle.off = off;
+    cycle.syscall = system_call(task);
+    emit::send(&cycle, Counter::RingCycle)
+}
+
+#[inline(always)]
+fn waking(ctx: &BtfTracePointContext) {
+    let task: Task = ctx.arg(0);
+    let Some(state) = task::get(task) else {
+        return;
+    };
+    // SAFETY: points into the map. The thread's own CPU reads these fields at switch-in, after the run queue's lock
+    // has ordered the two.
+    let state = unsafe { &mut *state };
+    let pid_tgid = bpf_get_current_pid_tgid();
+    state.waker_tgid = (pid_tgid >> 32) as u32;
+    state.waker_tid = pid_tgid as u32;
+    state.waker_irq = u32::from(pid_tgid == 0 || on_interrupt_stack());
+    state.wake = task::now();
+}
+
+/// Memory through which an address becomes a number: the verifier forbids arithmetic on stack pointers.
+#[map]
+static STACK_PROBE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Whether this program runs on an interrupt's stack instead of the current task's: then the current task is whoever
+/// was interrupted. x86-64 takes hard and soft interrupts on stacks of their own (`arch/x86/kernel/irq_64.c`).
+#[inline(always)]
+fn on_interrupt_stack() -> bool {
+    let size = enabled!(kernel_stack_size);
+    if size == 0 {
+        return false;
+    }
+    let Some(slot) = STACK_PROBE.get_ptr_mut(0) else {
+        return false;
+    };
+    let mut here = 0u64;
+    let address = (&raw mut here) as u64;
+    // SAFETY: this CPU's own slot; volatile so that the store and the load are not folded away.
+    let address = unsafe {
+        core::ptr::write_volatile(slot, address);
+        core::ptr::read_volatile(slot)
+    };
+    let base = task::read::<u64>(task::current().cast::<u8>(), offset!(task_stack));
+    base != 0 && address.wrapping_sub(base) >= u64::from(size)
+}

@@ -1,0 +1,250 @@
+//! Tasks: reading their fields, and the one accessor of the per-task state.
+
+use aya_ebpf::{
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_smp_processor_id,
+        generated::{bpf_get_current_cgroup_id, bpf_probe_read_kernel},
+    },
+};
+use profiler_common::{Counter, Header, sched::TaskState};
+
+use crate::globals::{has, offset};
+
+/// A kernel's `struct task_struct *`, as a program was given it (so that the verifier knows its type).
+pub type Task = *mut aya_ebpf::bindings::task_struct;
+
+/// Reads a `T` at `base + offset` of kernel memory; 0 when that can't be read or the member is absent.
+#[inline(always)]
+pub fn read<T: Copy + Default>(base: *const u8, offset: u32) -> T {
+    let mut value = T::default();
+    if has(offset) && !base.is_null() {
+        // SAFETY: the helper copes with any address, and `value` is as large as is asked for.
+        unsafe {
+            bpf_probe_read_kernel(
+                (&raw mut value).cast(),
+                core::mem::size_of::<T>() as u32,
+                base.wrapping_add(offset as usize).cast(),
+            );
+        }
+    }
+    value
+}
+
+/// Reads a pointer.
+#[inline(always)]
+pub fn read_ptr(base: *const u8, offset: u32) -> *const u8 {
+    read::<u64>(base, offset) as *const u8
+}
+
+#[cfg(feature = "task-storage")]
+mod state {
+    use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE};
+    use aya_ebpf::helpers::generated::{bpf_task_storage_delete, bpf_task_storage_get};
+
+    use super::*;
+
+    /// BTF-style definition: the verifier wants key and value types for task storage, and aya has no type for it.
+    #[repr(C)]
+    pub struct TaskStorage {
+        r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE as usize],
+        key: *const i32,
+        value: *const TaskState,
+        map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+    }
+    // SAFETY: pointers that only carry types for the loader; never read.
+    unsafe impl Sync for TaskStorage {}
+
+    #[unsafe(link_section = ".maps")]
+    #[unsafe(no_mangle)]
+    static TASKS: TaskStorage = TaskStorage {
+        r#type: core::ptr::null(),
+        key: core::ptr::null(),
+        value: core::ptr::null(),
+        map_flags: core::ptr::null(),
+    };
+
+    const CREATE: u64 = aya_ebpf::bindings::BPF_LOCAL_STORAGE_GET_F_CREATE as u64;
+
+    #[inline(always)]
+    fn map() -> *mut core::ffi::c_void {
+        core::ptr::from_ref(&TASKS).cast_mut().cast()
+    }
+
+    pub fn get(task: Task) -> Option<*mut TaskState> {
+        // SAFETY: `task` is a task pointer that the verifier knows; a null result is turned into None.
+        let state = unsafe { bpf_task_storage_get(map(), task, core::ptr::null_mut(), 0) };
+        if state.is_null() { None } else { Some(state.cast()) }
+    }
+
+    pub fn create(task: Task, value: &TaskState) -> Option<*mut TaskState> {
+        let mut value = *value;
+        // SAFETY: as in `get`; `value` is copied by the helper.
+        let state = unsafe { bpf_task_storage_get(map(), task, (&raw mut value).cast(), CREATE) };
+        if state.is_null() { None } else { Some(state.cast()) }
+    }
+
+    pub fn remove(task: Task) {
+        // SAFETY: as in `get`.
+        unsafe { bpf_task_storage_delete(map(), task) };
+    }
+
+    /// The state hangs on the task, whatever its id.
+    pub fn renamed(_task: Task, _old_tid: u32) {}
+}
+
+#[cfg(not(feature = "task-storage"))]
+mod state {
+    use aya_ebpf::{macros::map, maps::HashMap};
+
+    use super::*;
+
+    /// Keyed by thread id. Sized for the largest build host's tracked threads; overridden at load.
+    #[map]
+    static TASKS: HashMap<u32, TaskState> = HashMap::with_max_entries(32_768, 0);
+
+    #[inline(always)]
+    fn tid(task: Task) -> u32 {
+        read::<u32>(task.cast(), offset!(task_pid))
+    }
+
+    pub fn get(task: Task) -> Option<*mut TaskState> {
+        TASKS.get_ptr_mut(&tid(task))
+    }
+
+    pub fn create(task: Task, value: &TaskState) -> Option<*mut TaskState> {
+        let tid = tid(task);
+        TASKS.insert(&tid, value, 0).ok()?;
+        TASKS.get_ptr_mut(&tid)
+    }
+
+    pub fn remove(task: Task) {
+        let _ = TASKS.remove(&tid(task));
+    }
+
+    /// A thread that is no leader takes the leader's id in exec: its state moves with it.
+    pub fn renamed(task: Task, old_tid: u32) {
+        let tid = tid(task);
+        if tid == old_tid {
+            return;
+        }
+        if let Some(old) = TASKS.get_ptr_mut(&old_tid) {
+            // SAFETY: points into the map; this is the running thread's own state.
+            let copy = unsafe { *old };
+            let _ = TASKS.insert(&tid, &copy, 0);
+            let _ = TASKS.remove(&old_tid);
+        }
+    }
+}
+
+/// The profiled thread's state; `None` for a thread that is not profiled.
+#[inline(always)]
+pub fn get(task: Task) -> Option<*mut TaskState> {
+    state::get(task)
+}
+
+/// Begins to profile a thread.
+#[inline(always)]
+pub fn create(task: Task, value: &TaskState) -> Result<*mut TaskState, Counter> {
+    state::create(task, value).ok_or(Counter::TaskMapFull)
+}
+
+/// Ends it.
+#[inline(always)]
+pub fn remove(task: Task) {
+    state::remove(task);
+}
+
+/// Tells that a thread changed its id (exec by a thread that was no leader).
+#[inline(always)]
+pub fn renamed(task: Task, old_tid: u32) {
+    state::renamed(task, old_tid);
+}
+
+/// The running task, as a pointer that the verifier knows.
+#[inline(always)]
+pub fn current() -> Task {
+    #[cfg(feature = "task-storage")]
+    // SAFETY: always the running task. Since 5.11, as task storage is.
+    unsafe {
+        aya_ebpf::helpers::generated::bpf_get_current_task_btf()
+    }
+    #[cfg(not(feature = "task-storage"))]
+    // SAFETY: always the running task.
+    unsafe {
+        aya_ebpf::helpers::generated::bpf_get_current_task() as Task
+    }
+}
+
+/// Inode number of a task's mount namespace; 0 when it has left it.
+#[inline(always)]
+pub fn mnt_ns(task: Task) -> u32 {
+    let nsproxy = read_ptr(task.cast(), offset!(task_nsproxy));
+    let mnt_ns = read_ptr(nsproxy, offset!(nsproxy_mnt_ns));
+    read::<u32>(mnt_ns, offset!(mnt_namespace_inum))
+}
+
+/// Inode number of the pid namespace that a task's id lives in, and its id there.
+#[inline(always)]
+pub fn in_pid_ns(task: Task) -> (u32, u32) {
+    let pid = read_ptr(task.cast(), offset!(task_thread_pid));
+    if pid.is_null() || !has(offset!(upid_size)) {
+        return (0, 0);
+    }
+    let level = read::<u32>(pid, offset!(pid_level)) & 0x1f;
+    let upid = pid.wrapping_add((offset!(pid_numbers) + level * offset!(upid_size)) as usize);
+    let namespace = read_ptr(upid, offset!(upid_ns));
+    (read::<u32>(namespace, offset!(pid_namespace_inum)), read::<u32>(upid, offset!(upid_nr)))
+}
+
+/// Id of a cgroup.
+#[inline(always)]
+pub fn cgroup_id(cgroup: *const u8) -> u64 {
+    read::<u64>(read_ptr(cgroup, offset!(cgroup_kn)), offset!(kernfs_node_id))
+}
+
+/// Header of an event about any task.
+#[inline(always)]
+pub fn header(task: Task, kind: u16, ts: u64) -> Header {
+    let base: *const u8 = task.cast();
+    let css_set = read_ptr(base, offset!(task_cgroups));
+    Header {
+        ts,
+        start: read::<u64>(base, offset!(task_start_time)),
+        cgroup: cgroup_id(read_ptr(css_set, offset!(css_set_dfl_cgrp))),
+        tgid: read::<u32>(base, offset!(task_tgid)),
+        tid: read::<u32>(base, offset!(task_pid)),
+        mnt_ns: mnt_ns(task),
+        kind,
+        cpu: cpu(),
+    }
+}
+
+/// Header of an event about the running task.
+#[inline(always)]
+pub fn header_current(task: Task, kind: u16, ts: u64) -> Header {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    Header {
+        ts,
+        start: read::<u64>(task.cast(), offset!(task_start_time)),
+        // SAFETY: no arguments.
+        cgroup: unsafe { bpf_get_current_cgroup_id() },
+        tgid: (pid_tgid >> 32) as u32,
+        tid: pid_tgid as u32,
+        mnt_ns: mnt_ns(task),
+        kind,
+        cpu: cpu(),
+    }
+}
+
+#[inline(always)]
+pub fn cpu() -> u16 {
+    // SAFETY: no arguments.
+    (unsafe { bpf_get_smp_processor_id() }) as u16
+}
+
+/// `CLOCK_MONOTONIC`, ns.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_ns() }
+}

@@ -1,0 +1,3 @@
+//! What goes back into the kernel: which tasks are profiled.
+
+pub mod daemons;

@@ -1,0 +1,98 @@
+//! Everything that turns a task's addresses into a recorded stack: address spaces, files, names.
+
+use crate::{
+    ingest::{
+        frames::{Interner, RawStack, Sources},
+        mappings::{MappingEvent, What},
+        spaces::Spaces,
+    },
+    lookup::{binaries::Binaries, locate::Sighting},
+    recording::record::{Record, Syscall},
+    symbol::kernel::{Kernel, KernelError},
+};
+use profiler_common::container::call;
+
+/// See the module.
+pub struct Stacks {
+    spaces: Spaces,
+    binaries: Binaries,
+    interner: Interner,
+    kernel: Option<Kernel>,
+    kernel_refused: u64,
+}
+
+impl Stacks {
+    /// Without kernel symbols, frames of the kernel are recorded as addresses, and that is a named loss.
+    pub fn new(kernel: Result<Kernel, KernelError>) -> Stacks {
+        let kernel = kernel.inspect_err(|why| tracing::warn!("kernel frames have no names: {why}")).ok();
+        Stacks {
+            spaces: Spaces::default(),
+            binaries: Binaries::new(),
+            interner: Interner::default(),
+            kernel_refused: u64::from(kernel.is_none()),
+            kernel,
+        }
+    }
+
+    /// Learns the executable mappings of a process that is there already. One that has ended meanwhile has none.
+    pub fn seed(&mut self, tgid: u32) {
+        let Stacks { spaces, binaries, .. } = self;
+        let seeded = spaces.seed(tgid, |map| binaries.see(&Sighting { tgid, mnt_ns: 0, map: *map }));
+        if let Err(why) = seeded {
+            tracing::debug!("mappings of process {tgid}: {why}");
+        }
+    }
+
+    /// Takes in what happened to an address space.
+    pub fn mapping(&mut self, event: &MappingEvent<'_>, mnt_ns: u32) {
+        match &event.what {
+            What::Exec => self.spaces.exec(event.pid),
+            What::Map(map) => {
+                let file = self.binaries.see(&Sighting { tgid: event.pid, mnt_ns, map: *map });
+                self.spaces.map(event.pid, map, file);
+            }
+        }
+    }
+
+    /// A process got a copy of its parent's address space.
+    pub fn fork(&mut self, parent: u32, child: u32) {
+        self.spaces.fork(parent, child);
+    }
+
+    /// A process ended.
+    pub fn exit(&mut self, tgid: u32) {
+        self.spaces.exit(tgid);
+    }
+
+    /// An overlay mount tells where its files can be read from without touching it.
+    pub fn syscall(&mut self, call: &Syscall) {
+        if call.call == call::MOUNT && call.result == 0 && call.c == b"overlay" {
+            self.binaries.note_overlay(call.at.mnt_ns, &call.b, &call.d);
+        }
+    }
+
+    /// The stack's number; what it needs and was not recorded yet is appended to `out`. 0: no stack.
+    pub fn record(&mut self, raw: &RawStack<'_>, out: &mut Vec<Record>) -> u32 {
+        let mut sources =
+            Sources { spaces: &self.spaces, binaries: &mut self.binaries, kernel: self.kernel.as_ref() };
+        self.interner.stack(raw, &mut sources, out)
+    }
+
+    /// Names what can be named now and could not be before.
+    pub fn symbolize(&mut self, out: &mut Vec<Record>) {
+        self.interner.symbolize(&mut self.binaries, out);
+    }
+
+    /// Every cause of a missing name, with its count.
+    pub fn losses(&self) -> Vec<(String, u64)> {
+        let mut losses = self.binaries.losses();
+        losses.extend(self.interner.losses());
+        if self.spaces.refused() > 0 {
+            losses.push(("mappings not kept: too many".to_owned(), self.spaces.refused()));
+        }
+        if self.kernel_refused > 0 {
+            losses.push(("kernel symbols not to be had".to_owned(), self.kernel_refused));
+        }
+        losses
+    }
+}

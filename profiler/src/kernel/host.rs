@@ -1,0 +1,127 @@
+//! Facts of the host: what a recording's reader wants to know of where it was made.
+
+use std::{fs, io};
+
+use crate::recording::record::{Clock, Meta};
+
+/// Fills in what concerns the host.
+pub fn describe(meta: &mut Meta) {
+    let (system, machine, hostname) = uname();
+    meta.kernel = system;
+    meta.machine = machine;
+    meta.hostname = hostname;
+    meta.cpus = std::thread::available_parallelism().map_or(0, |cpus| u32::try_from(cpus.get()).unwrap_or(0));
+    meta.cpu_model = fs::read_to_string("/proc/cpuinfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("model name"))?;
+            Some(line.split_once(':')?.1.trim().to_owned())
+        })
+        .unwrap_or_default();
+    meta.memory_bytes = fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+            line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+        })
+        .unwrap_or(0)
+        .saturating_mul(1024);
+    // SAFETY: no memory is passed.
+    meta.page_size = u32::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(0);
+    meta.facts.push(("cgroup".to_owned(), cgroup_version().to_owned()));
+}
+
+/// `release`, `machine`, `nodename`.
+fn uname() -> (String, String, String) {
+    // SAFETY: an all-zero `utsname` is valid, and uname fills it with NUL-terminated strings.
+    let names = unsafe {
+        let mut names: libc::utsname = std::mem::zeroed();
+        if libc::uname(&mut names) != 0 {
+            return Default::default();
+        }
+        names
+    };
+    let text = |bytes: &[libc::c_char]| {
+        let bytes: Vec<u8> = bytes.iter().take_while(|byte| **byte != 0).map(|byte| *byte as u8).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    (text(&names.release), text(&names.machine), text(&names.nodename))
+}
+
+/// Which hierarchy the host's containers live in.
+fn cgroup_version() -> &'static str {
+    let Ok(mounts) = fs::read_to_string("/proc/self/mounts") else {
+        return "unknown";
+    };
+    let has = |kind: &str| mounts.lines().any(|line| line.split(' ').nth(2) == Some(kind));
+    match (has("cgroup"), has("cgroup2")) {
+        (false, true) => "v2",
+        (true, true) => "hybrid",
+        (true, false) => "v1",
+        (false, false) => "none mounted",
+    }
+}
+
+/// `CLOCK_MONOTONIC` now, ns: the clock of `bpf_ktime_get_ns()`.
+pub fn monotonic_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// Monotonic and real time, read together: the real time is read between two readings of the other, of several
+/// tries the one where they lie closest.
+pub fn clock_pair() -> Clock {
+    let mut best = (u64::MAX, Clock { mono: 0, real: 0 });
+    for _ in 0..5 {
+        let before = clock_ns(libc::CLOCK_MONOTONIC);
+        let real = clock_ns(libc::CLOCK_REALTIME);
+        let after = clock_ns(libc::CLOCK_MONOTONIC);
+        if after - before < best.0 {
+            best = (after - before, Clock { mono: before + (after - before) / 2, real });
+        }
+    }
+    best.1
+}
+
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one timespec. These clocks always exist.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// CPU time of this process (user, system), ns, and its peak resident memory, bytes.
+pub fn own_cost() -> io::Result<(u64, u64, u64)> {
+    // SAFETY: an all-zero rusage is valid, and getrusage fills it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        if libc::getrusage(libc::RUSAGE_SELF, &mut usage) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        usage
+    };
+    let ns = |time: libc::timeval| time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1_000;
+    Ok((ns(usage.ru_utime), ns(usage.ru_stime), usage.ru_maxrss as u64 * 1024))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Make sure that the description holds what a reader needs.
+    #[test]
+    fn description() {
+        let mut meta = Meta::default();
+        describe(&mut meta);
+        assert!(!meta.kernel.is_empty() && !meta.hostname.is_empty());
+        assert!(meta.cpus > 0 && meta.memory_bytes > 1 << 20 && meta.page_size >= 4096);
+    }
+
+    /// Make sure that a clock pair lies between two readings around it.
+    #[test]
+    fn pair() {
+        let before = monotonic_ns();
+        let pair = clock_pair();
+        assert!(before <= pair.mono && pair.mono <= monotonic_ns());
+        assert!(pair.real > 1_600_000_000_000_000_000);
+    }
+}

@@ -1,0 +1,4 @@
+//! What this kernel offers: struct offsets from its BTF, and the facts of the host.
+
+pub mod host;
+pub mod offsets;

@@ -1,0 +1,166 @@
+//! The probes, as data: what is loaded, what `doctor` tells and what the support table says all derive from this.
+
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attach {
+    /// A BTF-typed raw tracepoint (Linux 5.5 and later).
+    TpBtf(&'static str),
+    /// The classic tracepoints `syscalls:PREFIX_CALL` of [`CALLS`].
+    Syscalls(&'static str),
+    /// The sampling clock, on each CPU.
+    Clock,
+    /// A task iterator (Linux 5.8 and later), run when it is needed.
+    TaskIterator,
+}
+
+/// One program.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    /// Name of the program in the object.
+    pub program: &'static str,
+    pub attach: Attach,
+    /// Without it nothing can be recorded.
+    pub required: bool,
+    /// What it gives, and so what is missing without it.
+    pub gives: &'static str,
+}
+
+/// In the order in which they are attached: what makes a thread tracked first, the sampler last (each attach
+/// interrupts every CPU; with the sampler on, systing 090620c measured 9 s on 224 CPUs).
+pub const PROBES: &[Probe] = &[
+    Probe {
+        program: "sched_process_exit",
+        attach: Attach::TpBtf("sched_process_exit"),
+        required: true,
+        gives: "ends of threads, exit codes",
+    },
+    Probe {
+        program: "sched_switch",
+        attach: Attach::TpBtf("sched_switch"),
+        required: true,
+        gives: "on-CPU, run queue and blocked time",
+    },
+    Probe {
+        program: "sched_waking",
+        attach: Attach::TpBtf("sched_waking"),
+        required: true,
+        gives: "ends of waits and who ended them",
+    },
+    Probe {
+        program: "sched_process_exec",
+        attach: Attach::TpBtf("sched_process_exec"),
+        required: true,
+        gives: "programs and their arguments",
+    },
+    Probe {
+        program: "task_newtask",
+        attach: Attach::TpBtf("task_newtask"),
+        required: true,
+        gives: "births of processes and threads",
+    },
+    Probe {
+        program: "cgroup_mkdir",
+        attach: Attach::TpBtf("cgroup_mkdir"),
+        required: false,
+        gives: "containers' cgroups: when they are made",
+    },
+    Probe {
+        program: "cgroup_rmdir",
+        attach: Attach::TpBtf("cgroup_rmdir"),
+        required: false,
+        gives: "containers' cgroups: when they are removed",
+    },
+    Probe {
+        program: "cgroup_release",
+        attach: Attach::TpBtf("cgroup_release"),
+        required: false,
+        gives: "containers' cgroups: when they are gone",
+    },
+    Probe {
+        program: "cgroup_attach_task",
+        attach: Attach::TpBtf("cgroup_attach_task"),
+        required: false,
+        gives: "which process enters which container",
+    },
+    Probe {
+        program: "cgroup_notify_populated",
+        attach: Attach::TpBtf("cgroup_notify_populated"),
+        required: false,
+        gives: "when a container's last process is gone",
+    },
+    Probe {
+        program: "sys_exit",
+        attach: Attach::Syscalls("sys_exit"),
+        required: false,
+        gives: "mounts, unmounts and namespace changes",
+    },
+    Probe {
+        program: "sys_enter",
+        attach: Attach::Syscalls("sys_enter"),
+        required: false,
+        gives: "when mounts, unmounts and namespace changes began",
+    },
+    Probe {
+        program: "adopt_tasks",
+        attach: Attach::TaskIterator,
+        required: true,
+        gives: "threads that were there before the recording",
+    },
+    Probe {
+        program: "flush_tasks",
+        attach: Attach::TaskIterator,
+        required: true,
+        gives: "what threads are in when the recording ends",
+    },
+    Probe { program: "cpu_sample", attach: Attach::Clock, required: true, gives: "CPU samples with stacks" },
+];
+
+/// A system call that is watched.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// As in the tracepoint's name, `sys_enter_NAME`.
+    pub name: &'static str,
+    /// Number on this architecture.
+    pub number: i64,
+    /// [`profiler_common::container::call`]
+    pub call: u32,
+}
+
+macro_rules! calls {
+    ($( $name:literal, $number:ident, $call:ident; )+) => {
+        /// The system calls that change mounts and namespaces. Few and rare, since each classic tracepoint counts:
+        /// never one that a container's workload calls often.
+        pub const CALLS: &[Call] = &[ $( Call {
+            name: $name,
+            number: libc::$number,
+            call: profiler_common::container::call::$call,
+        }, )+ ];
+    };
+}
+calls! {
+    "mount", SYS_mount, MOUNT;
+    "umount", SYS_umount2, UMOUNT;
+    "pivot_root", SYS_pivot_root, PIVOT_ROOT;
+    "unshare", SYS_unshare, UNSHARE;
+    "setns", SYS_setns, SETNS;
+    "sethostname", SYS_sethostname, SETHOSTNAME;
+    "move_mount", SYS_move_mount, MOVE_MOUNT;
+    "fsopen", SYS_fsopen, FSOPEN;
+    "fsconfig", SYS_fsconfig, FSCONFIG;
+    "fsmount", SYS_fsmount, FSMOUNT;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Make sure that the sampler comes last, and names are unique.
+    #[test]
+    fn order() {
+        assert_eq!(PROBES.last().unwrap().attach, Attach::Clock);
+        let mut names: Vec<_> = PROBES.iter().map(|probe| probe.program).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), PROBES.len());
+    }
+}

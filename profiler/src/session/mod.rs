@@ -1,0 +1,474 @@
+//! `run`: attach, let the command go, record until it and what it left has ended, close.
+
+pub mod command;
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use aya::Btf;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    control::daemons,
+    ingest::{
+        Ingest, IngestError,
+        mappings::{Mappings, MappingsError, online_cpus},
+        redact,
+    },
+    kernel::{
+        host,
+        offsets::{self, OffsetsError},
+    },
+    load::{LoadError, LoadOptions, Loaded, ring_bytes},
+    recording::{
+        WriteError, Writer,
+        record::{Begin, Clock, End, Meta, SelfCost},
+    },
+    symbol::kernel::Kernel,
+};
+use command::{Held, Running, User};
+
+/// How often the rings are drained.
+const DRAIN_EVERY: Duration = Duration::from_millis(50);
+/// How often what was drained is written down: what a SIGKILL can cost at most.
+const FLUSH_EVERY: Duration = Duration::from_millis(500);
+/// How long the recording goes on after the command's end for what it left running (a container's cleanup goes on
+/// behind its client's back), unless all of that has ended before.
+const LINGER: Duration = Duration::from_millis(500);
+/// How often is looked, meanwhile, whether it has.
+const LINGER_STEP: Duration = Duration::from_millis(10);
+
+/// What the caller of [`run`] wants.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub output: PathBuf,
+    /// Replace `output` if it exists.
+    pub force: bool,
+    /// Name for reports.
+    pub name: String,
+    /// CPU samples a second on each CPU.
+    pub sample_hz: u32,
+    /// Run the command as this user.
+    pub user: Option<String>,
+    /// Mask what looks like a secret in arguments.
+    pub redact: bool,
+    /// Say nothing but errors.
+    pub quiet: bool,
+    pub command: Vec<OsString>,
+}
+
+/// How it went.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub recording: PathBuf,
+    /// The command's exit status in the shell's form: 128 + signal when it was killed.
+    pub status: u8,
+}
+
+/// Why there is no recording, or not a whole one.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no command was given")]
+    NoCommand,
+    #[error("the command holds a NUL byte")]
+    Nul,
+    #[error("user `{name}`: {why}")]
+    User { name: String, why: String },
+    #[error("{} can't be executed: {error}", program.display())]
+    Exec { program: OsString, error: io::Error },
+    #[error("no process could be made for the command: {0}")]
+    Fork(#[source] io::Error),
+    #[error("phasegraph needs root: {0}")]
+    Privilege(String),
+    #[error(transparent)]
+    Offsets(#[from] OffsetsError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Mappings(#[from] MappingsError),
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("{what}: {error}")]
+    System { what: &'static str, error: io::Error },
+    /// The command ran, but its recording is not whole.
+    #[error("{source}")]
+    After {
+        /// The command's exit status.
+        status: u8,
+        source: Box<Error>,
+    },
+}
+
+impl Error {
+    /// Exit status of the program: the shell's for a command that could not be run, the command's own once it ran
+    /// and failed, else 1.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Error::Exec { error, .. } if error.raw_os_error() == Some(libc::ENOENT) => 127,
+            Error::Exec { .. } => 126,
+            Error::After { status, source } => if *status == 0 { source.exit_status() } else { *status },
+            _ => 1,
+        }
+    }
+
+    /// What to do about it.
+    pub fn next_step(&self) -> Option<String> {
+        Some(match self {
+            Error::Exec { error, .. } if error.raw_os_error() == Some(libc::ENOENT) => {
+                "check the spelling and PATH (sudo has its own), or give the program's full path".to_owned()
+            }
+            Error::Exec { error, .. } if error.raw_os_error() == Some(libc::ENOEXEC) => {
+                "a program or a script that begins with #!; a shell's own command needs `sh -c`".to_owned()
+            }
+            Error::Exec { .. } => "a program with execute permission".to_owned(),
+            Error::User { .. } => "name a user of this host, as `getent passwd` lists them".to_owned(),
+            Error::Privilege(_) => "sudo phasegraph run -- …".to_owned(),
+            Error::After { source, .. } => return source.next_step(),
+            _ => return None,
+        })
+    }
+}
+
+/// Profiles one command.
+///
+/// # Errors
+///
+/// [`Error`]. Whatever comes, nothing stays attached: all links and events are descriptors of this process.
+pub fn run(options: &Options) -> Result<Outcome, Error> {
+    let started = Instant::now();
+    check_privilege()?;
+    let user = options.user.as_deref().map(User::find).transpose()?;
+    let writer = Writer::create(&options.output, options.force)?;
+    for note in writer.notes() {
+        eprintln!("phasegraph: {note}");
+    }
+    let path = writer.path().to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::System { what: "the event loop could not be made", error })?;
+    let attached = Attached::new(options, user.as_ref(), writer, started)?;
+    let status = runtime.block_on(attached.record(options))?;
+    Ok(Outcome { recording: path, status })
+}
+
+/// Says what is missing before the kernel refuses with a bare EPERM.
+fn check_privilege() -> Result<(), Error> {
+    const NEEDED: [(u32, &str); 1] = [(21, "CAP_SYS_ADMIN")];
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    // SAFETY: no arguments.
+    let uid = unsafe { libc::geteuid() };
+    for (bit, name) in NEEDED {
+        if effective >> bit & 1 == 0 {
+            return Err(Error::Privilege(if uid == 0 {
+                format!(
+                    "this root lacks {name} (a container or a user namespace?); run it on the host, or in a container \
+                     with --privileged --pid=host"
+                )
+            } else {
+                format!("it loads eBPF programs, and user {uid} may not ({name} is missing)")
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// Everything attached, the command held.
+struct Attached {
+    loaded: Loaded,
+    ingest: Ingest,
+    held: Held,
+    cost: SelfCost,
+}
+
+impl Attached {
+    fn new(
+        options: &Options,
+        user: Option<&User>,
+        writer: Writer,
+        started: Instant,
+    ) -> Result<Attached, Error> {
+        // The slow ones side by side: the kernel's types for their members (aya hides those), and its symbols.
+        let resolved = std::thread::spawn(|| offsets::resolve(Path::new(offsets::VMLINUX_BTF)));
+        let cpus = online_cpus().map_err(|error| Error::System { what: "the list of CPUs can't be read", error })?;
+        let load_options = LoadOptions {
+            sample_hz: options.sample_hz,
+            ring_bytes: ring_bytes(cpus.len()),
+            cpus,
+            force_hash: std::env::var_os("PHASEGRAPH_FORCE_HASH").is_some(),
+        };
+        let mappings = Mappings::open(&load_options.cpus)?;
+        let symbols = Kernel::open();
+        let resolved = joined(resolved)??;
+        let btf = Btf::from_sys_fs().map_err(LoadError::from)?;
+        let mut loaded = Loaded::load(&btf, &resolved, &load_options)?;
+        drop(btf);
+        loaded.track_programs(daemons::DAEMONS)?;
+        let mut ingest =
+            Ingest::new(writer, loaded.take_ring()?, loaded.take_user_stacks()?, mappings, symbols, options.redact);
+
+        let held = Held::spawn(&options.command, user)?;
+        match Self::attach(options, &mut loaded, &mut ingest, &resolved.absent, &load_options, &held) {
+            Ok(()) => {
+                let cost = SelfCost { startup_ns: started.elapsed().as_nanos() as u64, ..Default::default() };
+                Ok(Attached { loaded, ingest, held, cost })
+            }
+            Err(error) => {
+                held.cancel();
+                Err(error)
+            }
+        }
+    }
+
+    fn attach(
+        options: &Options,
+        loaded: &mut Loaded,
+        ingest: &mut Ingest,
+        absent: &[&str],
+        load_options: &LoadOptions,
+        held: &Held,
+    ) -> Result<(), Error> {
+        loaded.attach()?;
+        let processes = daemons::processes();
+        let mut tracked = daemons::serving(&processes, std::process::id());
+        tracked.push(held.pid());
+        for pid in &tracked {
+            ingest.seed(*pid);
+        }
+        loaded.adopt(&tracked)?;
+        loaded.start_clock(load_options)?;
+
+        let mut meta = Meta {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            contract: profiler_common::CONTRACT_VERSION,
+            sample_hz: options.sample_hz,
+            command: options.command.iter().map(|word| word.as_bytes().to_vec()).collect(),
+            cwd: std::env::current_dir().unwrap_or_default().as_os_str().as_bytes().to_vec(),
+            name: options.name.clone(),
+            user: options.user.clone().unwrap_or_default(),
+            probes: loaded.probes.clone(),
+            ..Meta::default()
+        };
+        host::describe(&mut meta);
+        if options.redact {
+            redact::redact(&mut meta.command);
+        }
+        let redaction = if options.redact { "on" } else { "off" };
+        meta.facts.push(("redaction".to_owned(), redaction.to_owned()));
+        if !absent.is_empty() {
+            meta.facts.push(("members absent from this kernel".to_owned(), absent.join(", ")));
+        }
+        ingest.write(meta)?;
+        ingest.write(host::clock_pair())?;
+        Ok(())
+    }
+
+    async fn record(self, options: &Options) -> Result<u8, Error> {
+        let Attached { mut loaded, mut ingest, held, cost } = self;
+        let mut signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => {
+                held.cancel();
+                return Err(Error::System { what: "signals can't be handled", error });
+            }
+        };
+        let pid = held.pid();
+        // The child's own identity comes with its Adopt event.
+        if let Err(error) = ingest.drain() {
+            held.cancel();
+            return Err(error.into());
+        }
+        let begin = Begin { mono: host::monotonic_ns(), command: ingest.leader(pid) };
+        if let Err(error) = ingest.write(begin) {
+            held.cancel();
+            return Err(error.into());
+        }
+        if !options.quiet {
+            eprintln!(
+                "phasegraph: recording to {} (attached in {} ms)",
+                options.output.display(),
+                cost.startup_ns / 1_000_000
+            );
+        }
+        let running = held.release()?;
+        let mut failed = None;
+        let status = follow(&running, &mut ingest, &mut signals, &mut failed).await;
+        let finished = match failed {
+            None => finish(&mut loaded, ingest, cost, status, options).map_err(Error::from),
+            Some(error) => Err(error.into()),
+        };
+        let status = u8::try_from(status).unwrap_or(u8::MAX);
+        match finished {
+            Ok(()) => Ok(status),
+            Err(source) => Err(Error::After { status, source: Box::new(source) }),
+        }
+    }
+}
+
+fn joined<T>(thread: std::thread::JoinHandle<T>) -> Result<T, Error> {
+    thread.join().map_err(|_| Error::System {
+        what: "a start-up thread failed; please report this",
+        error: io::Error::other("panic"),
+    })
+}
+
+/// The signals that a person or a supervisor sends.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    quit: Signal,
+    child: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
+            child: signal(SignalKind::child())?,
+        })
+    }
+}
+
+/// Drains until the command has ended, and then what it left, or time is up. Returns its status.
+///
+/// A failed write ends the recording (`failed` says why), not the command: that goes on, unprofiled.
+async fn follow(
+    running: &Running,
+    ingest: &mut Ingest,
+    signals: &mut Signals,
+    failed: &mut Option<IngestError>,
+) -> i32 {
+    let mut tick = tokio::time::interval(DRAIN_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut interrupts = 0;
+    let mut flushed = Instant::now();
+    let mut ended: Option<(i32, Instant)> = None;
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = signals.child.recv() => {}
+            // The terminal has sent it to the command as well; what it does about it is its own affair.
+            _ = signals.interrupt.recv() => {
+                interrupts += 1;
+                if interrupts > 1 {
+                    eprintln!("phasegraph: interrupted again: the recording ends here, the command is told to end");
+                    running.signal(libc::SIGTERM);
+                    return running.try_wait().unwrap_or(128 + libc::SIGINT);
+                }
+                eprintln!("phasegraph: interrupted: waiting for the command to end; once more ends the recording");
+            }
+            _ = signals.quit.recv() => {}
+            _ = signals.terminate.recv() => running.signal(libc::SIGTERM),
+            _ = signals.hangup.recv() => running.signal(libc::SIGHUP),
+        }
+        if failed.is_none()
+            && let Err(error) = step(ingest, &mut flushed)
+        {
+            eprintln!("phasegraph: {error}; the command goes on unprofiled");
+            *failed = Some(error);
+        }
+        match ended {
+            None => {
+                if let Some(status) = running.try_wait() {
+                    ended = Some((status, Instant::now()));
+                    tick = tokio::time::interval(LINGER_STEP);
+                    if ingest.alive() == 0 || failed.is_some() {
+                        return status;
+                    }
+                }
+            }
+            Some((status, since)) => {
+                if ingest.alive() == 0 || since.elapsed() >= LINGER || failed.is_some() {
+                    return status;
+                }
+            }
+        }
+    }
+}
+
+fn step(ingest: &mut Ingest, flushed: &mut Instant) -> Result<(), IngestError> {
+    ingest.drain()?;
+    if flushed.elapsed() >= FLUSH_EVERY {
+        ingest.flush()?;
+        *flushed = Instant::now();
+    }
+    Ok(())
+}
+
+/// Closes the recording: detaches, closes every thread's last interval, names frames, tells losses and costs.
+fn finish(
+    loaded: &mut Loaded,
+    mut ingest: Ingest,
+    mut cost: SelfCost,
+    status: i32,
+    options: &Options,
+) -> Result<(), Error> {
+    let end = host::monotonic_ns();
+    cost.programs = loaded
+        .costs()
+        .into_iter()
+        .map(|program| (program.name, program.run_ns, program.runs, program.recursion_misses))
+        .collect();
+    loaded.detach();
+    loaded.flush(end)?;
+    ingest.drain()?;
+    let losses = loaded.counters()?;
+    if let Ok((user_ns, system_ns, peak_rss_bytes)) = host::own_cost() {
+        cost.user_ns = user_ns;
+        cost.system_ns = system_ns;
+        cost.peak_rss_bytes = peak_rss_bytes;
+    }
+    let symbolizing = Instant::now();
+    let progress = Progress::new(options.quiet, "naming frames");
+    ingest.symbolize()?;
+    drop(progress);
+    cost.symbolize_ns = symbolizing.elapsed().as_nanos() as u64;
+    cost.ts = end;
+    cost.recording_bytes = ingest.bytes_written();
+    ingest.write_losses(losses)?;
+    ingest.write(cost)?;
+    let pair: Clock = host::clock_pair();
+    ingest.write(pair)?;
+    ingest.write(End { mono: end, exit_code: Some(status) })?;
+    ingest.finish()?;
+    Ok(())
+}
+
+/// A line that says what is going on, on a terminal only, gone when it is over.
+struct Progress(Option<indicatif::ProgressBar>);
+
+impl Progress {
+    fn new(quiet: bool, text: &'static str) -> Progress {
+        use std::io::IsTerminal as _;
+        if quiet || !io::stderr().is_terminal() {
+            return Progress(None);
+        }
+        let bar = indicatif::ProgressBar::new_spinner().with_message(text);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Progress(Some(bar))
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = self.0.take() {
+            bar.finish_and_clear();
+        }
+    }
+}

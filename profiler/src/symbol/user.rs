@@ -1,0 +1,144 @@
+//! Function names of user files, from tables read while the files were there.
+
+use std::collections::HashMap;
+
+use crate::lookup::binaries::FileIx;
+use crate::lookup::elf::Image;
+use crate::symbol::demangle::demangle;
+
+/// Memory for all symbol tables, bytes. Beyond it the tables unused for longest are dropped; the frames seen so far
+/// have their names by then.
+pub const MAX_TABLE_BYTES: usize = 48 * 1024 * 1024;
+
+/// Tables by file.
+#[derive(Debug)]
+pub struct User {
+    images: HashMap<FileIx, Held>,
+    bytes: usize,
+    limit: usize,
+    clock: u64,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    image: Image,
+    used: u64,
+}
+
+impl Default for User {
+    fn default() -> Self {
+        User::with_limit(MAX_TABLE_BYTES)
+    }
+}
+
+impl User {
+    /// With another bound than [`MAX_TABLE_BYTES`].
+    pub fn with_limit(limit: usize) -> Self {
+        User {
+            images: HashMap::new(),
+            bytes: 0,
+            limit,
+            clock: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Keeps `image` for `file`, and drops the tables unused for longest where memory does not suffice.
+    pub fn insert(&mut self, file: FileIx, image: Image) {
+        self.clock += 1;
+        self.bytes += image.table.bytes();
+        if let Some(old) = self.images.insert(
+            file,
+            Held {
+                image,
+                used: self.clock,
+            },
+        ) {
+            self.bytes -= old.image.table.bytes();
+        }
+        while self.bytes > self.limit {
+            let oldest = self
+                .images
+                .iter_mut()
+                .filter(|(_, held)| !held.image.table.is_empty())
+                .min_by_key(|(_, held)| held.used);
+            let Some((_, held)) = oldest else { break };
+            let table = std::mem::take(&mut held.image.table);
+            self.bytes -= table.bytes();
+            self.dropped += 1;
+        }
+    }
+
+    /// Name of the function at `offset` of `file`, demangled, and the offset in it. `None` when no function of the
+    /// file's table holds that place.
+    pub fn name(&mut self, file: FileIx, offset: u64) -> Option<(Vec<u8>, u64)> {
+        let held = self.images.get_mut(&file)?;
+        self.clock += 1;
+        held.used = self.clock;
+        let address = held.image.address(offset)?;
+        let (name, within) = held.image.table.find(address)?;
+        Some((demangle(name).into_owned(), within))
+    }
+
+    /// What was read of `file`.
+    pub fn image(&self, file: FileIx) -> Option<&Image> {
+        self.images.get(&file).map(|held| &held.image)
+    }
+
+    /// Bytes of all tables.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Tables dropped for want of memory.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lookup::elf::Segment;
+    use crate::symbol::table::Builder;
+
+    fn image(name: &[u8]) -> Image {
+        let mut builder = Builder::default();
+        builder.add(0x40_1100, 0x10, 0, name);
+        Image {
+            segments: vec![Segment {
+                offset: 0x1000,
+                size: 0x1000,
+                address: 0x40_1000,
+            }],
+            table: builder.finish(),
+            ..Image::default()
+        }
+    }
+
+    /// Make sure that a file offset is carried through the segment to the function.
+    #[test]
+    fn offset_to_name() {
+        let mut user = User::default();
+        user.insert(FileIx(1), image(b"_ZN3foo3barEv"));
+        assert_eq!(user.name(FileIx(1), 0x1108), Some((b"foo::bar".to_vec(), 8)));
+        assert_eq!(user.name(FileIx(1), 0x1110), None);
+        assert_eq!(user.name(FileIx(1), 0x9000), None);
+        assert_eq!(user.name(FileIx(2), 0x1108), None);
+    }
+
+    /// Make sure that the table unused for longest goes first, and that it is counted.
+    #[test]
+    fn bounded_memory() {
+        let size = image(b"a").table.bytes();
+        let mut user = User::with_limit(2 * size);
+        user.insert(FileIx(1), image(b"a"));
+        user.insert(FileIx(2), image(b"b"));
+        assert!(user.name(FileIx(1), 0x1100).is_some());
+        user.insert(FileIx(3), image(b"c"));
+        assert!(user.name(FileIx(2), 0x1100).is_none());
+        assert!(user.name(FileIx(1), 0x1100).is_some());
+        assert_eq!((user.dropped(), user.bytes()), (1, 2 * size));
+    }
+}

@@ -1,0 +1,137 @@
+//! `cargo xtask test`: sets up what the tests need, and runs them all on a freshly built eBPF object.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{debian, ebpf, exec, workspace};
+
+/// Set up what the tests need, then run them all
+///
+/// As root on Debian, missing packages are installed (they are named first). Elsewhere the tests that lack something
+/// say so and are skipped.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The long tests too: real image builds, every forced fallback
+    #[arg(long)]
+    full: bool,
+    /// Install nothing
+    #[arg(long)]
+    no_install: bool,
+    /// Only tests whose name contains this
+    filter: Option<String>,
+}
+
+/// Packages that the tests use, and what for.
+const PACKAGES: [(&str, &[&str]); 5] = [
+    (
+        "compiling the tests and the workloads they profile",
+        &["gcc", "libc6-dev", "make"],
+    ),
+    (
+        "podman and buildah builds and runs",
+        &["podman", "buildah", "conmon", "runc", "netavark"],
+    ),
+    ("docker builds and runs", &["docker.io", "containerd"]),
+    ("container images made on the spot", &["busybox-static", "mmdebstrap"]),
+    (
+        "mounts, namespaces and addresses",
+        &["util-linux", "mount", "iproute2", "ca-certificates"],
+    ),
+];
+
+/// Runs the subcommand.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    packages(!arguments.no_install);
+    tracefs();
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    cargo
+        .current_dir(workspace()?)
+        .args(["test", "--workspace", "--no-fail-fast", "--locked"]);
+    if let Some(objects) = fresh_objects(!arguments.no_install)? {
+        cargo.env("PHASEGRAPH_EBPF_DIR", objects);
+    }
+    if arguments.full {
+        cargo.env("PHASEGRAPH_FULL", "1");
+    }
+    if let Some(filter) = &arguments.filter {
+        cargo.args(["--", filter]);
+    }
+    exec::run(&mut cargo)
+}
+
+/// Rebuilds the objects and compares them with the checked-in ones. `None` when there is no toolchain, which only a
+/// developer's machine may lack: CI would test an object that nobody rebuilt.
+fn fresh_objects(install: bool) -> anyhow::Result<Option<PathBuf>> {
+    let built = match ebpf::build(None, install && exec::is_root() && debian::is_debian()) {
+        Ok(built) => built,
+        Err(error) if !exec::is_ci() => {
+            exec::announce(format!("testing the checked-in eBPF objects: {error:#}"));
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    ebpf::check(&built)?;
+    Ok(Some(built))
+}
+
+/// Installs what is missing, or says what will be skipped for it. A package that can't be had is no reason to stop:
+/// its tests say what they lack.
+fn packages(install: bool) {
+    if !debian::is_debian() {
+        exec::announce("no Debian: nothing is installed; tests that lack a program are skipped and say so");
+        return;
+    }
+    let lacking: Vec<_> = PACKAGES
+        .iter()
+        .map(|(purpose, packages)| (*purpose, debian::missing(packages)))
+        .filter(|(_, missing)| !missing.is_empty())
+        .collect();
+    if lacking.is_empty() {
+        return;
+    }
+    let install = install && exec::is_root();
+    for (purpose, missing) in &lacking {
+        let verb = if install { "installing" } else { "not installed" };
+        exec::announce(format!("{verb}, for {purpose}: {}", missing.join(" ")));
+    }
+    if !install {
+        exec::announce(
+            "tests that need them are skipped and say so; as root, without --no-install, they are installed",
+        );
+        return;
+    }
+    let result = debian::update().and_then(|()| {
+        lacking.iter().try_for_each(|(_, missing)| {
+            let known: Vec<_> = missing
+                .iter()
+                .copied()
+                .filter(|name| debian::candidate(name).is_some())
+                .collect();
+            if known.len() < missing.len() {
+                exec::announce(format!("of {missing:?} this Debian has only {known:?}"));
+            }
+            if known.is_empty() {
+                Ok(())
+            } else {
+                debian::install(&known)
+            }
+        })
+    });
+    if let Err(error) = result {
+        exec::announce(format!("going on without: {error:#}"));
+    }
+}
+
+/// Mounts tracefs where root finds it missing: minimal hosts leave that to systemd.
+fn tracefs() {
+    const TRACEFS: &str = "/sys/kernel/tracing";
+    if Path::new(TRACEFS).join("events").exists() || !exec::is_root() {
+        return;
+    }
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tracefs", "tracefs", TRACEFS]);
+    if let Err(error) = exec::run(&mut mount) {
+        exec::announce(format!("going on without tracefs: {error:#}"));
+    }
+}
