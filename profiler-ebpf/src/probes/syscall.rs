@@ -49,9 +49,21 @@ const NUMBER: usize = 8;
 const ARGS: usize = 16;
 const RESULT: usize = 16;
 
+/// A program may read no more of a tracepoint's record than the record has (`perf_event_set_bpf_prog` refuses it with
+/// EACCES), and that has one word an argument: so one program for each number of arguments that is read.
 #[tracepoint]
-pub fn sys_enter(ctx: TracePointContext) -> u32 {
-    emit::done(try_enter(&ctx))
+pub fn sys_enter_1(ctx: TracePointContext) -> u32 {
+    emit::done(try_enter::<1>(&ctx))
+}
+
+#[tracepoint]
+pub fn sys_enter_2(ctx: TracePointContext) -> u32 {
+    emit::done(try_enter::<2>(&ctx))
+}
+
+#[tracepoint]
+pub fn sys_enter_5(ctx: TracePointContext) -> u32 {
+    emit::done(try_enter::<5>(&ctx))
 }
 
 #[tracepoint]
@@ -66,7 +78,7 @@ fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
 }
 
 #[inline(always)]
-fn try_enter(ctx: &TracePointContext) -> Result<(), Counter> {
+fn try_enter<const ARGUMENTS: usize>(ctx: &TracePointContext) -> Result<(), Counter> {
     let task = task::current();
     let Some(state) = task::get(task) else {
         return Ok(());
@@ -74,17 +86,14 @@ fn try_enter(ctx: &TracePointContext) -> Result<(), Counter> {
     let now = task::now();
     // SAFETY: points into the map; the running thread's own state.
     sched::boundary(task, unsafe { &mut *state }, now)?;
+    let argument = |index: usize| if index < ARGUMENTS { field(ctx, ARGS + 8 * index) } else { 0 };
     let entered = Entered {
         enter: now,
-        args: [
-            field(ctx, ARGS),
-            field(ctx, ARGS + 8),
-            field(ctx, ARGS + 16),
-            field(ctx, ARGS + 24),
-            field(ctx, ARGS + 32),
-        ],
+        args: [argument(0), argument(1), argument(2), argument(3), argument(4)],
     };
-    ENTERED.insert(&bpf_get_current_pid_tgid(), &entered, 0).map_err(|_| Counter::SyscallMapFull)
+    ENTERED
+        .insert(&bpf_get_current_pid_tgid(), &entered, 0)
+        .map_err(|_| Counter::SyscallMapFull)
 }
 
 /// Reads a string of the caller to `scratch + at`; its length without the NUL.
@@ -159,7 +168,12 @@ fn try_exit(ctx: &TracePointContext) -> Result<(), Counter> {
         call::FSCONFIG => {
             event.args = [first, second];
             // FSCONFIG_SET_FLAG and FSCONFIG_SET_STRING: the others carry no text as value.
-            (if second == 1 { fourth } else { 0 }, 0, if second <= 1 { third } else { 0 }, 0)
+            (
+                if second == 1 { fourth } else { 0 },
+                0,
+                if second <= 1 { third } else { 0 },
+                0,
+            )
         }
         // unshare, setns, fsmount: numbers only
         _ => {

@@ -8,7 +8,7 @@ pub mod tracefs;
 use std::{
     collections::BTreeMap,
     io::Read as _,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use aya::{
@@ -185,7 +185,7 @@ impl Loaded {
             Attach::TpBtf(tracepoint) => {
                 <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf))
             }
-            Attach::Syscalls(_) => <&mut TracePoint>::try_from(program).and_then(TracePoint::load),
+            Attach::SyscallEnter(_) | Attach::SyscallExit => <&mut TracePoint>::try_from(program).and_then(TracePoint::load),
             Attach::Clock => <&mut PerfEvent>::try_from(program).and_then(PerfEvent::load),
             Attach::TaskIterator => <&mut Iter>::try_from(program).and_then(|program| program.load("task", btf)),
         }
@@ -201,8 +201,8 @@ impl Loaded {
             }
             let rung = match probe.attach {
                 Attach::TpBtf(_) => self.attach_tp_btf(probe).map(|()| "tp_btf".to_owned()),
-                Attach::Syscalls(prefix) => match &tracefs {
-                    Ok(tracefs) => self.attach_syscalls(probe, prefix, tracefs),
+                Attach::SyscallEnter(_) | Attach::SyscallExit => match &tracefs {
+                    Ok(tracefs) => self.attach_syscalls(probe, tracefs),
                     Err(why) => Err(format!(
                         "tracefs can't be had: {why}; `mount -t tracefs none /sys/kernel/tracing`"
                     )),
@@ -224,11 +224,18 @@ impl Loaded {
         program.attach().map(|_| ()).map_err(|why| chain(&why))
     }
 
-    fn attach_syscalls(&mut self, probe: &Probe, prefix: &str, tracefs: &tracefs::Tracefs) -> Result<String, String> {
+    fn attach_syscalls(&mut self, probe: &Probe, tracefs: &tracefs::Tracefs) -> Result<String, String> {
+        let (prefix, calls): (_, Vec<_>) = match probe.attach {
+            Attach::SyscallEnter(arguments) => (
+                "sys_enter",
+                CALLS.iter().filter(|call| call.arguments == arguments).collect(),
+            ),
+            _ => ("sys_exit", CALLS.iter().collect()),
+        };
         let program = self.ebpf.program(probe.program).ok_or("no such program")?;
         let fd = program.fd().map_err(|why| chain(&why))?;
         let mut missing = Vec::new();
-        for call in CALLS {
+        for call in &calls {
             let event = tracefs
                 .id("syscalls", &format!("{prefix}_{}", call.name))
                 .and_then(|id| perf::tracepoint(id, fd.as_fd()));
@@ -237,10 +244,10 @@ impl Loaded {
                 Err(why) => missing.push(format!("{}: {why}", call.name)),
             }
         }
-        if missing.len() == CALLS.len() {
+        if missing.len() == calls.len() {
             return Err(missing.join(", "));
         }
-        let mut rung = format!("classic tracepoints of {} system calls", CALLS.len() - missing.len());
+        let mut rung = format!("classic tracepoints of {} system calls", calls.len() - missing.len());
         if !missing.is_empty() {
             rung.push_str(&format!(" (without {})", missing.join(", ")));
         }
@@ -394,16 +401,26 @@ impl Loaded {
             .programs()
             .filter_map(|(name, program)| {
                 let info = program.info().ok()?;
+                let fd = program.fd().ok()?;
                 Some(ProgramCost {
                     name: name.to_owned(),
                     run_ns: info.run_time().as_nanos() as u64,
                     runs: info.run_count(),
-                    recursion_misses: 0,
+                    recursion_misses: recursion_misses(fd.as_fd()),
                     verified_instructions: info.verified_instruction_count().unwrap_or(0),
                 })
             })
             .collect()
     }
+}
+
+/// Runs of a program that the kernel dropped because they would have interrupted the program itself, as the
+/// descriptor's fdinfo tells (Linux 5.12 and later); aya does not read that field.
+fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
+    std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))
+        .ok()
+        .and_then(|text| text.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok()))
+        .unwrap_or(0)
 }
 
 fn map_error(map: &'static str, why: &aya::maps::MapError) -> LoadError {
