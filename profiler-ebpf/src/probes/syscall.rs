@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_user_str},
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_probe_read_user_str},
     macros::{map, tracepoint},
     maps::HashMap,
     programs::TracePointContext,
@@ -74,16 +74,12 @@ fn try_enter(ctx: &TracePointContext) -> Result<(), Counter> {
     let now = task::now();
     // SAFETY: points into the map; the running thread's own state.
     sched::boundary(task, unsafe { &mut *state }, now)?;
-    let entered = Entered {
-        enter: now,
-        args: [
-            field(ctx, ARGS),
-            field(ctx, ARGS + 8),
-            field(ctx, ARGS + 16),
-            field(ctx, ARGS + 24),
-            field(ctx, ARGS + 32),
-        ],
-    };
+    // Read as memory, not as context: the kernel refuses (EACCES) to attach a program that may read the context past
+    // the arguments that this system call has (`max_ctx_offset`, `perf_event_set_bpf_prog`). What is handed over has
+    // room for six always (`struct syscall_tp_t`, kernel/trace/trace_syscalls.c); those it has not are not used.
+    // SAFETY: within the record, see above; the helper copes with any source.
+    let args = unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u8>().add(ARGS).cast::<[u64; 5]>()) };
+    let entered = Entered { enter: now, args: args.map_err(|_| Counter::Path)? };
     ENTERED.insert(&bpf_get_current_pid_tgid(), &entered, 0).map_err(|_| Counter::SyscallMapFull)
 }
 
