@@ -61,8 +61,6 @@ impl Fixture {
             .and_then(|parent| parent.images.last())
             .map(|image| Image {
                 ts,
-                filename: Text::new(),
-                argv: Vec::new(),
                 exec: false,
                 ..image.clone()
             });

@@ -409,7 +409,7 @@ impl Life<'_, '_> {
             thread: None,
             end: "removal of its cgroup".to_owned(),
         }));
-        let mut umount_thread = None;
+        let mut longest_umount: Option<(u64, Option<ThreadIx>)> = None;
         for umount in self.draft.umounts.iter().map(|umount| &self.context.umounts[*umount]) {
             let rootfs = self.draft.rootfs.contains(&umount.target);
             // docker rm, perhaps much later, unmounts what is left of the container's own folder.
@@ -425,9 +425,7 @@ impl Life<'_, '_> {
             if umount.span.from < exit || again(umount.span.from) {
                 continue;
             }
-            if rootfs {
-                umount_thread = umount.thread.or(umount_thread);
-            }
+            longest_umount = longest_umount.max(Some((umount.span.len(), umount.thread)));
             let what = if umount.deferred {
                 "end of what the umount left to do"
             } else {
@@ -447,6 +445,11 @@ impl Life<'_, '_> {
         let Some(last) = pieces.iter().max_by_key(|piece| (piece.open, piece.span.to)) else {
             return;
         };
+        let to = last.span.to.min(until);
+        // A sync at umount is waited for in the thread that umounts.
+        let slow_umount = longest_umount
+            .filter(|(length, _)| 2 * length >= to.saturating_sub(exit))
+            .and_then(|(_, thread)| thread);
         let first = pieces
             .iter()
             .filter(|piece| piece.thread.is_some())
@@ -457,19 +460,13 @@ impl Life<'_, '_> {
                 .and_then(|piece| piece.processes.first())
                 .and_then(|process| self.request_at(*process, exit, &["stop", "restart", "kill", "rm"]))
                 .or(self.draft.operation),
-            main: umount_thread.or(first.and_then(|piece| piece.thread)),
+            main: slow_umount.or(first.and_then(|piece| piece.thread)),
             processes: pieces
                 .iter()
                 .flat_map(|piece| piece.processes.iter().copied())
                 .collect(),
             evidence: (format!("exit of pid {}", self.pid(entry.process)), last.end.clone()),
-            ..self.plain(
-                PhaseKind::Cleanup,
-                Span {
-                    from: exit,
-                    to: last.span.to.min(until),
-                },
-            )
+            ..self.plain(PhaseKind::Cleanup, Span { from: exit, to })
         };
         self.push(new);
     }
