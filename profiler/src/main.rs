@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    phasegraph::cli::main()
+    // The demo's container is made of processes of this program; they come before anything that starts a thread.
+    phasegraph::demo::stage::dispatch().unwrap_or_else(phasegraph::cli::main)
 }

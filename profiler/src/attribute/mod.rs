@@ -2,4 +2,6 @@
 
 pub mod resources;
 pub mod stacks;
+#[cfg(test)]
+mod tests;
 pub mod waits;

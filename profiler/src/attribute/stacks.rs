@@ -111,6 +111,9 @@ pub fn wall(session: &Session, processes: &[ProcessIx], span: Span, classifier: 
     rows
 }
 
+/// Stack, label and class of rows that are added up.
+type Waited = (u32, Option<&'static str>, Option<Wait>);
+
 fn waits(
     session: &Session,
     processes: &[ProcessIx],
@@ -123,7 +126,7 @@ fn waits(
         let Some(thread) = session.threads.get(ix.ix()) else {
             continue;
         };
-        let mut sums: BTreeMap<(u32, Option<&'static str>, Option<Wait>), (u64, u64)> = BTreeMap::new();
+        let mut sums: BTreeMap<Waited, (u64, u64)> = BTreeMap::new();
         let mut add = |stack, label, wait, ns, count| {
             if ns > 0 {
                 let sum = sums.entry((stack, label, wait)).or_default();

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::output::Target;
+use super::problem::tell;
 use super::{Problem, load};
 use crate::report::flame::{self, Empty};
 use crate::report::select::{Query, Selection};
+use crate::report::text;
 
 /// Draw a flamegraph of a recording, or of a phase, container or process of it
 ///
@@ -17,7 +19,7 @@ use crate::report::select::{Query, Selection};
 #[command(after_help = "Examples:\n  \
                         phasegraph flame build.phg --phase 'step 3' -o step3.svg\n  \
                         phasegraph flame build.phg --phase create --kind offcpu\n  \
-                        phasegraph flame build.phg --process cc1 --folded | sort -k2 -n | tail")]
+                        phasegraph flame build.phg --process cc1 --folded > cc1.folded")]
 pub(crate) struct Args {
     /// The recording
     file: PathBuf,
@@ -107,7 +109,10 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     target.write(&bytes, args.force)?;
     if let Target::File(path) = &target {
         // On standard error, so that standard output is the data's alone.
-        eprintln!("written: {}", path.display());
+        tell(&format!(
+            "written: {}",
+            text::visible(path.as_os_str().as_encoded_bytes())
+        ));
     }
     Ok(0)
 }

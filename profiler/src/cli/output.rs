@@ -36,10 +36,11 @@ impl Target {
 /// Writes to standard output.
 pub(crate) fn stdout(bytes: &[u8]) -> Result<(), Problem> {
     let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(bytes)
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Problem::new("can't write to standard output").because(error))
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Problem::reader_gone()),
+        Err(error) => Err(Problem::new("can't write to standard output").because(error)),
+    }
 }
 
 fn file(path: &Path, bytes: &[u8], force: bool) -> Result<(), Problem> {

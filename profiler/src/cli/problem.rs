@@ -1,7 +1,7 @@
 //! What went wrong, for a person: what, why, and what to do next.
 
 use std::error::Error;
-use std::io;
+use std::io::{self, Write};
 
 use crate::report::text;
 
@@ -12,6 +12,7 @@ pub struct Problem {
     why: Option<Box<dyn Error + Send + Sync>>,
     next: Option<String>,
     status: u8,
+    quiet: bool,
 }
 
 impl Problem {
@@ -22,6 +23,7 @@ impl Problem {
             why: None,
             next: None,
             status: 1,
+            quiet: false,
         }
     }
 
@@ -48,18 +50,12 @@ impl Problem {
         self.status
     }
 
-    /// Whether the reader of our output has gone: no failure, and nobody is there to be told.
-    pub fn is_broken_pipe(&self) -> bool {
-        let mut cause = self.why.as_deref().map(|why| why as &(dyn Error + 'static));
-        while let Some(error) = cause {
-            if let Some(error) = error.downcast_ref::<io::Error>()
-                && error.kind() == io::ErrorKind::BrokenPipe
-            {
-                return true;
-            }
-            cause = error.source();
+    /// The reader of our standard output has gone (`| head`): no failure, and nobody is there to be told.
+    pub fn reader_gone() -> Problem {
+        Problem {
+            quiet: true,
+            ..Problem::new("standard output was closed").with_status(0)
         }
-        false
     }
 
     /// `what: why: its cause`, each once.
@@ -80,12 +76,20 @@ impl Problem {
 
     /// Prints it on standard error.
     pub fn print(&self) {
+        if self.quiet {
+            return;
+        }
         // Paths and names in a message are as hostile as in a report.
-        eprintln!("phasegraph: {}", text::visible(self.chain().as_bytes()));
+        tell(&format!("phasegraph: {}", text::visible(self.chain().as_bytes())));
         if let Some(next) = &self.next {
-            eprintln!("try: {}", text::visible(next.as_bytes()));
+            tell(&format!("try: {}", text::visible(next.as_bytes())));
         }
     }
+}
+
+/// A line on standard error. `eprintln!` panics when that is closed; a note that nobody reads must not.
+pub(super) fn tell(line: &str) {
+    _ = writeln!(io::stderr(), "{line}");
 }
 
 #[cfg(test)]
@@ -105,17 +109,16 @@ mod tests {
         assert_eq!(problem.chain(), "no such file");
     }
 
-    /// Make sure that a broken pipe is known wherever in the chain it is, and nothing else is taken for one.
+    /// Make sure that only a reader that has gone is no failure.
     #[test]
-    fn broken_pipes() {
-        let pipe = || io::Error::from(io::ErrorKind::BrokenPipe);
-        assert!(Problem::new("x").because(pipe()).is_broken_pipe());
-        assert!(Problem::new("x").because(Outer(pipe())).is_broken_pipe());
-        assert!(
-            !Problem::new("x")
-                .because(io::Error::other("broken pipe"))
-                .is_broken_pipe()
+    fn statuses() {
+        assert_eq!(Problem::reader_gone().status(), 0);
+        assert_eq!(
+            Problem::new("x")
+                .because(io::Error::from(io::ErrorKind::BrokenPipe))
+                .status(),
+            1
         );
-        assert!(!Problem::new("x").is_broken_pipe());
+        assert_eq!(Problem::new("x").with_status(127).status(), 127);
     }
 }

@@ -5,9 +5,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::problem::tell;
 use super::{Problem, load, terminal};
 use crate::report::terminal as summary;
+use crate::report::text;
 use crate::session;
+
+/// CPU samples a second on each CPU, when nobody says how many: no multiple of the timer's tick.
+pub(super) const DEFAULT_HZ: u32 = 99;
 
 /// Profile one command and all that it causes
 ///
@@ -30,11 +35,11 @@ pub(crate) struct Args {
     pub(crate) force: bool,
 
     /// A name for this recording, shown in reports
-    #[arg(long, value_name = "N", default_value = "")]
+    #[arg(long, value_name = "N", default_value = "", hide_default_value = true)]
     pub(crate) name: String,
 
     /// CPU samples a second on each CPU
-    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(short = 'F', long, value_name = "HZ", default_value_t = DEFAULT_HZ, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) frequency: u32,
 
     /// Run the command as this user, with that user's environment [default: as whoever runs phasegraph]
@@ -95,7 +100,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
             // Standard output is the command's. A reader that has gone must not hide the command's exit status.
             _ = io::stderr().write_all(summary.as_bytes());
         }
-        eprintln!("recording: {}", outcome.recording.display());
+        let name = text::visible(outcome.recording.as_os_str().as_encoded_bytes());
+        tell(&format!("recording: {name}"));
     }
     Ok(outcome.status)
 }

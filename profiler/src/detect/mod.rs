@@ -18,6 +18,7 @@ mod oci;
 mod buildah;
 mod containerd;
 mod crun;
+mod demo;
 mod docker;
 mod instruction;
 mod lifecycle;
@@ -59,13 +60,14 @@ trait Engine: Sync {
 }
 
 /// Every runtime.
-const RUNTIMES: &[&dyn Runtime] = &[&runc::Runc, &crun::Crun];
+const RUNTIMES: &[&dyn Runtime] = &[&runc::Runc, &crun::Crun, &demo::Demo];
 /// Every engine; the first whose claim holds has the container.
 const ENGINES: &[&dyn Engine] = &[
     &buildah::Buildah,
     &podman::Podman,
     &docker::Docker,
     &containerd::Containerd,
+    &demo::Demo,
 ];
 
 /// Fills the session's operations, containers and phases.

@@ -5,7 +5,7 @@
 //! the others minus one: what a [`Place`] holds is always what is looked up.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 
 use crate::ingest::spaces::Spaces;
 use crate::lookup::binaries::{Binaries, FileIx};
@@ -215,13 +215,8 @@ impl Interner {
     }
 
     fn hash<T: Hash>(&self, value: &T) -> u128 {
-        let half = |state: &RandomState| {
-            let mut hasher = state.build_hasher();
-            value.hash(&mut hasher);
-            u128::from(hasher.finish())
-        };
         let [low, high] = &self.keys;
-        half(high) << 64 | half(low)
+        u128::from(high.hash_one(value)) << 64 | u128::from(low.hash_one(value))
     }
 }
 
@@ -266,13 +261,7 @@ mod tests {
             generation: 9,
             path: b"/no/such/file",
         };
-        let file = binaries
-            .see(&Sighting {
-                tgid: 0,
-                mnt_ns: 0,
-                map,
-            })
-            .unwrap();
+        let file = binaries.see(&Sighting { ts: 0, mnt_ns: 0, map }).unwrap();
         let mut spaces = Spaces::default();
         spaces.map(1, &map, Some(file));
         World {

@@ -76,8 +76,8 @@ pub struct Map<'a> {
     pub end: u64,
     /// Offset in the file, bytes.
     pub pgoff: u64,
-    /// `major << 20 | minor`; 0 when there is no file. Of an overlay's file this is the overlay's own from 6.18 on,
-    /// and the backing file's before.
+    /// `major << 20 | minor`; 0 when there is no file. Of an overlay's file this is the overlay's own device or the
+    /// backing file's: kernels differ, see [`crate::lookup::locate`].
     pub dev: u32,
     pub ino: u64,
     /// `inode->i_generation`; 0 where the file system has none (overlayfs).

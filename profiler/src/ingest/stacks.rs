@@ -6,6 +6,7 @@ use crate::{
         mappings::{MappingEvent, What},
         spaces::Spaces,
     },
+    kernel::host,
     lookup::{binaries::Binaries, locate::Sighting},
     recording::record::{Record, Syscall},
     symbol::kernel::{Kernel, KernelError},
@@ -37,7 +38,9 @@ impl Stacks {
     /// Learns the executable mappings of a process that is there already. One that has ended meanwhile has none.
     pub fn seed(&mut self, tgid: u32) {
         let Stacks { spaces, binaries, .. } = self;
-        let seeded = spaces.seed(tgid, |map| binaries.see(&Sighting { tgid, mnt_ns: 0, map: *map }));
+        binaries.learn_mounts(tgid);
+        let ts = host::monotonic_ns();
+        let seeded = spaces.seed(tgid, |map| binaries.see(&Sighting { ts, mnt_ns: 0, map: *map }));
         if let Err(why) = seeded {
             tracing::debug!("mappings of process {tgid}: {why}");
         }
@@ -48,7 +51,7 @@ impl Stacks {
         match &event.what {
             What::Exec => self.spaces.exec(event.pid),
             What::Map(map) => {
-                let file = self.binaries.see(&Sighting { tgid: event.pid, mnt_ns, map: *map });
+                let file = self.binaries.see(&Sighting { ts: event.ts, mnt_ns, map: *map });
                 self.spaces.map(event.pid, map, file);
             }
         }

@@ -7,9 +7,12 @@ use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::ingest::mappings::Map;
 use crate::lookup::elf::{self, ElfError, Image};
 use crate::lookup::locate::{Found, Locator, Miss, Sighting, Way};
+use crate::lookup::mounts::mounts_of;
 use crate::symbol::user::User;
 
 /// Most files of one recording.
@@ -44,6 +47,8 @@ pub struct Binary {
     pub path: Vec<u8>,
     /// Of the file that was found.
     identity: Option<(i128, u64)>,
+    /// [`Sighting::ts`] of its first mapping.
+    seen: u64,
     tries: u8,
     /// Why there are no symbols.
     cause: Option<Cause>,
@@ -59,6 +64,7 @@ macro_rules! causes {
 causes! {
     Gone = "mapped file not found: gone before it could be read",
     Other = "mapped file not found: another file has its path",
+    Changed = "mapped file was written to before it could be read",
     NotRegular = "mapped file is no regular file",
     Slow = "mapped file not read: on FUSE or a network file system",
     Refused = "mapped file could not be opened",
@@ -81,7 +87,7 @@ pub struct Binaries {
     user: User,
     /// Files not kept for want of room.
     refused: u64,
-    ways: [u64; 5],
+    ways: [u64; 3],
     /// Files changed since (ns since 1970) are looked at again each time they are mapped.
     since: i128,
 }
@@ -106,7 +112,7 @@ impl Binaries {
             locator: Locator::default(),
             user: User::default(),
             refused: 0,
-            ways: [0; 5],
+            ways: [0; 3],
             since: i128::try_from(since.as_nanos()).unwrap_or(i128::MAX),
         }
     }
@@ -131,8 +137,9 @@ impl Binaries {
             (key.generation == 0 || self.file(known)?.key.generation == 0).then_some(known)
         });
         let Some(known) = known else {
-            let file = self.add(key, map.path)?;
-            self.search(file, sighting);
+            let file = self.add(key, map.path, sighting.ts)?;
+            let outcome = self.locate(sighting);
+            self.keep(file, outcome);
             return Some(file);
         };
         let binary = self.files.get(known.0 as usize)?;
@@ -140,15 +147,21 @@ impl Binaries {
             Some((changed, _)) if changed < self.since => Some(known),
             None if binary.tries >= MAX_TRIES => Some(known),
             None => {
-                self.search(known, sighting);
-                Some(known)
+                let outcome = self.locate(sighting);
+                let file = if self.since_first(known, &outcome) {
+                    known
+                } else {
+                    self.add(key, map.path, sighting.ts)?
+                };
+                self.keep(file, outcome);
+                Some(file)
             }
-            identity => match self.locator.locate(sighting) {
+            identity => match self.locate(sighting) {
                 Ok(found) if Some(found.identity) == identity => Some(known),
                 // Deleted meanwhile. Inode and generation are still one file's.
                 Err(_) if key.generation != 0 => Some(known),
                 outcome => {
-                    let file = self.add(key, map.path)?;
+                    let file = self.add(key, map.path, sighting.ts)?;
                     self.keep(file, outcome);
                     Some(file)
                 }
@@ -161,7 +174,14 @@ impl Binaries {
         self.locator.overlays.note(mnt_ns, merged, options);
     }
 
-    /// Looks again for the files that were not found, now by host path and layers only.
+    /// Learns the overlays of a running process' mount namespace, for containers that were there before the recording.
+    /// Not for processes that may be about to end: reading their mount table keeps their root's mount busy for a
+    /// moment.
+    pub fn learn_mounts(&mut self, tgid: u32) {
+        self.locator.overlays.learn(&mounts_of(&tgid.to_string()));
+    }
+
+    /// Looks again for the files that were not found, for overlays that were told of late.
     pub fn retry_missing(&mut self) {
         for index in 0..self.files.len() {
             let Some(binary) = self.files.get(index) else { return };
@@ -179,15 +199,13 @@ impl Binaries {
                 generation,
                 path: &path,
             };
+            let ts = binary.seen;
             // Indices are bounded by MAX_FILES.
-            self.search(
-                FileIx(index as u32),
-                &Sighting {
-                    tgid: 0,
-                    mnt_ns: 0,
-                    map,
-                },
-            );
+            let file = FileIx(index as u32);
+            let outcome = self.locate(&Sighting { ts, mnt_ns: 0, map });
+            if self.since_first(file, &outcome) {
+                self.keep(file, outcome);
+            }
         }
     }
 
@@ -248,7 +266,7 @@ impl Binaries {
         if let Some(&file) = self.special.get(path) {
             return Some(file);
         }
-        let file = self.add(FileKey::default(), path)?;
+        let file = self.add(FileKey::default(), path, 0)?;
         self.special.insert(path.to_vec(), file);
         if path == b"[vdso]"
             && let Some(image) = own_vdso()
@@ -258,7 +276,7 @@ impl Binaries {
         Some(file)
     }
 
-    fn add(&mut self, key: FileKey, path: &[u8]) -> Option<FileIx> {
+    fn add(&mut self, key: FileKey, path: &[u8], seen: u64) -> Option<FileIx> {
         if self.files.len() >= MAX_FILES {
             self.refused += 1;
             return None;
@@ -269,6 +287,7 @@ impl Binaries {
             key,
             path,
             identity: None,
+            seen,
             tries: 0,
             cause: None,
         });
@@ -279,9 +298,23 @@ impl Binaries {
         Some(file)
     }
 
-    fn search(&mut self, file: FileIx, sighting: &Sighting<'_>) {
-        let outcome = self.locator.locate(sighting);
-        self.keep(file, outcome);
+    fn locate(&mut self, sighting: &Sighting<'_>) -> Result<Found, Miss> {
+        let found = self.locator.locate(sighting)?;
+        // A running program can't be written to (ETXTBSY), but it may have ended meanwhile.
+        match real_time(sighting.ts) {
+            Some(mapped) if found.written > mapped => Err(Miss::Changed),
+            _ => Ok(found),
+        }
+    }
+
+    /// Whether what was found now is also what was mapped when the file was first seen: not written since, and named
+    /// by its generation, or not changed at all since before the recording.
+    fn since_first(&self, file: FileIx, outcome: &Result<Found, Miss>) -> bool {
+        let (Some(binary), Ok(found)) = (self.file(file), outcome) else {
+            return true;
+        };
+        let unwritten = real_time(binary.seen).is_none_or(|seen| found.written <= seen);
+        found.identity.0 < self.since || (binary.key.generation != 0 && unwritten)
     }
 
     fn keep(&mut self, file: FileIx, outcome: Result<Found, Miss>) {
@@ -323,11 +356,21 @@ impl From<Miss> for Cause {
         match miss {
             Miss::Gone => Cause::Gone,
             Miss::Other => Cause::Other,
+            Miss::Changed => Cause::Changed,
             Miss::NotRegular => Cause::NotRegular,
             Miss::Slow => Cause::Slow,
             Miss::Refused => Cause::Refused,
         }
     }
+}
+
+/// A `CLOCK_MONOTONIC` time as ns since 1970; `None` for 0.
+fn real_time(ts: u64) -> Option<i128> {
+    let nanoseconds = |clock| {
+        let time = clock_gettime(clock);
+        i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+    };
+    (ts != 0).then(|| nanoseconds(ClockId::Realtime) - nanoseconds(ClockId::Monotonic) + i128::from(ts))
 }
 
 /// The kernel maps one and the same vdso into every process (of our word size): ours.
@@ -342,4 +385,122 @@ fn own_vdso() -> Option<Image> {
         .read_exact_at(&mut bytes, start)
         .ok()?;
     elf::read(&bytes[..]).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::stat;
+
+    fn sighting(path: &str, ts: u64) -> Sighting<'_> {
+        let stat = stat(path).unwrap();
+        let dev = rustix::fs::major(stat.st_dev) << 20 | rustix::fs::minor(stat.st_dev);
+        let map = Map {
+            start: 0x1000,
+            end: 0x2000,
+            pgoff: 0,
+            dev,
+            ino: stat.st_ino,
+            generation: 0,
+            path: path.as_bytes(),
+        };
+        Sighting { ts, mnt_ns: 0, map }
+    }
+
+    fn now() -> u64 {
+        let time = clock_gettime(ClockId::Monotonic);
+        (time.tv_sec * 1_000_000_000 + time.tv_nsec) as u64
+    }
+
+    /// Make sure that a file of the host is read at first sight, once.
+    #[test]
+    fn host_file() {
+        let path = std::fs::canonicalize("/bin/true").unwrap();
+        let path = path.to_str().unwrap();
+        let mut binaries = Binaries::new();
+        let file = binaries.see(&sighting(path, now())).unwrap();
+        assert_eq!(binaries.build_id(file).len(), 20, "{:?}", binaries.losses());
+        assert_eq!(binaries.see(&sighting(path, now())), Some(file));
+        assert_eq!((binaries.len(), binaries.reached(Way::Host)), (1, 1));
+    }
+
+    /// Make sure that a file written after it was mapped gives no names to that mapping, and that the next mapping is
+    /// of another file.
+    #[test]
+    fn written_after_mapping() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("program");
+        std::fs::copy("/bin/true", &path).unwrap();
+        let path = path.to_str().unwrap();
+        let mut binaries = Binaries::new();
+        let before = now() - 10_000_000_000;
+        let first = binaries.see(&sighting(path, before)).unwrap();
+        assert!(binaries.user().image(first).is_none());
+        assert_eq!(binaries.losses(), [(CAUSES[Cause::Changed as usize].to_string(), 1)]);
+        let second = binaries.see(&sighting(path, now() + 1_000_000_000)).unwrap();
+        assert_ne!(first, second);
+        assert!(binaries.user().image(second).is_some());
+        binaries.retry_missing();
+        assert!(binaries.user().image(first).is_none());
+    }
+
+    /// Make sure that a changed file with the same inode is another file, and the old one keeps its names.
+    #[test]
+    fn changed_between_mappings() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("program");
+        std::fs::copy("/bin/true", &path).unwrap();
+        let text = path.to_str().unwrap();
+        let mut binaries = Binaries::new();
+        let later = now() + 60_000_000_000;
+        let first = binaries.see(&sighting(text, later)).unwrap();
+        assert_eq!(binaries.see(&sighting(text, later)), Some(first));
+        std::fs::write(&path, "#!/bin/sh\n".repeat(50)).unwrap();
+        let second = binaries.see(&sighting(text, later)).unwrap();
+        assert_ne!(first, second);
+        assert!(binaries.user().image(first).is_some());
+        assert!(binaries.user().image(second).is_none());
+        assert_eq!(binaries.losses(), [(CAUSES[Cause::NotElf as usize].to_string(), 1)]);
+    }
+
+    /// Make sure that the vdso is one file with names, and that memory without a file is none.
+    #[test]
+    fn memory_without_files() {
+        let map = |path| Map {
+            start: 0x1000,
+            end: 0x3000,
+            pgoff: 0,
+            dev: 0,
+            ino: 0,
+            generation: 0,
+            path,
+        };
+        let mut binaries = Binaries::new();
+        let vdso = binaries
+            .see(&Sighting {
+                ts: 0,
+                mnt_ns: 0,
+                map: map(b"[vdso]"),
+            })
+            .unwrap();
+        assert_eq!(
+            binaries.see(&Sighting {
+                ts: 0,
+                mnt_ns: 0,
+                map: map(b"[vdso]")
+            }),
+            Some(vdso)
+        );
+        assert!(binaries.user().image(vdso).is_some_and(|image| !image.table.is_empty()));
+        for path in [&b"//anon"[..], b"[heap]", b""] {
+            assert_eq!(
+                binaries.see(&Sighting {
+                    ts: 0,
+                    mnt_ns: 0,
+                    map: map(path)
+                }),
+                None
+            );
+        }
+    }
 }

@@ -22,10 +22,10 @@ const MAX_SEGMENTS: u16 = 256;
 const MAX_SECTIONS: u64 = 16 * 1024;
 /// Largest symbol table in the file, bytes: 24 each, so 1.4 million symbols.
 const MAX_SYMTAB: u64 = 32 << 20;
-/// Largest string table, bytes.
-const MAX_STRTAB: u64 = 32 << 20;
+/// Largest string table, bytes; it is held while the symbols are read.
+const MAX_STRTAB: u64 = 16 << 20;
 /// Largest table kept of one file, bytes.
-const MAX_TABLE: usize = 16 << 20;
+const MAX_TABLE: usize = 8 << 20;
 /// Symbols read at a time, bytes; a multiple of both sizes of a symbol (16 and 24).
 const CHUNK: u64 = 48 * 1024;
 /// Largest note segment, bytes.

@@ -1,37 +1,36 @@
 //! Finds the file behind a mapping, while that is possible, and makes sure that it is the one.
 //!
 //! Two things must never happen. A container's mount must not be kept busy: an open file pins the mount it was
-//! opened through, and an `umount` of the workload would fail with EBUSY. So files are opened past the container's
-//! mounts first (by file handle, by layer), through them only as the last resort, and closed at once. And a hostile
-//! path must not lead anywhere: it is walked with `RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS` (what `d_path` gives
-//! holds no links), from the kernel's caches only (`RESOLVE_CACHED`: the dentries of a file that was just mapped are
-//! there, and a dead FUSE daemon can't stall us), to a handle without effect (`O_PATH`), whose device and inode
-//! must be the mapping's before it is opened for reading.
+//! opened through, and an `umount` of the workload would fail with EBUSY. Even a moment is too long: while three
+//! recorders opened files through `/proc/PID/map_files` and `/proc/PID/root`, 22 of 200 umounts right after the
+//! process' exit failed, and none since these ways are not taken. `/proc/PID/mountinfo` takes a reference on its
+//! process' root too (`mounts_open_common` in `fs/proc_namespace.c`). So files are opened past the container's mounts,
+//! by handle or by layer, and what lies on a file system that only the container has mounted (a private tmpfs) has no
+//! names.
 //!
-//! What perf calls the file of an overlay differs: the backing file's device, inode and generation up to 6.17, the
-//! overlay's own device, its inode number (the backing one's, where all layers are on one file system) and no
-//! generation from 6.18 on. Measured on 6.18.44; the change is "perf: Fix MMAP2 event device with backing files".
+//! And a hostile path must not lead anywhere: it is walked with `RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS` (what
+//! `d_path` gives holds no links), either within one local file system or from the kernel's caches only
+//! (`RESOLVE_CACHED`: the dentries of a file that was just mapped are there, and a dead FUSE daemon can't stall us),
+//! to a descriptor without effect (`O_PATH`), whose device and inode must be the mapping's before it is opened.
+//!
+//! What perf calls the file of an overlay differs between kernels: on 6.18.44 the overlay's own device, its inode
+//! number (the backing one's, where all layers are on one file system) and generation 0, as measured; on kernels whose
+//! `perf_event_mmap_event` takes `file_inode` and not `file_user_inode` of the mapping, device, inode and generation
+//! of the backing file. Both forms are found, and no version is asked.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, open, openat2};
 use rustix::io::Errno;
 
 use crate::ingest::mappings::Map;
 use crate::lookup::mounts::{Mount, mounts_of};
 use crate::lookup::overlay::{Layers, Overlays};
-
-/// Shortest time between two readings of the own mount table, for a device that is not in it.
-const REFRESH: Duration = Duration::from_secs(1);
-/// Processes remembered of one mount namespace, to reach it by when others are gone.
-const PEERS: usize = 4;
-/// Most mount namespaces whose processes are remembered.
-const MAX_NAMESPACES: usize = 1024;
 
 const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
 const BTRFS_SUPER_MAGIC: i64 = 0x9123_683e;
@@ -56,10 +55,6 @@ pub enum Way {
     Host,
     /// By the layer of its overlay.
     Layer,
-    /// Through the mapping, `/proc/PID/map_files`: through the container's mount.
-    Mapping,
-    /// Through `/proc/PID/root`: through the container's mount.
-    Root,
 }
 
 /// Why a file could not be reached. Of several attempts the one that came furthest counts.
@@ -69,6 +64,8 @@ pub enum Miss {
     Gone,
     /// Another file has its path.
     Other,
+    /// It was written to after it was mapped.
+    Changed,
     /// It is there but is no regular file.
     NotRegular,
     /// On a file system where reading could stall.
@@ -84,14 +81,16 @@ pub struct Found {
     pub way: Way,
     /// Change time (ns since 1970) and length: another content has another pair.
     pub identity: (i128, u64),
+    /// Time of its last change of content, ns since 1970.
+    pub written: i128,
 }
 
-/// Who maps what.
+/// What is mapped, and where.
 #[derive(Clone, Copy, Debug)]
 pub struct Sighting<'a> {
-    /// 0 when it is known to be gone.
-    pub tgid: u32,
-    /// Inode of its mount namespace, 0 when not known.
+    /// When, `CLOCK_MONOTONIC` ns; 0 when not known: for mappings that are still there.
+    pub ts: u64,
+    /// Inode of the process' mount namespace, 0 when not known.
     pub mnt_ns: u32,
     pub map: Map<'a>,
 }
@@ -100,10 +99,11 @@ pub struct Sighting<'a> {
 #[derive(Debug, Default)]
 pub struct Locator {
     pub overlays: Overlays,
-    /// Mounts of our own namespace by device.
+    /// Mounts of our own namespace by device, as they were at first: later ones may be a container's, which its
+    /// engine wants to unmount.
     mounts: HashMap<u32, Vec<Mount>>,
-    refreshed: Option<Instant>,
-    peers: HashMap<u32, [u32; PEERS]>,
+    /// `/proc/self/mountinfo`, which can be polled for changes.
+    table: Option<File>,
 }
 
 impl Locator {
@@ -113,36 +113,9 @@ impl Locator {
     ///
     /// [`Miss`].
     pub fn locate(&mut self, wanted: &Sighting<'_>) -> Result<Found, Miss> {
-        self.remember(wanted);
-        let mut best = Miss::Gone;
-        let attempts: [fn(&mut Self, &Sighting<'_>) -> Result<Found, Miss>; 5] = [
-            Self::by_handle,
-            Self::by_host_path,
-            Self::by_layer,
-            Self::by_mapping,
-            Self::by_root,
-        ];
-        for attempt in attempts {
-            match attempt(self, wanted) {
-                Ok(found) => return Ok(found),
-                Err(miss) => best = best.max(miss),
-            }
-        }
-        Err(best)
-    }
-
-    fn remember(&mut self, wanted: &Sighting<'_>) {
-        if wanted.tgid == 0 || wanted.mnt_ns == 0 {
-            return;
-        }
-        if self.peers.len() >= MAX_NAMESPACES && !self.peers.contains_key(&wanted.mnt_ns) {
-            self.peers.clear();
-        }
-        let peers = self.peers.entry(wanted.mnt_ns).or_default();
-        if !peers.contains(&wanted.tgid) {
-            peers.rotate_right(1);
-            peers[0] = wanted.tgid;
-        }
+        let by_handle = self.by_handle(wanted);
+        let by_path = by_handle.or_else(|first| Self::by_host_path(wanted).map_err(|miss| miss.max(first)));
+        by_path.or_else(|first| self.by_layer(wanted).map_err(|miss| miss.max(first)))
     }
 
     /// Inode and generation name a file for good, on the file systems whose handles hold just these. That takes no
@@ -152,7 +125,7 @@ impl Locator {
         if map.generation == 0 {
             return Err(Miss::Gone);
         }
-        if !self.mounts.contains_key(&map.dev) {
+        if self.table.is_none() {
             self.refresh();
         }
         for mount in self.mounts.get(&map.dev).ok_or(Miss::Gone)? {
@@ -174,13 +147,9 @@ impl Locator {
         Err(Miss::Gone)
     }
 
-    fn by_host_path(&mut self, wanted: &Sighting<'_>) -> Result<Found, Miss> {
+    fn by_host_path(wanted: &Sighting<'_>) -> Result<Found, Miss> {
         let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        let path = walk(
-            root.map_err(|_| Miss::Gone)?.as_fd(),
-            wanted.map.path,
-            ResolveFlags::empty(),
-        );
+        let path = walk(root.map_err(|_| Miss::Gone)?.as_fd(), wanted.map.path, false);
         admit(path.map_err(|_| Miss::Gone)?.as_fd(), Way::Host, &wanted.map)
     }
 
@@ -198,9 +167,6 @@ impl Locator {
         // Not known, or known of a mount that had the number before.
         self.overlays.forget(dev);
         self.refresh();
-        if self.overlays.on(dev).is_none() && wanted.tgid != 0 {
-            self.overlays.learn(&mounts_of(&wanted.tgid.to_string()));
-        }
         let mut best = Miss::Gone;
         let candidates = match self.overlays.on(dev) {
             Some(None) => Vec::new(),
@@ -216,46 +182,25 @@ impl Locator {
         Err(best)
     }
 
-    fn by_mapping(&mut self, wanted: &Sighting<'_>) -> Result<Found, Miss> {
-        if wanted.tgid == 0 {
-            return Err(Miss::Gone);
-        }
-        let Map { start, end, .. } = wanted.map;
-        let path = format!("/proc/{}/map_files/{start:x}-{end:x}", wanted.tgid);
-        let path = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|_| Miss::Gone)?;
-        admit(path.as_fd(), Way::Mapping, &wanted.map)
-    }
-
-    fn by_root(&mut self, wanted: &Sighting<'_>) -> Result<Found, Miss> {
-        let peers = self.peers.get(&wanted.mnt_ns).copied().unwrap_or_default();
-        let mut best = Miss::Gone;
-        for tgid in [wanted.tgid].into_iter().chain(peers).filter(|tgid| *tgid != 0) {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let Ok(root) = open(format!("/proc/{tgid}/root"), flags, Mode::empty()) else {
-                continue;
-            };
-            let Ok(path) = walk(root.as_fd(), wanted.map.path, ResolveFlags::empty()) else {
-                continue;
-            };
-            match admit(path.as_fd(), Way::Root, &wanted.map) {
-                Ok(found) => return Ok(found),
-                Err(miss) => best = best.max(miss),
+    /// Reads our mount table when it is new or has changed.
+    fn refresh(&mut self) {
+        match &self.table {
+            Some(table) => {
+                let mut polled = [PollFd::new(table, PollFlags::PRI)];
+                let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+                // mounts_poll of fs/proc_namespace.c: POLLERR and POLLPRI once for each change.
+                if matches!(poll(&mut polled, Some(&now)), Ok(0)) {
+                    return;
+                }
+            }
+            None => {
+                self.table = File::open("/proc/self/mountinfo").ok();
+                for mount in mounts_of("self") {
+                    self.mounts.entry(mount.dev).or_default().push(mount);
+                }
             }
         }
-        Err(best)
-    }
-
-    fn refresh(&mut self) {
-        if self.refreshed.is_some_and(|at| at.elapsed() < REFRESH) {
-            return;
-        }
-        let mounts = mounts_of("self");
-        self.overlays.learn(&mounts);
-        self.mounts.clear();
-        for mount in mounts {
-            self.mounts.entry(mount.dev).or_default().push(mount);
-        }
-        self.refreshed = Some(Instant::now());
+        self.overlays.learn(&mounts_of("self"));
     }
 }
 
@@ -268,7 +213,7 @@ fn in_layers(layers: &Layers, map: &Map<'_>) -> Result<Found, Miss> {
         let Ok(dir) = cached(CWD, layer, flags, resolve) else {
             continue;
         };
-        match walk(dir.as_fd(), map.path, ResolveFlags::NO_XDEV) {
+        match walk(dir.as_fd(), map.path, true) {
             Ok(path) => return admit(path.as_fd(), Way::Layer, map),
             Err(Errno::NOENT) => {}
             Err(_) => return Err(Miss::Gone),
@@ -277,13 +222,20 @@ fn in_layers(layers: &Layers, map: &Map<'_>) -> Result<Found, Miss> {
     Err(Miss::Gone)
 }
 
-/// Walks a hostile path below `root` without leaving it, to a handle that can't be read from yet.
-fn walk(root: BorrowedFd<'_>, path: &[u8], more: ResolveFlags) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | more;
+/// Walks a hostile path below `root` without leaving it, to a descriptor that can't be read from yet; `one_fs`: within
+/// the file system of `root`, which is a local one.
+fn walk(root: BorrowedFd<'_>, path: &[u8], one_fs: bool) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     if !path.starts_with(b"/") {
         return Err(Errno::NOENT);
     }
-    cached(root, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, resolve)
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if one_fs {
+        // Not from the caches: that a layer does not have a file is not remembered there.
+        let path = std::ffi::OsStr::from_bytes(path);
+        return openat2(root, path, flags, Mode::empty(), resolve | ResolveFlags::NO_XDEV);
+    }
+    cached(root, path, flags, resolve)
 }
 
 fn cached(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
@@ -307,9 +259,7 @@ fn cached(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, resolve: ResolveFlag
 /// Opens for reading what `path` stands for, if that is the mapped file.
 fn admit(path: BorrowedFd<'_>, way: Way, map: &Map<'_>) -> Result<Found, Miss> {
     let stat = fstat(path).map_err(|_| Miss::Gone)?;
-    // The type differs between architectures.
-    #[expect(clippy::unnecessary_cast, reason = "f_type is i64 on x86-64 only")]
-    let magic = fstatfs(path).map_err(|_| Miss::Gone)?.f_type as i64;
+    let magic = fs_magic(path).ok_or(Miss::Gone)?;
     if !same(&stat, magic, way, map) {
         return Err(Miss::Other);
     }
@@ -322,17 +272,26 @@ fn admit(path: BorrowedFd<'_>, way: Way, map: &Map<'_>) -> Result<Found, Miss> {
     let own = format!("/proc/self/fd/{}", path.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::from(open(own, flags, Mode::empty()).map_err(|_| Miss::Refused)?);
-    let seconds = i128::from(stat.st_ctime) * 1_000_000_000;
-    let identity = (
-        seconds + i128::from(stat.st_ctime_nsec),
-        u64::try_from(stat.st_size).unwrap_or(0),
-    );
-    Ok(Found { file, way, identity })
+    let nanoseconds = |seconds: i64, rest: u64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+    let changed = nanoseconds(stat.st_ctime, stat.st_ctime_nsec);
+    let written = nanoseconds(stat.st_mtime, stat.st_mtime_nsec);
+    Ok(Found {
+        file,
+        way,
+        identity: (changed, u64::try_from(stat.st_size).unwrap_or(0)),
+        written,
+    })
+}
+
+/// `f_type` of the file system.
+fn fs_magic(fd: BorrowedFd<'_>) -> Option<i64> {
+    #[expect(clippy::unnecessary_cast, reason = "f_type is i64 on some architectures only")]
+    fstatfs(fd).ok().map(|stat| stat.f_type as i64)
 }
 
 /// Whether that is the file perf spoke of.
 fn same(stat: &Stat, magic: i64, way: Way, map: &Map<'_>) -> bool {
-    // A layer's file has its own device where perf gives the overlay's, and the other way round up to 6.17. On
+    // A layer's file has its own device where perf gives the overlay's, or the other way round. On
     // btrfs, stat gives a subvolume's device, and perf the file system's.
     let device_may_differ = way == Way::Layer || matches!(magic, OVERLAYFS_SUPER_MAGIC | BTRFS_SUPER_MAGIC);
     stat.st_ino == map.ino && (device_may_differ || kernel_dev(stat.st_dev) == map.dev)

@@ -41,7 +41,7 @@ index!(
 );
 
 /// A closed interval of time `[from, to)`, ns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Span {
     pub from: u64,
     pub to: u64,
@@ -99,12 +99,6 @@ pub struct Session {
     pub operations: Vec<Operation>,
     pub containers: Vec<Container>,
     pub phases: Vec<Phase>,
-}
-
-impl Default for Span {
-    fn default() -> Span {
-        Span { from: 0, to: 0 }
-    }
 }
 
 /// What a person asked for: `podman build …`, with all it caused.

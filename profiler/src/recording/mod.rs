@@ -11,6 +11,7 @@ pub mod reader;
 pub mod record;
 #[cfg(test)]
 mod samples;
+mod source;
 #[cfg(test)]
 mod tests;
 pub mod writer;

@@ -11,15 +11,13 @@ use super::format::{
     take_varint,
 };
 use super::record::Record;
+use super::source::Source;
 
 /// Damaged places that are told one by one; further ones are only counted.
 const MOST_NOTES: usize = 100;
 
 /// Unknown kinds that are counted apart; further ones share the count of kind `u32::MAX`.
 const MOST_KINDS: usize = 100;
-
-/// How much is read at once, bytes.
-const STEP: usize = 64 << 10;
 
 /// Gives the records of a recording, in the order in which they were written.
 ///
@@ -82,10 +80,9 @@ impl Reader {
     pub fn new(input: impl Read + Send + 'static, name: String) -> Result<Reader, ReadError> {
         let mut source = Source::new(Box::new(input));
         // With the first block's header, which speaks for the file when its own header is damaged.
-        source.peek(FILE_HEADER_LEN + BLOCK_HEADER_LEN);
-        let error = source.error.take_if(|_| source.buffer.len() < FILE_HEADER_LEN);
+        let len = source.peek(FILE_HEADER_LEN + BLOCK_HEADER_LEN).len();
+        let error = source.error.take_if(|_| len < FILE_HEADER_LEN);
         let start = source.available();
-        let len = start.len();
         let Some(header) = start.first_chunk().map(FileHeader::decode) else {
             return Err(match error {
                 Some(error) => ReadError::Read { name, error },
@@ -397,73 +394,5 @@ impl Damage {
         self.more += 1;
         self.notes.truncate(MOST_NOTES);
         self.notes.push(format!("and {} more damaged places", self.more));
-    }
-}
-
-/// Bytes of the input, as many as one asks for; its memory follows what is there, never what a length claims.
-struct Source {
-    input: Box<dyn Read + Send>,
-    buffer: Vec<u8>,
-    /// How much of the buffer is consumed.
-    used: usize,
-    /// Offset in the input of the first byte that is not consumed.
-    position: u64,
-    ended: bool,
-    /// Why the input ended before its end.
-    error: Option<io::Error>,
-}
-
-impl Source {
-    fn new(input: Box<dyn Read + Send>) -> Source {
-        Source {
-            input,
-            buffer: Vec::new(),
-            used: 0,
-            position: 0,
-            ended: false,
-            error: None,
-        }
-    }
-
-    /// At least the next `len` bytes, fewer only when the input ends before.
-    fn peek(&mut self, len: usize) -> &[u8] {
-        if self.available().len() < len && !self.ended {
-            self.buffer.drain(..self.used);
-            self.used = 0;
-            while self.buffer.len() < len && !self.ended {
-                self.fill();
-            }
-        }
-        self.available()
-    }
-
-    fn fill(&mut self) {
-        let before = self.buffer.len();
-        self.buffer.resize(before + STEP, 0);
-        let read = match self.input.read(&mut self.buffer[before..]) {
-            Ok(read) => {
-                self.ended = read == 0;
-                read
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-            Err(error) => {
-                self.ended = true;
-                self.error = Some(error);
-                0
-            }
-        };
-        self.buffer.truncate(before + read);
-    }
-
-    /// What is in memory.
-    fn available(&self) -> &[u8] {
-        &self.buffer[self.used..]
-    }
-
-    /// Goes on by `len` bytes, to the end of what is in memory at most.
-    fn consume(&mut self, len: usize) {
-        let len = len.min(self.available().len());
-        self.used += len;
-        self.position += len as u64;
     }
 }

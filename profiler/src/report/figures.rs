@@ -4,7 +4,7 @@ use profiler_common::Counter;
 
 use crate::attribute::resources::{self, Resources, Wait};
 use crate::attribute::waits::Classifier;
-use crate::model::{ProcessIx, Session, Span};
+use crate::model::{OperationIx, ProcessIx, Session, Span};
 use crate::recording::record::Clock;
 
 /// All threads of a process within disjoint spans.
@@ -30,6 +30,38 @@ pub fn selected(session: &Session, spans: &[Vec<Span>], classifier: &mut Classif
 pub fn waits(resources: &Resources) -> Vec<(&'static str, u64)> {
     let classes = Wait::ALL.iter().map(|wait| (wait.name(), resources.waited(*wait)));
     classes.chain([("short waits", resources.short_blocked)]).collect()
+}
+
+/// The parts of an operation in which none of its phases was: time that no report can put a name to.
+pub fn outside_phases(session: &Session, ix: OperationIx) -> Vec<Span> {
+    let Some(operation) = session.operations.get(ix.ix()) else {
+        return Vec::new();
+    };
+    let mut phases: Vec<Span> = session
+        .phases
+        .iter()
+        .filter(|phase| phase.operation == Some(ix))
+        .map(|phase| phase.span.clip(operation.span))
+        .collect();
+    phases.sort_unstable();
+    let mut gaps = Vec::new();
+    let mut reached = operation.span.from;
+    for phase in phases {
+        if phase.from > reached {
+            gaps.push(Span {
+                from: reached,
+                to: phase.from,
+            });
+        }
+        reached = reached.max(phase.to);
+    }
+    if reached < operation.span.to {
+        gaps.push(Span {
+            from: reached,
+            to: operation.span.to,
+        });
+    }
+    gaps
 }
 
 /// What the recording says about the share of blocked time and samples that have a stack.
@@ -158,6 +190,7 @@ pub fn length(spans: &[Span]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::fixture::span;
 
     /// Make sure that the nearest pair of clocks is used, on both sides of it, and that none is no date.
     #[test]
@@ -168,6 +201,19 @@ mod tests {
         assert_eq!(real_time(&clocks, 160), Some(1_070));
         assert_eq!(real_time(&[], 160), None);
         assert_eq!(real_time(&[Clock { mono: 100, real: 10 }], 50), None);
+    }
+
+    /// Make sure that an operation's phases and what is outside of them add up to it, whatever overlaps.
+    #[test]
+    fn outside_of_phases() {
+        let mut session = crate::report::fixture::session();
+        let gaps = |session: &Session| outside_phases(session, OperationIx(0));
+        assert_eq!(gaps(&session), [span(9_500, 10_000)]);
+        session.phases.remove(0);
+        assert_eq!(gaps(&session), [span(0, 1_000), span(9_500, 10_000)]);
+        session.phases.clear();
+        assert_eq!(gaps(&session), [span(0, 10_000)]);
+        assert!(outside_phases(&session, OperationIx(7)).is_empty());
     }
 
     /// Make sure that samples are counted by the stacks they have.

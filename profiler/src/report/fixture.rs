@@ -5,7 +5,7 @@ use crate::model::{
     Container, ContainerIx, Image, Interval, Operation, OperationIx, Phase, PhaseIx, PhaseKind, Process, ProcessIx,
     Session, Span, State, Thread, ThreadIx,
 };
-use crate::recording::record::{Begin, Clock, File, Meta, Place, Stack, Symbol, TaskId};
+use crate::recording::record::{Begin, Clock, File, Meta, Place, SelfCost, Stack, Symbol, TaskId};
 
 /// Breaks out of a folded line, a terminal and a page.
 pub(crate) const HOSTILE: &str = "</script><img src=x onerror=alert(1)>;\x1b[31m\u{202e}x 12";
@@ -52,6 +52,19 @@ pub(crate) fn session() -> Session {
         mono: BEGIN,
         command: None,
     });
+    session.self_cost = SelfCost {
+        ts: session.span.to,
+        programs: vec![
+            ("sched_switch".into(), 40 * MS, 99_000, 0),
+            ("sample".into(), MS, 1_000, 0),
+        ],
+        user_ns: 30 * MS,
+        system_ns: 12 * MS,
+        peak_rss_bytes: 18_000_000,
+        recording_bytes: 640_000,
+        startup_ns: 310 * MS,
+        symbolize_ns: 95 * MS,
+    };
     stacks(&mut session);
 
     let cpu = State::Cpu;

@@ -17,7 +17,8 @@ pub fn program(image: &Image) -> &[u8] {
     match started {
         Some(name) if !name.is_empty() && name != b"exe" && !name.iter().all(u8::is_ascii_digit) => name,
         _ if !image.comm.is_empty() => &image.comm,
-        _ => text::base_name(&image.filename),
+        _ if !image.filename.is_empty() => text::base_name(&image.filename),
+        _ => b"[no name]",
     }
 }
 
@@ -78,6 +79,7 @@ mod tests {
         assert_eq!(program(&image(true, "crun", "/dev/fd/3")), b"crun");
         assert_eq!(program(&image(false, "make", "never")), b"make");
         assert_eq!(program(&image(true, "sh", "")), b"sh");
+        assert_eq!(program(&Image::default()), b"[no name]");
     }
 
     /// Make sure that only the engines' hexadecimal ids are shortened.

@@ -106,6 +106,7 @@ pub fn to_ascii(text: &str) -> String {
             '…' => ascii.push('~'),
             '·' | '–' | '─' => ascii.push('-'),
             '█'..='▏' | '▐' => ascii.push('#'),
+            '░' => ascii.push('.'),
             _ => ascii.extend(std::iter::repeat_n('?', char.width().unwrap_or(0))),
         }
     }
@@ -217,7 +218,7 @@ mod tests {
     /// Make sure that the ASCII form has the same columns and only ASCII.
     #[test]
     fn ascii_keeps_columns() {
-        for text in ["12 µs · ×3 █▌ … 日本", "plain"] {
+        for text in ["12 µs · ×3 █▌░ … 日本", "plain"] {
             assert!(to_ascii(text).is_ascii());
             assert_eq!(width(&to_ascii(text)), width(text));
         }

@@ -20,6 +20,11 @@ pub fn time(ns: u64) -> String {
     }
 }
 
+/// A [`time`] in a table, where nothing is a dot: what there is stands out.
+pub fn cell(ns: u64) -> String {
+    if ns == 0 { "·".to_owned() } else { time(ns) }
+}
+
 /// A size in bytes, decimal units as disks and networks are sold: `512 B`, `3.4 MB`.
 pub fn bytes(bytes: u64) -> String {
     if bytes < 1_000 {
@@ -68,6 +73,11 @@ pub fn count(count: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// `1 process`, `2,000 processes`.
+pub fn of(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
 fn three_digits(value: f64) -> String {
@@ -149,5 +159,7 @@ mod tests {
         assert_eq!(count(999), "999");
         assert_eq!(count(1_000), "1,000");
         assert_eq!(count(12_345_678), "12,345,678");
+        assert_eq!(of(1, "process", "processes"), "1 process");
+        assert_eq!(of(0, "process", "processes"), "0 processes");
     }
 }

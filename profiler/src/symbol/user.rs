@@ -8,7 +8,7 @@ use crate::symbol::demangle::demangle;
 
 /// Memory for all symbol tables, bytes. Beyond it the tables unused for longest are dropped; the frames seen so far
 /// have their names by then.
-pub const MAX_TABLE_BYTES: usize = 48 * 1024 * 1024;
+pub const MAX_TABLE_BYTES: usize = 32 * 1024 * 1024;
 
 /// Tables by file.
 #[derive(Debug)]

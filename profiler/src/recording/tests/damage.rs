@@ -65,7 +65,7 @@ fn every_single_byte_flipped() {
     let all = samples();
     let starts = block_starts(&bytes);
     for at in 0..bytes.len() {
-        for flip in [1, 2, 4, 8, 16, 32, 64, 128, 255] {
+        for flip in [1, 16, 128, 255] {
             let mut broken = bytes.clone();
             broken[at] ^= flip;
             let (records, damage) = read(broken);

@@ -124,12 +124,7 @@ impl<'a> Frames<'a> {
         if let Some(name) = self.thread_name(row, ts) {
             line.push(name, Category::Process);
         }
-        for (name, category) in line.frames {
-            let known = self.categories.entry(name).or_insert(category);
-            *known = category.max(*known);
-        }
-        let stack = self.stack(row);
-        line.text + &stack
+        format!("{}{PART}{}", self.finish(line), self.stack(row))
     }
 
     /// The deepest of the process's phases at `ts`; of equals the one that began last.
@@ -155,8 +150,8 @@ impl<'a> Frames<'a> {
                 Some(phase) => self.members[phase.ix()].contains(&parent),
                 None => self.operations.get(&parent) == operation,
             };
-            // A parent that is younger is none: a broken recording could go round.
-            if !together || parent >= ix && parent == process {
+            // A broken recording could go round.
+            if !together || parent == process {
                 break;
             }
             (ix, ts) = (parent, own.span.from);
@@ -176,26 +171,35 @@ impl<'a> Frames<'a> {
         (thread.id.tid != thread.id.tgid && !known && !comm.is_empty()).then_some(comm)
     }
 
-    /// The frames of a row's stack, each with [`PART`] before it.
+    /// The frames of a row's stack and what stands for it or closes it.
     fn stack(&mut self, row: &StackRow) -> String {
-        let mut stack = match self.stacks.get(&row.stack) {
-            Some(known) => known.clone(),
-            None => {
-                let new = self.frames(row.stack);
-                self.stacks.insert(row.stack, new.clone());
-                new
-            }
+        let known = self.stacks.get(&row.stack).cloned();
+        let stack = known.unwrap_or_else(|| {
+            let new = self.frames(row.stack);
+            self.stacks.insert(row.stack, new.clone());
+            new
+        });
+        let mut line = Line {
+            text: stack,
+            frames: Vec::new(),
         };
-        let wait = row
-            .wait
-            .filter(|_| row.label.is_none())
-            .map(|wait| format!("[{}]", wait.name()));
-        for label in [row.label, wait.as_deref()].into_iter().flatten() {
-            stack.push(PART);
-            stack.push_str(label);
-            self.categories.insert(label.to_owned(), Category::Synthetic);
+        if let Some(label) = row.label {
+            line.push(label.as_bytes(), Category::Synthetic);
+        } else if let Some(wait) = row.wait {
+            line.push(format!("[{}]", wait.name()).as_bytes(), Category::Synthetic);
+        } else if line.text.is_empty() {
+            line.push(b"[no stack]", Category::Synthetic);
         }
-        stack
+        self.finish(line)
+    }
+
+    /// A line's text; its frames' categories are kept.
+    fn finish(&mut self, line: Line) -> String {
+        for (name, category) in line.frames {
+            let known = self.categories.entry(name).or_insert(category);
+            *known = category.max(*known);
+        }
+        line.text
     }
 
     fn frames(&mut self, id: u32) -> String {
@@ -216,11 +220,7 @@ impl<'a> Frames<'a> {
                 line.push(&name, Category::User);
             }
         }
-        for (name, category) in line.frames {
-            let known = self.categories.entry(name).or_insert(category);
-            *known = category.max(*known);
-        }
-        line.text
+        self.finish(line)
     }
 
     pub(super) fn into_categories(self) -> Categories {
@@ -238,7 +238,7 @@ struct Line {
 impl Line {
     fn push(&mut self, name: &[u8], category: Category) {
         let frame = text::escape_folded(name);
-        if !self.text.is_empty() || category < Category::Process {
+        if !self.text.is_empty() {
             self.text.push(PART);
         }
         self.text.push_str(&frame);

@@ -167,23 +167,3 @@ fn circular_processes() {
     session.processes[2].parent = Some(ProcessIx(3));
     assert!(collect(&session, &Selection::all(), Kind::Cpu).is_ok());
 }
-
-#[test]
-fn zz_tmp() {
-    let session = fixture::session();
-    for (kind, name) in [(Kind::Cpu, "cpu"), (Kind::OffCpu, "off"), (Kind::Wall, "wall")] {
-        let f = collect(&session, &Selection::all(), kind).unwrap();
-        std::fs::write(format!("/tmp/rep-{name}.svg"), f.svg(false).unwrap()).unwrap();
-        std::fs::write(format!("/tmp/rep-{name}-rev.svg"), f.svg(true).unwrap()).unwrap();
-        std::fs::write(format!("/tmp/rep-{name}.folded"), f.folded()).unwrap();
-    }
-    for width in [80, 120, 200] {
-        let style = crate::report::terminal::Style {
-            width,
-            color: true,
-            utf8: true,
-        };
-        let s = crate::report::terminal::render(&session, &Default::default(), &style).unwrap();
-        std::fs::write(format!("/tmp/rep-{width}.txt"), s).unwrap();
-    }
-}

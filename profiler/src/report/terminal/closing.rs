@@ -80,6 +80,10 @@ pub(super) fn coverage(page: &mut Page, session: &Session, selection: &Selection
 pub(super) fn cost(page: &mut Page, session: &Session) {
     let own = &session.self_cost;
     let cost = Cost::of(session);
+    if own.ts == 0 {
+        page.heading("profiler's own cost", "was not recorded");
+        return;
+    }
     page.heading("profiler's own cost", "");
     let bpf = match cost.bpf_ns {
         None if cost.bpf_runs == 0 => "not recorded".to_owned(),

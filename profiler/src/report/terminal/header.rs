@@ -24,7 +24,12 @@ pub(super) fn add(page: &mut Page, session: &Session) {
     };
     fact("command", command);
     if !meta.cwd.is_empty() {
-        fact("in", format!("{} as {}", text::visible(&meta.cwd), clean(&meta.user)));
+        let user = if meta.user.is_empty() {
+            String::new()
+        } else {
+            format!(" as {}", clean(&meta.user))
+        };
+        fact("in", format!("{}{user}", text::visible(&meta.cwd)));
     }
     let host = format!(
         "{}, Linux {}, {} CPUs, {} memory",

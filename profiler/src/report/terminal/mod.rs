@@ -6,6 +6,9 @@ mod header;
 mod page;
 mod phases;
 mod processes;
+mod table;
+mod timeline;
+mod tree;
 
 use super::select::{NoMatch, Query, Selection};
 use crate::model::Session;
@@ -135,6 +138,9 @@ mod tests {
             "8.50 s",
             "cc1",
             "no losses",
+            "unattributed 5.0 %",
+            "0.2 % of the host's CPU (41.0 ms, 100,000 runs of 410 ns each)",
+            "18.0 MB memory",
         ] {
             assert!(summary.contains(fact), "{fact} in\n{summary}");
         }
@@ -161,6 +167,7 @@ mod tests {
             "12,345",
             "scheduling intervals lost",
             "unknown counter 63",
+            "7.30 s open",
             r"arena \x1b full",
         ] {
             assert!(summary.contains(fact), "{fact} in\n{summary}");

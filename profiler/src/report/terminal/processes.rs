@@ -59,9 +59,9 @@ pub(super) fn add(page: &mut Page, session: &Session, selection: &Selection, opt
         title => format!("programs in {title}"),
     };
     let detail = format!(
-        "{} processes of {} programs, {} on CPUs",
-        units::count(processes),
-        units::count(sorted.len() as u64),
+        "{} of {}, {} on CPUs",
+        units::of(processes, "process", "processes"),
+        units::of(sorted.len() as u64, "program", "programs"),
         units::time(total)
     );
     page.heading(&title, &detail);
@@ -93,14 +93,13 @@ fn rows(page: &mut Page, session: &Session, programs: &[(&[u8], Program)], total
             .to_vec(),
     ];
     for (_, program) in programs {
-        let cell = |ns: u64| if ns == 0 { "·".to_owned() } else { units::time(ns) };
         cells.push(vec![
             format!("×{}", units::count(program.count)),
-            cell(program.all.cpu),
+            units::cell(program.all.cpu),
             units::share(program.all.cpu, total),
-            cell(program.all.runqueue),
-            cell(program.all.blocked()),
-            cell(program.wall_ns),
+            units::cell(program.all.runqueue),
+            units::cell(program.all.blocked()),
+            units::cell(program.wall_ns),
         ]);
     }
     let widths = column_widths(&cells);

@@ -1,0 +1,328 @@
+//! `show --json`: the stable schema. The types of [`schema`] are its definition; they are not the model's own, so that the model
+//! can change without it. Fields are added, never renamed or given another meaning; `schema` counts breaking changes.
+//!
+//! All times are integers in ns of the recorded host's monotonic clock, all sizes integers in bytes. `host.clocks`
+//! pairs monotonic with real time. Text that is not UTF-8 stands as a lossy string, with its exact bytes beside it in
+//! a field named `…_hex`.
+
+pub mod schema;
+
+use schema::{
+    Clock, Command, Container, CoverageOut, Escaped, Evidence, Fact, Host, Loss, Operation, Own, Phase, Probe, Process,
+    Report, Span, Thread, Times, Wait, Waker,
+};
+
+use super::figures::{self, Cost, Coverage};
+use super::select::all_phases;
+use crate::attribute::resources;
+use crate::attribute::waits::Classifier;
+use crate::model::{ContainerIx, OperationIx, PhaseIx, ProcessIx, Session, State, ThreadIx};
+
+/// Raised when a field's meaning changes or a field goes.
+pub const SCHEMA: u32 = 1;
+
+/// Longest waits told one by one.
+const WAITS: usize = 1_000;
+
+/// The report as one line of JSON with a newline.
+///
+/// # Errors
+///
+/// None that depends on the session: all keys are strings and all numbers integers.
+pub fn render(session: &Session) -> serde_json::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(&report(session))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// The session in the schema's terms.
+pub fn report(session: &Session) -> Report {
+    let meta = &session.meta;
+    let clocks = session.clocks.iter();
+    let probes = meta.probes.iter();
+    let facts = meta.facts.iter();
+    let whole: Vec<Vec<crate::model::Span>> = session.processes.iter().map(|process| vec![process.span]).collect();
+    let mut classifier = Classifier::default();
+    let all = figures::selected(session, &whole, &mut classifier);
+    let samples = Coverage::of(session);
+    Report {
+        schema: SCHEMA,
+        version: meta.version.clone(),
+        name: meta.name.clone(),
+        host: Host {
+            hostname: meta.hostname.clone(),
+            kernel: meta.kernel.clone(),
+            machine: meta.machine.clone(),
+            cpu_model: meta.cpu_model.clone(),
+            cpus: meta.cpus,
+            memory_bytes: meta.memory_bytes,
+            clocks: clocks
+                .map(|clock| Clock {
+                    monotonic_ns: clock.mono,
+                    real_ns: clock.real,
+                })
+                .collect(),
+            probes: probes
+                .map(|(name, rung)| Probe {
+                    name: name.clone(),
+                    rung: rung.clone(),
+                })
+                .collect(),
+            facts: facts
+                .map(|(name, value)| Fact {
+                    name: name.clone(),
+                    value: value.clone(),
+                })
+                .collect(),
+        },
+        command: Command {
+            argv: Escaped::list(&meta.command),
+            cwd: Escaped::new(&meta.cwd),
+            user: meta.user.clone(),
+            exit_status: session.closed.flatten(),
+        },
+        span: Span {
+            begin_ns: session.span.from,
+            end_ns: session.span.to,
+            length_ns: session.span.len(),
+            closed: session.closed.is_some(),
+        },
+        sample_hz: meta.sample_hz,
+        operations: indexes(session.operations.len())
+            .map(|ix| operation(session, OperationIx(ix)))
+            .collect(),
+        containers: indexes(session.containers.len())
+            .map(|ix| container(session, ContainerIx(ix), &mut classifier))
+            .collect(),
+        phases: phases(session, None, None, &mut classifier),
+        processes: indexes(session.processes.len())
+            .map(|ix| process(session, ProcessIx(ix), &mut classifier))
+            .collect(),
+        waits: waits(session, &mut classifier),
+        coverage: CoverageOut {
+            samples: samples.samples,
+            samples_with_stack: samples.samples_with_any,
+            samples_with_user_stack: samples.samples_with_user,
+            samples_with_kernel_stack: samples.samples_with_kernel,
+            blocked_ns: all.blocked(),
+            blocked_with_kernel_stack_ns: all.with_kernel_stack,
+            blocked_with_user_stack_ns: all.with_user_stack,
+        },
+        layers: None,
+        copy_ups: None,
+        critical_path: None,
+        not_measured: vec!["layers", "copy_ups", "critical_path"],
+        losses: figures::losses(session)
+            .into_iter()
+            .map(|loss| Loss {
+                name: loss.name,
+                count: loss.count,
+                text: loss.text,
+                is_loss: loss.is_loss,
+            })
+            .collect(),
+        own: own(session),
+        damage: session.damage.clone(),
+    }
+}
+
+fn indexes(len: usize) -> impl Iterator<Item = u32> {
+    0..u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+fn operation(session: &Session, ix: OperationIx) -> Operation {
+    let operation = &session.operations[ix.ix()];
+    Operation {
+        index: ix.0,
+        name: operation.name.clone(),
+        from_ns: operation.span.from,
+        to_ns: operation.span.to,
+        wall_ns: operation.span.len(),
+        unattributed_ns: figures::length(&figures::outside_phases(session, ix)),
+        open: operation.open,
+        process: operation.process.0,
+        processes: operation.processes.iter().map(|ix| ix.0).collect(),
+        containers: indexes(session.containers.len())
+            .filter(|container| session.containers[*container as usize].operation == Some(ix))
+            .collect(),
+    }
+}
+
+fn container(session: &Session, ix: ContainerIx, classifier: &mut Classifier) -> Container {
+    let container = &session.containers[ix.ix()];
+    Container {
+        index: ix.0,
+        id: Escaped::new(&container.id),
+        name: Escaped::new(&container.name),
+        engine: container.engine.clone(),
+        runtime: container.runtime.clone(),
+        image: Escaped::new(&container.image),
+        cgroup: (container.cgroup != 0).then_some(container.cgroup),
+        operation: container.operation.map(|ix| ix.0),
+        entrypoint: container.entrypoint.map(|ix| ix.0),
+        from_ns: container.span.from,
+        to_ns: container.span.to,
+        phases: phases(session, Some(ix), None, classifier),
+    }
+}
+
+/// The phases of `container` directly below `parent`; without a parent those whose own parent is of another container
+/// (or that have none).
+fn phases(
+    session: &Session,
+    container: Option<ContainerIx>,
+    parent: Option<PhaseIx>,
+    classifier: &mut Classifier,
+) -> Vec<Phase> {
+    all_phases(session)
+        .filter(|ix| {
+            let phase = &session.phases[ix.ix()];
+            let above = phase.parent.filter(|above| {
+                // A parent comes before its children, so that no broken tree is gone down for ever.
+                *above < *ix && session.phases[above.ix()].container == container
+            });
+            phase.container == container && above == parent
+        })
+        .map(|ix| phase(session, ix, classifier))
+        .collect()
+}
+
+fn phase(session: &Session, ix: PhaseIx, classifier: &mut Classifier) -> Phase {
+    let phase = &session.phases[ix.ix()];
+    let figures = resources::phase(session, phase, classifier);
+    Phase {
+        index: ix.0,
+        name: phase.kind.name(),
+        label: Escaped::new(&phase.label),
+        from_ns: phase.span.from,
+        to_ns: phase.span.to,
+        wall_ns: phase.span.len(),
+        open: phase.open,
+        parent: phase.parent.map(|ix| ix.0),
+        operation: phase.operation.map(|ix| ix.0),
+        container: phase.container.map(|ix| ix.0),
+        wall: Times::new(&figures.wall, figures.unattributed),
+        all: Times::new(&figures.all, 0),
+        cut_ns: figures.all.cut,
+        processes: phase.processes.iter().map(|ix| ix.0).collect(),
+        evidence: Evidence {
+            from: phase.evidence.0.clone(),
+            to: phase.evidence.1.clone(),
+        },
+        phases: phases(session, phase.container, Some(ix), classifier),
+    }
+}
+
+fn process(session: &Session, ix: ProcessIx, classifier: &mut Classifier) -> Process {
+    let process = &session.processes[ix.ix()];
+    let image = process.image();
+    // As `wait()` gives it: `status << 8 | signal`, with 0x80 for a core dump.
+    let signal = process.exit_code.map(|code| code & 0x7f).filter(|signal| *signal != 0);
+    Process {
+        index: ix.0,
+        pid: process.tgid,
+        start_ns: process.start,
+        parent: process.parent.map(|ix| ix.0),
+        comm: Escaped::new(image.map_or(&[], |image| &image.comm)),
+        argv: image.map(|image| Escaped::list(&image.argv)).unwrap_or_default(),
+        from_ns: process.span.from,
+        to_ns: process.span.to,
+        open: process.open,
+        adopted: process.adopted,
+        exit_status: process
+            .exit_code
+            .filter(|_| signal.is_none())
+            .map(|code| code >> 8 & 0xff),
+        signal,
+        resources: Times::new(&resources::process_within(session, ix, process.span, classifier), 0),
+        threads: process
+            .threads
+            .iter()
+            .map(|ix| thread(session, *ix, classifier))
+            .collect(),
+    }
+}
+
+fn thread(session: &Session, ix: ThreadIx, classifier: &mut Classifier) -> Thread {
+    let thread = &session.threads[ix.ix()];
+    Thread {
+        tid: thread.id.tid,
+        comm: Escaped::new(&thread.comm),
+        from_ns: thread.span.from,
+        to_ns: thread.span.to,
+        resources: Times::new(&resources::thread_within(session, ix, thread.span, classifier), 0),
+        sum_exec_runtime_ns: thread.sum_exec,
+    }
+}
+
+/// The longest waits of all, longest first.
+fn waits(session: &Session, classifier: &mut Classifier) -> Vec<Wait> {
+    let mut longest: Vec<(&crate::model::Thread, &crate::model::Interval)> = session
+        .threads
+        .iter()
+        .flat_map(|thread| thread.intervals.iter().map(move |interval| (thread, interval)))
+        .filter(|(_, interval)| matches!(interval.state, State::Blocked { .. }))
+        .collect();
+    longest.sort_by_key(|(thread, interval)| {
+        (
+            std::cmp::Reverse(interval.span.len()),
+            interval.span.from,
+            thread.id.tid,
+        )
+    });
+    longest.truncate(WAITS);
+    longest
+        .into_iter()
+        .map(|(thread, interval)| {
+            let (stack, waker) = match interval.state {
+                State::Blocked { stack, waker, .. } => (stack, waker),
+                _ => (0, None),
+            };
+            let class = classifier.classify(session, interval.state);
+            let frames = session
+                .stacks
+                .get(stack)
+                .map(|stack| &stack.frames[..])
+                .unwrap_or_default();
+            Wait {
+                pid: thread.id.tgid,
+                tid: thread.id.tid,
+                process: thread.process.0,
+                from_ns: interval.span.from,
+                to_ns: interval.span.to,
+                wait_ns: interval.span.len(),
+                class: class.wait.name(),
+                detail: class.detail,
+                stack: frames
+                    .iter()
+                    .map(|frame| Escaped::new(&session.stacks.name(*frame)))
+                    .collect(),
+                woken_by: waker.map(|waker| Waker {
+                    pid: waker.tgid,
+                    tid: waker.tid,
+                    interrupt: waker.interrupt,
+                }),
+            }
+        })
+        .collect()
+}
+
+fn own(session: &Session) -> Own {
+    let cost = Cost::of(session);
+    let own = &session.self_cost;
+    Own {
+        bpf_ns: cost.bpf_ns,
+        bpf_runs: cost.bpf_runs,
+        bpf_missed: cost.bpf_missed,
+        user_ns: own.user_ns,
+        system_ns: own.system_ns,
+        host_cpu_ns: cost.host_ns,
+        peak_memory_bytes: own.peak_rss_bytes,
+        recording_bytes: own.recording_bytes,
+        startup_ns: own.startup_ns,
+        symbolize_ns: own.symbolize_ns,
+    }
+}
+
+#[cfg(test)]
+mod tests;

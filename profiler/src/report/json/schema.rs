@@ -1,0 +1,315 @@
+//! The types that are the schema's definition.
+
+use serde::Serialize;
+
+use crate::attribute::resources::Resources;
+use crate::recording::record::Text;
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub schema: u32,
+    /// phasegraph's version that recorded.
+    pub version: String,
+    pub name: String,
+    pub host: Host,
+    pub command: Command,
+    pub span: Span,
+    pub sample_hz: u32,
+    pub operations: Vec<Operation>,
+    pub containers: Vec<Container>,
+    /// Phases of no container, such as a build's steps; those of a container stand there, below them in the tree.
+    pub phases: Vec<Phase>,
+    pub processes: Vec<Process>,
+    pub waits: Vec<Wait>,
+    pub coverage: CoverageOut,
+    /// `null`: not measured, see `not_measured`.
+    pub layers: Option<Vec<()>>,
+    pub copy_ups: Option<Vec<()>>,
+    pub critical_path: Option<()>,
+    /// Names of the fields that are `null` because this version does not measure them.
+    pub not_measured: Vec<&'static str>,
+    pub losses: Vec<Loss>,
+    #[serde(rename = "self")]
+    pub own: Own,
+    /// What of the recording could not be used; empty for a whole one.
+    pub damage: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Host {
+    pub hostname: String,
+    pub kernel: String,
+    pub machine: String,
+    pub cpu_model: String,
+    pub cpus: u32,
+    pub memory_bytes: u64,
+    pub clocks: Vec<Clock>,
+    pub probes: Vec<Probe>,
+    pub facts: Vec<Fact>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Clock {
+    pub monotonic_ns: u64,
+    /// Since 1970-01-01 UTC.
+    pub real_ns: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Probe {
+    pub name: String,
+    pub rung: String,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Fact {
+    pub name: String,
+    pub value: String,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Command {
+    /// Empty when the whole host was recorded.
+    pub argv: Vec<Escaped>,
+    pub cwd: Escaped,
+    pub user: String,
+    /// 128 + signal when it was killed.
+    pub exit_status: Option<i32>,
+}
+
+/// Time covered.
+#[derive(Debug, Serialize)]
+pub struct Span {
+    pub begin_ns: u64,
+    pub end_ns: u64,
+    pub length_ns: u64,
+    /// False when the recording was cut off.
+    pub closed: bool,
+}
+
+/// Bytes from a traced process.
+#[derive(Debug, Serialize)]
+pub struct Escaped {
+    pub text: String,
+    /// The exact bytes, only when they are not UTF-8.
+    #[serde(rename = "text_hex", skip_serializing_if = "Option::is_none")]
+    pub hex: Option<String>,
+}
+
+impl Escaped {
+    pub(super) fn new(bytes: &[u8]) -> Escaped {
+        Escaped {
+            text: String::from_utf8_lossy(bytes).into_owned(),
+            hex: std::str::from_utf8(bytes)
+                .is_err()
+                .then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+        }
+    }
+
+    pub(super) fn list(texts: &[Text]) -> Vec<Escaped> {
+        texts.iter().map(|text| Escaped::new(text)).collect()
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct Operation {
+    pub index: u32,
+    pub name: String,
+    pub from_ns: u64,
+    pub to_ns: u64,
+    pub wall_ns: u64,
+    /// Part of `wall_ns` in which none of its phases was.
+    pub unattributed_ns: u64,
+    /// It had not ended when the recording did.
+    pub open: bool,
+    /// Index of its client in `processes`.
+    pub process: u32,
+    /// Indexes in `processes`.
+    pub processes: Vec<u32>,
+    /// Indexes in `containers`.
+    pub containers: Vec<u32>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Container {
+    pub index: u32,
+    pub id: Escaped,
+    pub name: Escaped,
+    pub engine: String,
+    pub runtime: String,
+    pub image: Escaped,
+    /// Id in the default cgroup hierarchy; `null` when none was seen.
+    pub cgroup: Option<u64>,
+    pub operation: Option<u32>,
+    /// Index in `processes` of the first process inside.
+    pub entrypoint: Option<u32>,
+    pub from_ns: u64,
+    pub to_ns: u64,
+    pub phases: Vec<Phase>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Phase {
+    /// What `--phase` takes.
+    pub index: u32,
+    pub name: &'static str,
+    pub label: Escaped,
+    pub from_ns: u64,
+    pub to_ns: u64,
+    pub wall_ns: u64,
+    pub open: bool,
+    pub parent: Option<u32>,
+    pub operation: Option<u32>,
+    pub container: Option<u32>,
+    /// States of the main thread; they and `unattributed_ns` add up to `wall_ns`.
+    pub wall: Times,
+    /// States of all threads of `processes` within the phase; `unattributed_ns` is 0.
+    pub all: Times,
+    /// The most by which a figure of `all` can be off: time in sums that the phase's edges cut.
+    pub cut_ns: u64,
+    /// Indexes in `processes`.
+    pub processes: Vec<u32>,
+    pub evidence: Evidence,
+    /// Phases below it that are of the same container, or of none.
+    pub phases: Vec<Phase>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Evidence {
+    pub from: String,
+    pub to: String,
+}
+
+/// Where time went. All of them add up to the length that they divide.
+#[derive(Debug, Default, Serialize, PartialEq, Eq)]
+pub struct Times {
+    pub cpu_ns: u64,
+    pub runqueue_ns: u64,
+    pub disk_ns: u64,
+    pub network_ns: u64,
+    pub lock_ns: u64,
+    pub ipc_ns: u64,
+    pub child_ns: u64,
+    pub sleep_ns: u64,
+    /// Waits too short for a stack of their own, known by their sum.
+    pub short_blocked_ns: u64,
+    pub other_ns: u64,
+    pub lost_ns: u64,
+    pub unattributed_ns: u64,
+}
+
+impl Times {
+    pub(super) fn new(resources: &Resources, unattributed_ns: u64) -> Times {
+        Times {
+            cpu_ns: resources.cpu,
+            runqueue_ns: resources.runqueue,
+            disk_ns: resources.disk,
+            network_ns: resources.network,
+            lock_ns: resources.lock,
+            ipc_ns: resources.ipc,
+            child_ns: resources.child,
+            sleep_ns: resources.sleep,
+            short_blocked_ns: resources.short_blocked,
+            other_ns: resources.other,
+            lost_ns: resources.lost,
+            unattributed_ns,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct Process {
+    pub index: u32,
+    pub pid: u32,
+    /// With `pid` its name for good: pids are used again.
+    pub start_ns: u64,
+    pub parent: Option<u32>,
+    /// Of its last program.
+    pub comm: Escaped,
+    pub argv: Vec<Escaped>,
+    pub from_ns: u64,
+    pub to_ns: u64,
+    pub open: bool,
+    /// It was there before the recording began.
+    pub adopted: bool,
+    /// `null` when its end was not seen or a signal killed it.
+    pub exit_status: Option<i32>,
+    pub signal: Option<i32>,
+    pub resources: Times,
+    pub threads: Vec<Thread>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Thread {
+    pub tid: u32,
+    pub comm: Escaped,
+    pub from_ns: u64,
+    pub to_ns: u64,
+    pub resources: Times,
+    /// The kernel's own account of its time on CPUs, from birth: an independent witness. `null` when its end was not
+    /// seen.
+    pub sum_exec_runtime_ns: Option<u64>,
+}
+
+/// One of the longest waits.
+#[derive(Debug, Serialize)]
+pub struct Wait {
+    pub pid: u32,
+    pub tid: u32,
+    pub process: u32,
+    pub from_ns: u64,
+    pub to_ns: u64,
+    pub wait_ns: u64,
+    /// What was waited for.
+    pub class: &'static str,
+    /// The same in a few more words: `pipe read`.
+    pub detail: &'static str,
+    /// Names of the stack's frames, leaf first, the kernel's first.
+    pub stack: Vec<Escaped>,
+    pub woken_by: Option<Waker>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Waker {
+    pub pid: u32,
+    pub tid: u32,
+    /// Woken from an interrupt: pid and tid are whoever was interrupted, no cause.
+    pub interrupt: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub struct CoverageOut {
+    pub samples: u64,
+    pub samples_with_stack: u64,
+    pub samples_with_user_stack: u64,
+    pub samples_with_kernel_stack: u64,
+    pub blocked_ns: u64,
+    pub blocked_with_kernel_stack_ns: u64,
+    pub blocked_with_user_stack_ns: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Loss {
+    pub name: String,
+    pub count: u64,
+    pub text: String,
+    /// False for what is counted but takes nothing away from the figures.
+    pub is_loss: bool,
+}
+
+/// The profiler's own cost.
+#[derive(Debug, Serialize)]
+pub struct Own {
+    /// `null` when the kernel's BPF statistics were off.
+    pub bpf_ns: Option<u64>,
+    pub bpf_runs: u64,
+    pub bpf_missed: u64,
+    pub user_ns: u64,
+    pub system_ns: u64,
+    /// CPUs × length of the recording.
+    pub host_cpu_ns: u64,
+    pub peak_memory_bytes: u64,
+    pub recording_bytes: u64,
+    pub startup_ns: u64,
+    pub symbolize_ns: u64,
+}

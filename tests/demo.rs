@@ -1,0 +1,213 @@
+//! The demo's container, run by itself: what it stamps, and what it leaves behind. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use phasegraph::demo::stamps::Stamps;
+use phasegraph::demo::{self, Demo, Sizes};
+
+const SIZES: Sizes = Sizes {
+    cold: 8 << 20,
+    config: 2 << 20,
+};
+
+/// A prepared demo in a new folder; `None`, with the reason printed, where it can't run.
+fn prepared(folder: &Path) -> Option<Demo> {
+    match demo::prepare(folder, Path::new(env!("CARGO_BIN_EXE_phasegraph")), SIZES) {
+        Ok(demo) => Some(demo),
+        Err(error @ demo::Error::NotRoot) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn spawn(demo: &Demo) -> Child {
+    let command = demo.command();
+    Command::new(&command[0])
+        .args(&command[1..])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Command lines of living processes that name the folder.
+fn processes_of(folder: &Path) -> Vec<String> {
+    let needle = folder.to_str().unwrap();
+    procfs::process::all_processes()
+        .unwrap()
+        .flatten()
+        .filter_map(|process| Some(process.cmdline().ok()?.join(" ")))
+        .filter(|line| line.contains(needle))
+        .collect()
+}
+
+/// Processes whose host name would be the container's can't be told by their command line: by their cgroup.
+fn cgroup_members(demo: &Demo) -> Vec<i32> {
+    procfs::process::all_processes()
+        .unwrap()
+        .flatten()
+        .filter(|process| {
+            process.cgroups().is_ok_and(|groups| {
+                groups
+                    .into_iter()
+                    .any(|group| group.pathname.contains(demo.container()))
+            })
+        })
+        .map(|process| process.pid())
+        .collect()
+}
+
+/// Waits until `done` holds. The limit is for a broken program only.
+fn until(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn mounts_below(folder: &Path) -> usize {
+    let folder = folder.to_str().unwrap();
+    std::fs::read_to_string("/proc/self/mountinfo")
+        .unwrap()
+        .lines()
+        .filter(|line| line.contains(folder))
+        .count()
+}
+
+fn has_cgroup(demo: &Demo) -> bool {
+    procfs::process::Process::myself()
+        .unwrap()
+        .mountinfo()
+        .unwrap()
+        .into_iter()
+        .filter(|mount| mount.fs_type == "cgroup2")
+        .any(|mount| mount.mount_point.join(demo.container()).exists())
+}
+
+fn kill(child: &Child, signal: i32) {
+    // SAFETY: a signal to a process that this test started and has not waited for.
+    let done = unsafe { libc::kill(child.id().cast_signed(), signal) };
+    assert_eq!(done, 0);
+}
+
+/// Make sure that the stamps are whole and true to what each part is, and that nothing is left behind.
+#[test]
+fn stamps_tell_what_the_container_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(demo) = prepared(folder.path()) else { return };
+    let status: ExitStatus = spawn(&demo).wait().unwrap();
+    assert!(status.success(), "{status}");
+
+    let stamps: Stamps = demo.stamps().unwrap();
+    let names: Vec<_> = stamps.parts.iter().map(|part| part.name.as_str()).collect();
+    assert_eq!(names, ["burn", "sleep", "disk", "copy-up", "child"]);
+    let run = stamps.stage("run").unwrap();
+    let mut last = stamps.stage("start").unwrap().start_ns;
+    for part in &stamps.parts {
+        assert!(
+            part.start_ns >= last && part.end_ns <= run.end_ns,
+            "{part:?} of {run:?}"
+        );
+        assert!(part.cpu_ns <= part.wall_ns(), "{part:?}");
+        last = part.end_ns;
+    }
+    let burn = stamps.part("burn").unwrap();
+    assert!(burn.cpu_ns >= 300_000_000, "{burn:?}");
+    let sleep = stamps.part("sleep").unwrap();
+    assert!(
+        sleep.wall_ns() >= 200_000_000 && sleep.cpu_ns < 100_000_000,
+        "{sleep:?}"
+    );
+    let disk = stamps.part("disk").unwrap();
+    assert_eq!(
+        (disk.bytes, disk.cached_bytes),
+        (SIZES.cold, 0),
+        "the read was not cold"
+    );
+    assert_eq!(stamps.part("copy-up").unwrap().bytes, SIZES.config);
+    let child = stamps.part("child").unwrap();
+    assert!(child.wall_ns() >= 50_000_000, "{child:?}");
+    let stages: Vec<_> = stamps.stages.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!(stages, ["mount", "create", "start", "run", "cleanup"]);
+    assert!(
+        stamps.stages.windows(2).all(|pair| pair[0].end_ns <= pair[1].start_ns),
+        "{stamps:?}"
+    );
+
+    assert_eq!(processes_of(folder.path()), [""; 0]);
+    assert_eq!(mounts_below(folder.path()), 0);
+    assert!(!has_cgroup(&demo));
+    assert!(!folder.path().join("container/upper").exists());
+    drop(demo);
+    let left: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, [demo::STAMPS]);
+}
+
+/// Make sure that Ctrl-C in the middle ends the container, leaves no process, mount or cgroup, and is no success.
+#[test]
+fn interrupt_cleans_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(demo) = prepared(folder.path()) else { return };
+    let mut engine = spawn(&demo);
+    until("the entrypoint runs", || running(folder.path()));
+    kill(&engine, libc::SIGINT);
+    let status = engine.wait().unwrap();
+    assert!(!status.success(), "{status}");
+    assert_eq!(processes_of(folder.path()), [""; 0]);
+    assert_eq!(mounts_below(folder.path()), 0);
+    assert!(!has_cgroup(&demo));
+    assert!(demo.stamps().is_err(), "a container that was interrupted has no stamps");
+}
+
+/// Make sure that an engine killed with SIGKILL takes its container along, and that the rest goes with the demo.
+#[test]
+fn kill_leaves_no_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(demo) = prepared(folder.path()) else { return };
+    let mut engine = spawn(&demo);
+    until("the entrypoint runs", || running(folder.path()));
+    kill(&engine, libc::SIGKILL);
+    engine.wait().unwrap();
+    until("all processes are gone", || {
+        processes_of(folder.path()).is_empty() && cgroup_members(&demo).is_empty()
+    });
+    assert_eq!(mounts_below(folder.path()), 0);
+    drop(demo);
+    let left: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, [""; 0]);
+}
+
+/// Whether the container has passed `start`: the file with its first process's id is there, and that process is the
+/// entrypoint.
+fn running(folder: &Path) -> bool {
+    let pid = std::fs::read_to_string(folder.join("container/pid"))
+        .ok()
+        .and_then(|pid| pid.parse::<i32>().ok());
+    pid.and_then(|pid| procfs::process::Process::new(pid).ok())
+        .and_then(|process| process.cmdline().ok())
+        .is_some_and(|line| line.iter().any(|word| word == "entrypoint"))
+}
+
+/// Make sure that the demo writes into no folder that holds something.
+#[test]
+fn full_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mine"), "x").unwrap();
+    let error = demo::prepare(folder.path(), Path::new(env!("CARGO_BIN_EXE_phasegraph")), SIZES).unwrap_err();
+    assert!(
+        matches!(error, demo::Error::NotEmpty(_) | demo::Error::NotRoot),
+        "{error}"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
