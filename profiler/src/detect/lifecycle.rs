@@ -450,23 +450,24 @@ impl Life<'_, '_> {
         let slow_umount = longest_umount
             .filter(|(length, _)| 2 * length >= to.saturating_sub(exit))
             .and_then(|(_, thread)| thread);
-        let first = pieces
+        let span = Span { from: exit, to };
+        let longest = pieces
             .iter()
             .filter(|piece| piece.thread.is_some())
-            .min_by_key(|piece| piece.span.from);
+            .max_by_key(|piece| piece.span.clip(span).len());
         let new = New {
             open: last.open,
-            operation: first
+            operation: longest
                 .and_then(|piece| piece.processes.first())
                 .and_then(|process| self.request_at(*process, exit, &["stop", "restart", "kill", "rm"]))
                 .or(self.draft.operation),
-            main: slow_umount.or(first.and_then(|piece| piece.thread)),
+            main: slow_umount.or(longest.and_then(|piece| piece.thread)),
             processes: pieces
                 .iter()
                 .flat_map(|piece| piece.processes.iter().copied())
                 .collect(),
             evidence: (format!("exit of pid {}", self.pid(entry.process)), last.end.clone()),
-            ..self.plain(PhaseKind::Cleanup, Span { from: exit, to })
+            ..self.plain(PhaseKind::Cleanup, span)
         };
         self.push(new);
     }
