@@ -305,23 +305,19 @@ impl Life<'_, '_> {
     fn execs(&mut self, run: Option<PhaseIx>) {
         for call in self.draft.calls.iter().filter(|call| call.call.verb == Verb::Exec) {
             let session = self.session_of(call);
-            let label = match session {
-                Some((process, ts)) => self
-                    .context
-                    .process(process)
-                    .image_at(ts)
-                    .map(|image| image.argv.join(&b' ')),
-                None => Some(call.call.rest.join(&b' ')),
-            };
+            let argv = session.and_then(|(process, ts)| self.context.process(process).image_at(ts));
+            let argv = argv.map_or(call.call.rest.as_slice(), |image| &image.argv);
             let ended = session.map_or(call.process, |(process, _)| process);
             let process = self.context.process(ended);
             let mut processes = self.context.tree(call.process);
             processes.extend(session.map(|(process, _)| process));
             let new = New {
-                label: label.unwrap_or_default(),
+                label: argv.join(&b' '),
                 open: process.open,
                 parent: run,
-                operation: self.request_at(call.process, call.span.from, &["exec"]),
+                operation: self
+                    .request_at(call.process, call.span.from, &["exec"])
+                    .or_else(|| operation::by_exec(self.requests, call.span.from, argv)),
                 main: self.context.leader(ended),
                 processes,
                 evidence: (self.exec_of(call), format!("exit of pid {}", process.tgid)),
