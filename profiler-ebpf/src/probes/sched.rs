@@ -97,7 +97,10 @@ fn switch_out(ctx: &BtfTracePointContext, task: Task, state: &mut TaskState, now
     if task_state & TASK_DEAD != 0 {
         let cycle = cycle(task, state, now, now, flag::END);
         let account = Account {
-            header: Header { kind: kind::ACCOUNT, ..cycle.header },
+            header: Header {
+                kind: kind::ACCOUNT,
+                ..cycle.header
+            },
             sum_exec_runtime: task::read::<u64>(task.cast(), offset!(task_sum_exec_runtime)),
         };
         task::remove(task);

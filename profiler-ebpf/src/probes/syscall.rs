@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_user_str},
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_probe_read_user_str},
     macros::{map, tracepoint},
     maps::HashMap,
     programs::TracePointContext,
@@ -49,21 +49,9 @@ const NUMBER: usize = 8;
 const ARGS: usize = 16;
 const RESULT: usize = 16;
 
-/// A program may read no more of a tracepoint's record than the record has (`perf_event_set_bpf_prog` refuses it with
-/// EACCES), and that has one word an argument: so one program for each number of arguments that is read.
 #[tracepoint]
-pub fn sys_enter_1(ctx: TracePointContext) -> u32 {
-    emit::done(try_enter::<1>(&ctx))
-}
-
-#[tracepoint]
-pub fn sys_enter_2(ctx: TracePointContext) -> u32 {
-    emit::done(try_enter::<2>(&ctx))
-}
-
-#[tracepoint]
-pub fn sys_enter_5(ctx: TracePointContext) -> u32 {
-    emit::done(try_enter::<5>(&ctx))
+pub fn sys_enter(ctx: TracePointContext) -> u32 {
+    emit::done(try_enter(&ctx))
 }
 
 #[tracepoint]
@@ -78,7 +66,7 @@ fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
 }
 
 #[inline(always)]
-fn try_enter<const ARGUMENTS: usize>(ctx: &TracePointContext) -> Result<(), Counter> {
+fn try_enter(ctx: &TracePointContext) -> Result<(), Counter> {
     let task = task::current();
     let Some(state) = task::get(task) else {
         return Ok(());
@@ -86,10 +74,14 @@ fn try_enter<const ARGUMENTS: usize>(ctx: &TracePointContext) -> Result<(), Coun
     let now = task::now();
     // SAFETY: points into the map; the running thread's own state.
     sched::boundary(task, unsafe { &mut *state }, now)?;
-    let argument = |index: usize| if index < ARGUMENTS { field(ctx, ARGS + 8 * index) } else { 0 };
+    // Read as memory, not as context: the kernel refuses (EACCES) to attach a program that may read the context past
+    // the arguments that this system call has (`max_ctx_offset`, `perf_event_set_bpf_prog`). What is handed over has
+    // room for six always (`struct syscall_tp_t`, kernel/trace/trace_syscalls.c); those it has not are not used.
+    // SAFETY: within the record, see above; the helper copes with any source.
+    let args = unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u8>().add(ARGS).cast::<[u64; 5]>()) };
     let entered = Entered {
         enter: now,
-        args: [argument(0), argument(1), argument(2), argument(3), argument(4)],
+        args: args.map_err(|_| Counter::Path)?,
     };
     ENTERED
         .insert(&bpf_get_current_pid_tgid(), &entered, 0)

@@ -185,7 +185,7 @@ impl Loaded {
             Attach::TpBtf(tracepoint) => {
                 <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf))
             }
-            Attach::SyscallEnter(_) | Attach::SyscallExit => <&mut TracePoint>::try_from(program).and_then(TracePoint::load),
+            Attach::Syscalls(_) => <&mut TracePoint>::try_from(program).and_then(TracePoint::load),
             Attach::Clock => <&mut PerfEvent>::try_from(program).and_then(PerfEvent::load),
             Attach::TaskIterator => <&mut Iter>::try_from(program).and_then(|program| program.load("task", btf)),
         }
@@ -201,8 +201,8 @@ impl Loaded {
             }
             let rung = match probe.attach {
                 Attach::TpBtf(_) => self.attach_tp_btf(probe).map(|()| "tp_btf".to_owned()),
-                Attach::SyscallEnter(_) | Attach::SyscallExit => match &tracefs {
-                    Ok(tracefs) => self.attach_syscalls(probe, tracefs),
+                Attach::Syscalls(prefix) => match &tracefs {
+                    Ok(tracefs) => self.attach_syscalls(probe, prefix, tracefs),
                     Err(why) => Err(format!(
                         "tracefs can't be had: {why}; `mount -t tracefs none /sys/kernel/tracing`"
                     )),
@@ -224,18 +224,11 @@ impl Loaded {
         program.attach().map(|_| ()).map_err(|why| chain(&why))
     }
 
-    fn attach_syscalls(&mut self, probe: &Probe, tracefs: &tracefs::Tracefs) -> Result<String, String> {
-        let (prefix, calls): (_, Vec<_>) = match probe.attach {
-            Attach::SyscallEnter(arguments) => (
-                "sys_enter",
-                CALLS.iter().filter(|call| call.arguments == arguments).collect(),
-            ),
-            _ => ("sys_exit", CALLS.iter().collect()),
-        };
+    fn attach_syscalls(&mut self, probe: &Probe, prefix: &str, tracefs: &tracefs::Tracefs) -> Result<String, String> {
         let program = self.ebpf.program(probe.program).ok_or("no such program")?;
         let fd = program.fd().map_err(|why| chain(&why))?;
         let mut missing = Vec::new();
-        for call in &calls {
+        for call in CALLS {
             let event = tracefs
                 .id("syscalls", &format!("{prefix}_{}", call.name))
                 .and_then(|id| perf::tracepoint(id, fd.as_fd()));
@@ -244,10 +237,10 @@ impl Loaded {
                 Err(why) => missing.push(format!("{}: {why}", call.name)),
             }
         }
-        if missing.len() == calls.len() {
+        if missing.len() == CALLS.len() {
             return Err(missing.join(", "));
         }
-        let mut rung = format!("classic tracepoints of {} system calls", calls.len() - missing.len());
+        let mut rung = format!("classic tracepoints of {} system calls", CALLS.len() - missing.len());
         if !missing.is_empty() {
             rung.push_str(&format!(" (without {})", missing.join(", ")));
         }
@@ -419,7 +412,10 @@ impl Loaded {
 fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
     std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))
         .ok()
-        .and_then(|text| text.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok()))
+        .and_then(|text| {
+            text.lines()
+                .find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
+        })
         .unwrap_or(0)
 }
 

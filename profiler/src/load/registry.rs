@@ -5,10 +5,8 @@
 pub enum Attach {
     /// A BTF-typed raw tracepoint (Linux 5.5 and later).
     TpBtf(&'static str),
-    /// The classic tracepoints `syscalls:sys_enter_NAME` of those [`CALLS`] of which this many arguments are read.
-    SyscallEnter(u8),
-    /// The classic tracepoints `syscalls:sys_exit_NAME` of all [`CALLS`].
-    SyscallExit,
+    /// The classic tracepoints `syscalls:PREFIX_CALL` of [`CALLS`].
+    Syscalls(&'static str),
     /// The sampling clock, on each CPU.
     Clock,
     /// A task iterator (Linux 5.8 and later), run when it is needed.
@@ -92,27 +90,15 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         program: "sys_exit",
-        attach: Attach::SyscallExit,
+        attach: Attach::Syscalls("sys_exit"),
         required: false,
         gives: "mounts, unmounts and namespace changes",
     },
     Probe {
-        program: "sys_enter_1",
-        attach: Attach::SyscallEnter(1),
+        program: "sys_enter",
+        attach: Attach::Syscalls("sys_enter"),
         required: false,
-        gives: "flags and beginnings of unshare",
-    },
-    Probe {
-        program: "sys_enter_2",
-        attach: Attach::SyscallEnter(2),
-        required: false,
-        gives: "targets and beginnings of unmounts, pivot_root, setns, sethostname, fsopen and fsmount",
-    },
-    Probe {
-        program: "sys_enter_5",
-        attach: Attach::SyscallEnter(5),
-        required: false,
-        gives: "sources, targets, options and beginnings of mounts",
+        gives: "when mounts, unmounts and namespace changes began",
     },
     Probe {
         program: "adopt_tasks",
@@ -141,35 +127,32 @@ pub struct Call {
     pub name: &'static str,
     /// Number on this architecture.
     pub number: i64,
-    /// How many arguments are read, from the first: 1, 2 or 5, and no more than the call has.
-    pub arguments: u8,
     /// [`profiler_common::container::call`]
     pub call: u32,
 }
 
 macro_rules! calls {
-    ($( $name:literal, $number:ident, $arguments:literal, $call:ident; )+) => {
+    ($( $name:literal, $number:ident, $call:ident; )+) => {
         /// The system calls that change mounts and namespaces. Few and rare, since each classic tracepoint counts:
         /// never one that a container's workload calls often.
         pub const CALLS: &[Call] = &[ $( Call {
             name: $name,
             number: libc::$number,
-            arguments: $arguments,
             call: profiler_common::container::call::$call,
         }, )+ ];
     };
 }
 calls! {
-    "mount", SYS_mount, 5, MOUNT;
-    "umount", SYS_umount2, 2, UMOUNT;
-    "pivot_root", SYS_pivot_root, 2, PIVOT_ROOT;
-    "unshare", SYS_unshare, 1, UNSHARE;
-    "setns", SYS_setns, 2, SETNS;
-    "sethostname", SYS_sethostname, 2, SETHOSTNAME;
-    "move_mount", SYS_move_mount, 5, MOVE_MOUNT;
-    "fsopen", SYS_fsopen, 2, FSOPEN;
-    "fsconfig", SYS_fsconfig, 5, FSCONFIG;
-    "fsmount", SYS_fsmount, 2, FSMOUNT;
+    "mount", SYS_mount, MOUNT;
+    "umount", SYS_umount2, UMOUNT;
+    "pivot_root", SYS_pivot_root, PIVOT_ROOT;
+    "unshare", SYS_unshare, UNSHARE;
+    "setns", SYS_setns, SETNS;
+    "sethostname", SYS_sethostname, SETHOSTNAME;
+    "move_mount", SYS_move_mount, MOVE_MOUNT;
+    "fsopen", SYS_fsopen, FSOPEN;
+    "fsconfig", SYS_fsconfig, FSCONFIG;
+    "fsmount", SYS_fsmount, FSMOUNT;
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 pub mod schema;
 
 use schema::{
-    Clock, Command, Container, CoverageOut, Escaped, Evidence, Fact, Host, Loss, Operation, Own, Phase, Probe, Process, Program,
-    Report, Span, Thread, Times, Wait, Waker,
+    Clock, Command, Container, CoverageOut, Escaped, Evidence, Fact, Host, Loss, Operation, Own, Phase, Probe, Process,
+    Program, Report, Span, Thread, Times, Wait, Waker,
 };
 
 use super::figures::{self, Cost, Coverage};
