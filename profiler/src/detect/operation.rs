@@ -74,7 +74,7 @@ fn recorded(context: &Context<'_>, ix: ProcessIx) -> Request {
     // Before the recording's begin it was this program's own, held back.
     let begin = context.session.begin.map_or(0, |begin| begin.mono);
     let mut programs = process.images.iter().filter(|image| image.exec && image.ts >= begin);
-    let command = programs.clone().filter_map(cli::client).last();
+    let command = programs.clone().filter_map(cli::client).next_back();
     let image = programs.next().or(process.image());
     let plain = || {
         let image = image.map(|image| image.argv.first().unwrap_or(&image.comm));

@@ -72,7 +72,7 @@ impl Case {
     }
 }
 
-fn only<'a>(session: &'a Session, kind: PhaseKind) -> &'a Phase {
+fn only(session: &Session, kind: PhaseKind) -> &Phase {
     let mut found = session.phases.iter().filter(|phase| phase.kind == kind);
     let phase = found.next().unwrap();
     assert!(found.next().is_none(), "{kind:?}");
