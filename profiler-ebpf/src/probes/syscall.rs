@@ -79,8 +79,13 @@ fn try_enter(ctx: &TracePointContext) -> Result<(), Counter> {
     // room for six always (`struct syscall_tp_t`, kernel/trace/trace_syscalls.c); those it has not are not used.
     // SAFETY: within the record, see above; the helper copes with any source.
     let args = unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u8>().add(ARGS).cast::<[u64; 5]>()) };
-    let entered = Entered { enter: now, args: args.map_err(|_| Counter::Path)? };
-    ENTERED.insert(&bpf_get_current_pid_tgid(), &entered, 0).map_err(|_| Counter::SyscallMapFull)
+    let entered = Entered {
+        enter: now,
+        args: args.map_err(|_| Counter::Path)?,
+    };
+    ENTERED
+        .insert(&bpf_get_current_pid_tgid(), &entered, 0)
+        .map_err(|_| Counter::SyscallMapFull)
 }
 
 /// Reads a string of the caller to `scratch + at`; its length without the NUL.
@@ -155,7 +160,12 @@ fn try_exit(ctx: &TracePointContext) -> Result<(), Counter> {
         call::FSCONFIG => {
             event.args = [first, second];
             // FSCONFIG_SET_FLAG and FSCONFIG_SET_STRING: the others carry no text as value.
-            (if second == 1 { fourth } else { 0 }, 0, if second <= 1 { third } else { 0 }, 0)
+            (
+                if second == 1 { fourth } else { 0 },
+                0,
+                if second <= 1 { third } else { 0 },
+                0,
+            )
         }
         // unshare, setns, fsmount: numbers only
         _ => {
