@@ -362,8 +362,8 @@ fn find_entry(context: &Context<'_>, draft: &mut Draft) {
         let Some(image) = first else { continue };
         let is_init = process.ns_pid == 1 && process.pid_ns != runtime.pid_ns;
         let inside = draft.cgroups.contains(&process.cgroup_at(image.ts));
-        let below_init = || draft.cgroups.is_empty() && descends_from_init(context, ix, program);
-        if !(is_init || inside || below_init()) {
+        let without_cgroup = draft.cgroups.is_empty() && descends_from_init(context, ix, program);
+        if !(is_init || inside || without_cgroup) {
             continue;
         }
         // Pid 1 of the namespace before anything else: hooks may run in the container's cgroup before it.

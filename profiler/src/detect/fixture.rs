@@ -261,7 +261,6 @@ impl Fixture {
                         at,
                         code,
                         group_dead,
-                        sum_exec: 0,
                         utime: 0,
                         stime: 0,
                     });
