@@ -1,0 +1,108 @@
+//! A docker daemon of our own.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::host::{self, Corner, Skip, succeed};
+use super::workload;
+
+pub(crate) const TINY: &str = "tiny";
+
+/// dockerd with containerd and runc, stopped when it is dropped.
+pub(crate) struct Docker {
+    pub corner: Corner,
+    daemon: Child,
+}
+
+impl Docker {
+    /// With the tiny image.
+    pub(crate) fn new() -> Result<Docker, Skip> {
+        host::require(&["docker", "dockerd", "containerd", "runc"])?;
+        let corner = Corner::new()?;
+        let folder = corner.folder().to_owned();
+        let log = fs::File::create(folder.join("dockerd.log")).unwrap();
+        let daemon = corner
+            .command("dockerd")
+            .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--data-root"])
+            .arg(folder.join("data"))
+            .arg("--exec-root")
+            .arg(folder.join("exec"))
+            .arg("--pidfile")
+            .arg(folder.join("dockerd.pid"))
+            .arg("--host")
+            .arg(format!("unix://{}", folder.join("docker.sock").display()))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let docker = Docker { corner, daemon };
+        let start = Instant::now();
+        while !docker
+            .command("docker")
+            .arg("version")
+            .output()
+            .unwrap()
+            .status
+            .success()
+        {
+            if start.elapsed() > Duration::from_secs(60) {
+                let log = fs::read_to_string(docker.log()).unwrap_or_default();
+                return Err(Skip(format!(
+                    "dockerd does not start here: {}",
+                    log.lines().last().unwrap_or_default()
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let root = folder.join("tiny");
+        workload::busybox_root(&root)?;
+        let archive = folder.join("tiny.tar");
+        succeed(
+            Command::new("tar")
+                .arg("-C")
+                .arg(&root)
+                .arg("-cf")
+                .arg(&archive)
+                .arg("."),
+        );
+        succeed(docker.command("docker").arg("import").arg(&archive).arg(TINY));
+        Ok(docker)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.corner.folder().join("dockerd.log")
+    }
+
+    /// A program that talks to this daemon, with the classic builder.
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let folder = self.corner.folder();
+        let mut command = self.corner.command(program);
+        command
+            .env(
+                "DOCKER_HOST",
+                format!("unix://{}", folder.join("docker.sock").display()),
+            )
+            .env("DOCKER_CONFIG", folder.join("config"))
+            .env("DOCKER_BUILDKIT", "0");
+        command
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        if let Ok(output) = self.command("docker").args(["ps", "--all", "--quiet"]).output() {
+            let ids = String::from_utf8_lossy(&output.stdout).into_owned();
+            let _ = self
+                .command("docker")
+                .args(["rm", "--force"])
+                .args(ids.split_whitespace())
+                .output();
+        }
+        // nsenter execs the daemon, so its pid is the daemon's; it ends its containerd by itself.
+        // SAFETY: a pid of a child that has not been waited for.
+        unsafe { libc::kill(self.daemon.id() as i32, libc::SIGTERM) };
+        let _ = self.daemon.wait();
+    }
+}

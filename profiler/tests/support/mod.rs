@@ -1,0 +1,8 @@
+//! Real container runtimes for tests: a private corner of the host to run them in, something to build and run, and
+//! phasegraph around it.
+
+pub(crate) mod docker;
+pub(crate) mod host;
+pub(crate) mod podman;
+pub(crate) mod profile;
+pub(crate) mod workload;

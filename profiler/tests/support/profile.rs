@@ -1,0 +1,130 @@
+//! phasegraph around a command, and what its JSON says.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::host::succeed;
+
+/// A profile as `show --json` tells it, and what the command printed.
+pub(crate) struct Profile {
+    pub json: Value,
+    pub output: String,
+}
+
+/// Profiles a command. `command` gives a command for a program, in the scenario's corner.
+pub(crate) fn profile(command: impl Fn(&Path) -> Command, folder: &Path, words: &[&str]) -> Profile {
+    let phasegraph = Path::new(env!("CARGO_BIN_EXE_phasegraph"));
+    let file = folder.join("profile.phg");
+    let run = command(phasegraph)
+        .args(["run", "--force", "--quiet", "--no-summary", "-o"])
+        .arg(&file)
+        .arg("--")
+        .args(words)
+        .output()
+        .unwrap();
+    let output = [run.stdout, run.stderr]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
+    assert!(run.status.success(), "{words:?}: {}\n{output}", run.status);
+    let shown = succeed(Command::new(phasegraph).arg("show").arg(&file).arg("--json"));
+    Profile {
+        json: serde_json::from_slice(&shown.stdout).unwrap(),
+        output,
+    }
+}
+
+/// A phase, or a container: an object with `from_ns` and `to_ns`.
+#[derive(Clone, Copy)]
+pub(crate) struct Item<'a>(pub &'a Value);
+
+impl<'a> Item<'a> {
+    pub(crate) fn from(self) -> u64 {
+        self.0["from_ns"].as_u64().unwrap()
+    }
+
+    pub(crate) fn to(self) -> u64 {
+        self.0["to_ns"].as_u64().unwrap()
+    }
+
+    /// A field that holds text, be it a string or an object with `text`.
+    pub(crate) fn text(self, field: &str) -> &'a str {
+        let value = &self.0[field];
+        value.as_str().or_else(|| value["text"].as_str()).unwrap_or_default()
+    }
+
+    pub(crate) fn index(self) -> u64 {
+        self.0["index"].as_u64().unwrap()
+    }
+
+    /// Its phases of that name, wherever they hang below it.
+    pub(crate) fn phases(self, name: &str) -> Vec<Item<'a>> {
+        let mut found = Vec::new();
+        collect(self.0["phases"].as_array(), name, &mut found);
+        found
+    }
+
+    /// Its only phase of that name.
+    pub(crate) fn phase(self, name: &str) -> Item<'a> {
+        let found = self.phases(name);
+        assert_eq!(found.len(), 1, "{name} in {:#}", self.0);
+        found[0]
+    }
+}
+
+fn collect<'a>(phases: Option<&'a Vec<Value>>, name: &str, found: &mut Vec<Item<'a>>) {
+    for phase in phases.into_iter().flatten() {
+        if phase["name"] == name {
+            found.push(Item(phase));
+        }
+        collect(phase["phases"].as_array(), name, found);
+    }
+}
+
+impl Profile {
+    /// Phases of the operations themselves: a build's steps.
+    pub(crate) fn steps(&self) -> Vec<Item<'_>> {
+        Item(&self.json).phases("step")
+    }
+
+    pub(crate) fn containers(&self) -> Vec<Item<'_>> {
+        self.json["containers"].as_array().unwrap().iter().map(Item).collect()
+    }
+
+    pub(crate) fn container(&self, name: &str) -> Item<'_> {
+        let found: Vec<Item> = self
+            .containers()
+            .into_iter()
+            .filter(|container| container.text("name") == name)
+            .collect();
+        assert_eq!(
+            found.len(),
+            1,
+            "containers called {name}: {:#}",
+            self.json["containers"]
+        );
+        found[0]
+    }
+
+    pub(crate) fn operations(&self) -> Vec<&str> {
+        self.json["operations"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|operation| Item(operation).text("name"))
+            .collect()
+    }
+
+    /// Last programs of the processes of a phase.
+    pub(crate) fn programs(&self, phase: Item<'_>) -> Vec<String> {
+        let processes = phase.0["processes"].as_array().unwrap();
+        let program = |index: &Value| {
+            let process = &self.json["processes"][index.as_u64().unwrap() as usize];
+            let argv = &process["argv"][0];
+            let name = argv.as_str().or_else(|| argv["text"].as_str()).unwrap_or_default();
+            name.rsplit('/').next().unwrap_or_default().to_owned()
+        };
+        processes.iter().map(program).collect()
+    }
+}
