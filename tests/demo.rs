@@ -211,3 +211,61 @@ fn full_folder_is_refused() {
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
+
+/// Make sure that `phasegraph demo` finds the container's phases, that every part's CPU and waiting time agree with what
+/// the container stamped to 5 % of the part's length (1 ms for short parts), and that no time of a part is lost.
+#[test]
+fn profile_agrees_with_the_stamps() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("demo");
+    let output = Command::new(env!("CARGO_BIN_EXE_phasegraph"))
+        .args(["demo", "-o"])
+        .arg(&folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    if !is_root() {
+        assert!(!output.status.success() && complaint.contains("root"), "{complaint}");
+        eprintln!("skipped: {complaint}");
+        return;
+    }
+    assert!(output.status.success(), "{complaint}");
+    for name in ["demo.phg", "oncpu.svg", "offcpu.svg", demo::STAMPS] {
+        assert!(folder.join(name).metadata().unwrap().len() > 0, "{name}");
+    }
+
+    let session = phasegraph::cli::load(&folder.join("demo.phg")).unwrap();
+    let stamps: Stamps = serde_json::from_slice(&std::fs::read(folder.join(demo::STAMPS)).unwrap()).unwrap();
+    let phases: Vec<_> = session.phases.iter().map(|phase| phase.kind.name()).collect();
+    assert_eq!(phases, ["mount", "create", "init", "start", "run", "cleanup"]);
+    assert_eq!(session.containers.len(), 1);
+    assert_eq!(session.containers[0].id, stamps.container.as_bytes());
+
+    let compared = demo::compare::compare(&session, &stamps).unwrap();
+    assert_eq!(compared.len(), stamps.parts.len());
+    for line in &compared {
+        assert_eq!(line.profiled.total(), line.part.wall_ns(), "{line:?}");
+        assert_eq!(line.profiled.lost, 0, "{line:?}");
+        agree("on CPU", line.part.cpu_ns, line.profiled.cpu, line);
+        agree("off CPU", line.stamped_off_cpu(), line.profiled_off_cpu(), line);
+    }
+    let waited = |part: &str| &compared.iter().find(|line| line.part.name == part).unwrap().profiled;
+    assert!(waited("sleep").sleep >= 190_000_000, "{:?}", waited("sleep"));
+    assert!(waited("child").child > 0, "{:?}", waited("child"));
+}
+
+fn agree(what: &str, stamped: u64, profiled: u64, line: &demo::compare::Compared) {
+    // The kernel's clock of a thread leaves out interrupts and what a hypervisor took (`update_rq_clock_task`); a switch
+    // to the next one does not.
+    let allowed = (line.part.wall_ns() / 20).max(1_000_000);
+    assert!(
+        stamped.abs_diff(profiled) <= allowed,
+        "{what}: stamped {stamped} ns, profiled {profiled} ns: {line:?}"
+    );
+}
+
+fn is_root() -> bool {
+    // SAFETY: no arguments, can't fail.
+    unsafe { libc::geteuid() == 0 }
+}
