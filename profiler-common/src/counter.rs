@@ -51,6 +51,8 @@ counters! {
     /// Ordering of the clocks of two CPUs: an interval's end was before its start.
     TimeBackwards = 18, "time_backwards", "scheduling intervals with an end before their start, counted as 0";
     SampleUntracked = 19, "sample_untracked", "CPU samples of tasks that are not profiled (not a loss)";
+    MissedSwitchIn = 20, "missed_switch_in", "switch-ins that were not seen: the wait before is known up to its wake only";
+    MissedSwitchOut = 21, "missed_switch_out", "switch-outs that were not seen: that time shows as on-CPU";
 }
 
 /// Length of the `COUNTERS` map; larger than the counters there are, so that a new one needs no new map.

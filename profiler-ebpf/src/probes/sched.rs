@@ -81,6 +81,9 @@ fn switch_out(ctx: &BtfTracePointContext, task: Task, state: &mut TaskState, now
     } else {
         task::read::<u32>(task.cast(), offset!(task_state))
     };
+    if state.off != 0 {
+        emit::count(Counter::MissedSwitchIn);
+    }
     state.off = now;
     state.user_stack = NO_USER_STACK;
     if preempt || task_state == 0 {
@@ -110,7 +113,7 @@ fn switch_out(ctx: &BtfTracePointContext, task: Task, state: &mut TaskState, now
 #[inline(always)]
 fn switch_in(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter> {
     if state.off == 0 {
-        // Adopted in the middle of a switch: begin here.
+        emit::count(Counter::MissedSwitchOut);
         state.off = now;
     }
     let mut flags = 0;

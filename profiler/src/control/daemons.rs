@@ -7,8 +7,16 @@ use std::collections::{HashMap, HashSet};
 ///
 /// Clients and runtimes are not here: those of the profiled command are its descendants, others are none of its
 /// business.
-pub const DAEMONS: &[&str] =
-    &["dockerd", "containerd", "containerd-shim", "buildkitd", "crio", "conmon", "podman-api", "kubelet"];
+pub const DAEMONS: &[&str] = &[
+    "dockerd",
+    "containerd",
+    "containerd-shim",
+    "buildkitd",
+    "crio",
+    "conmon",
+    "podman-api",
+    "kubelet",
+];
 
 /// A process in `/proc`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +49,11 @@ pub fn serving(processes: &[Found], not: u32) -> Vec<u32> {
     for process in processes {
         children.entry(process.parent).or_default().push(process.pid);
     }
-    let mut queue: Vec<u32> =
-        processes.iter().filter(|process| is_daemon(&process.comm)).map(|process| process.pid).collect();
+    let mut queue: Vec<u32> = processes
+        .iter()
+        .filter(|process| is_daemon(&process.comm))
+        .map(|process| process.pid)
+        .collect();
     let mut found = HashSet::new();
     while let Some(pid) = queue.pop() {
         if pid != not && found.insert(pid) {
@@ -64,7 +75,11 @@ mod tests {
     use super::*;
 
     fn found(pid: u32, parent: u32, comm: &str) -> Found {
-        Found { pid, parent, comm: comm.to_owned() }
+        Found {
+            pid,
+            parent,
+            comm: comm.to_owned(),
+        }
     }
 
     /// Make sure that a daemon's descendants are found, a stranger's are not, and the profiler is left out with its own.

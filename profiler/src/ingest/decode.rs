@@ -7,7 +7,9 @@ use profiler_common::{
     task::{self, COMM_LEN},
 };
 
-use crate::recording::record::{Adopt, At, Cgroup, CgroupOp, Cycle, Exec, Exit, Fork, Record, Sample, Syscall, TaskId, Text};
+use crate::recording::record::{
+    Adopt, At, Cgroup, CgroupOp, Cycle, Exec, Exit, Fork, Record, Sample, Syscall, TaskId, Text,
+};
 
 /// Bytes from the ring that are no event of this contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,15 +25,28 @@ pub enum Event {
     /// Ready to be recorded.
     Whole(Record),
     /// `stack` of the record is to be filled in from these.
-    Cycle { record: Cycle, kernel: Vec<u64>, user_stack: Option<u32> },
+    Cycle {
+        record: Cycle,
+        kernel: Vec<u64>,
+        user_stack: Option<u32>,
+    },
     /// As above.
-    Sample { record: Sample, kernel: Vec<u64>, user: Vec<u64>, user_error: i16 },
+    Sample {
+        record: Sample,
+        kernel: Vec<u64>,
+        user: Vec<u64>,
+        user_error: i16,
+    },
 }
 
 fn at(header: &Header) -> At {
     At {
         ts: header.ts,
-        task: TaskId { tgid: header.tgid, tid: header.tid, start: header.start },
+        task: TaskId {
+            tgid: header.tgid,
+            tid: header.tid,
+            start: header.start,
+        },
         cgroup: header.cgroup,
         mnt_ns: header.mnt_ns,
         cpu: header.cpu,
@@ -45,7 +60,12 @@ fn comm(bytes: &[u8; COMM_LEN]) -> Text {
 /// Takes `count` addresses from the front of `bytes`.
 fn addresses<'a>(bytes: &'a [u8], count: u16) -> Option<(Vec<u64>, &'a [u8])> {
     let (taken, rest) = bytes.split_at_checked(usize::from(count) * 8)?;
-    let addresses = taken.as_chunks::<8>().0.iter().map(|bytes| u64::from_ne_bytes(*bytes)).collect();
+    let addresses = taken
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|bytes| u64::from_ne_bytes(*bytes))
+        .collect();
     Some((addresses, rest))
 }
 
@@ -58,25 +78,47 @@ fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
 /// Parts arguments at their NULs. A last one without NUL was cut.
 fn arguments(bytes: &[u8]) -> Vec<Text> {
     let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
-    if bytes.is_empty() { Vec::new() } else { bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect() }
+    if bytes.is_empty() {
+        Vec::new()
+    } else {
+        bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+    }
 }
 
 /// Decodes one item of the ring.
 pub fn decode(bytes: &[u8]) -> Result<Event, Undecodable> {
     let Some((header, _)) = split::<Header>(bytes) else {
-        return Err(Undecodable { kind: 0, len: bytes.len() });
+        return Err(Undecodable {
+            kind: 0,
+            len: bytes.len(),
+        });
     };
-    event(header.kind, bytes).ok_or(Undecodable { kind: header.kind, len: bytes.len() })
+    event(header.kind, bytes).ok_or(Undecodable {
+        kind: header.kind,
+        len: bytes.len(),
+    })
 }
 
 fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
     Some(match kind {
         kind::FORK => {
-            let task::Fork { header, parent_start, clone_flags, parent_tgid, parent_tid, pid_ns, ns_tid, comm: name } =
-                whole(bytes)?;
+            let task::Fork {
+                header,
+                parent_start,
+                clone_flags,
+                parent_tgid,
+                parent_tid,
+                pid_ns,
+                ns_tid,
+                comm: name,
+            } = whole(bytes)?;
             Event::Whole(Record::Fork(Fork {
                 at: at(&header),
-                parent: TaskId { tgid: parent_tgid, tid: parent_tid, start: parent_start },
+                parent: TaskId {
+                    tgid: parent_tgid,
+                    tid: parent_tid,
+                    start: parent_start,
+                },
                 clone_flags,
                 pid_ns,
                 ns_tid,
@@ -101,7 +143,14 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
             }))
         }
         kind::EXIT => {
-            let task::Exit { header, sum_exec_runtime, utime, stime, exit_code, group_dead } = whole(bytes)?;
+            let task::Exit {
+                header,
+                sum_exec_runtime,
+                utime,
+                stime,
+                exit_code,
+                group_dead,
+            } = whole(bytes)?;
             Event::Whole(Record::Exit(Exit {
                 at: at(&header),
                 code: exit_code,
@@ -116,8 +165,16 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
             }))
         }
         kind::ADOPT => {
-            let task::Adopt { header, parent_tgid, parent_tid: _, pid_ns, ns_tid, state, on_cpu, comm: name } =
-                whole(bytes)?;
+            let task::Adopt {
+                header,
+                parent_tgid,
+                parent_tid: _,
+                pid_ns,
+                ns_tid,
+                state,
+                on_cpu,
+                comm: name,
+            } = whole(bytes)?;
             Event::Whole(Record::Adopt(Adopt {
                 at: at(&header),
                 parent_tgid,
@@ -164,7 +221,10 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
             let (user, tail) = addresses(tail, sample.user_frames)?;
             let (kernel, _) = addresses(tail, sample.kernel_frames)?;
             Event::Sample {
-                record: Sample { at: at(&sample.header), stack: 0 },
+                record: Sample {
+                    at: at(&sample.header),
+                    stack: 0,
+                },
                 kernel,
                 user,
                 user_error: sample.user_error,
@@ -247,7 +307,16 @@ mod tests {
     }
 
     fn header(kind: u16) -> Header {
-        Header { ts: 5, start: 1, cgroup: 9, tgid: 10, tid: 11, mnt_ns: 12, kind, cpu: 1 }
+        Header {
+            ts: 5,
+            start: 1,
+            cgroup: 9,
+            tgid: 10,
+            tid: 11,
+            mnt_ns: 12,
+            kind,
+            cpu: 1,
+        }
     }
 
     /// Make sure that an exec's file name and arguments are parted where the kernel says, and what was cut is told.
@@ -264,7 +333,9 @@ mod tests {
         let mut item = bytes(&exec);
         item.extend_from_slice(b"/bin/tt");
         item.extend_from_slice(b"true\0-x\0\xff");
-        let Ok(Event::Whole(Record::Exec(exec))) = decode(&item) else { panic!() };
+        let Ok(Event::Whole(Record::Exec(exec))) = decode(&item) else {
+            panic!()
+        };
         assert_eq!(exec.filename, b"/bin/tt");
         assert_eq!(exec.argv, [b"true".to_vec(), b"-x".to_vec(), b"\xff".to_vec()]);
         assert_eq!(exec.argv_cut, 11);
@@ -276,7 +347,12 @@ mod tests {
     /// Make sure that no prefix of an item makes the decoder panic, and that foreign kinds are refused.
     #[test]
     fn hostile() {
-        let sample = cpu::Sample { header: header(kind::SAMPLE), user_frames: 2, kernel_frames: 1, ..Default::default() };
+        let sample = cpu::Sample {
+            header: header(kind::SAMPLE),
+            user_frames: 2,
+            kernel_frames: 1,
+            ..Default::default()
+        };
         let mut item = bytes(&sample);
         for address in [1u64, 2, 3] {
             item.extend_from_slice(&address.to_ne_bytes());
@@ -284,7 +360,9 @@ mod tests {
         for len in 0..item.len() {
             assert!(decode(&item[..len]).is_err());
         }
-        let Ok(Event::Sample { user, kernel, .. }) = decode(&item) else { panic!() };
+        let Ok(Event::Sample { user, kernel, .. }) = decode(&item) else {
+            panic!()
+        };
         assert_eq!((user, kernel), (vec![1, 2], vec![3]));
         assert_eq!(decode(&bytes(&header(99))), Err(Undecodable { kind: 99, len: 40 }));
     }

@@ -133,7 +133,12 @@ impl Ingest {
     }
 
     fn map_until(&mut self, until: u64) {
-        let Ingest { mappings, stacks, mnt_ns, .. } = self;
+        let Ingest {
+            mappings,
+            stacks,
+            mnt_ns,
+            ..
+        } = self;
         mappings.drain(until, |event| {
             // Processes that are not profiled have no stacks to resolve.
             if let Some(mnt_ns) = mnt_ns.get(&event.pid) {
@@ -148,20 +153,44 @@ impl Ingest {
                 self.lifecycle(&mut record);
                 record
             }
-            Event::Cycle { mut record, kernel, user_stack } => {
+            Event::Cycle {
+                mut record,
+                kernel,
+                user_stack,
+            } => {
                 if !kernel.is_empty() || user_stack.is_some() {
                     self.map_until(record.at.ts);
                     let user = user_stack.map_or(&[][..], |id| {
-                        read_user_stack(&self.user_stacks, &mut self.user_stacks_read, &mut self.failed_user_stacks, id)
+                        read_user_stack(
+                            &self.user_stacks,
+                            &mut self.user_stacks_read,
+                            &mut self.failed_user_stacks,
+                            id,
+                        )
                     });
-                    let raw = RawStack { tgid: record.at.task.tgid, kernel: &kernel, user, user_error: 0 };
+                    let raw = RawStack {
+                        tgid: record.at.task.tgid,
+                        kernel: &kernel,
+                        user,
+                        user_error: 0,
+                    };
                     record.stack = self.stacks.record(&raw, &mut self.out);
                 }
                 record.into()
             }
-            Event::Sample { mut record, kernel, user, user_error } => {
+            Event::Sample {
+                mut record,
+                kernel,
+                user,
+                user_error,
+            } => {
                 self.map_until(record.at.ts);
-                let raw = RawStack { tgid: record.at.task.tgid, kernel: &kernel, user: &user, user_error };
+                let raw = RawStack {
+                    tgid: record.at.task.tgid,
+                    kernel: &kernel,
+                    user: &user,
+                    user_error,
+                };
                 record.stack = self.stacks.record(&raw, &mut self.out);
                 record.into()
             }
@@ -251,10 +280,16 @@ impl Ingest {
     pub fn write_losses(&mut self, counters: BTreeMap<u32, u64>) -> Result<(), IngestError> {
         let mut named = self.stacks.losses();
         if self.failed_user_stacks > 0 {
-            named.push(("user stacks of waits that could not be read back".to_owned(), self.failed_user_stacks));
+            named.push((
+                "user stacks of waits that could not be read back".to_owned(),
+                self.failed_user_stacks,
+            ));
         }
         if self.mappings.malformed() > 0 {
-            named.push(("mapping records that could not be parsed".to_owned(), self.mappings.malformed()));
+            named.push((
+                "mapping records that could not be parsed".to_owned(),
+                self.mappings.malformed(),
+            ));
         }
         self.write(Losses {
             counters: counters.into_iter().collect(),
@@ -299,13 +334,22 @@ fn read_user_stack<'a>(
 /// Arguments and program file of a process that is there already.
 fn program_of(pid: u32) -> (Vec<Vec<u8>>, Vec<u8>) {
     use std::os::unix::ffi::OsStrExt as _;
-    let Ok(process) = i32::try_from(pid).map_err(drop).and_then(|pid| procfs::process::Process::new(pid).map_err(drop))
+    let Ok(process) = i32::try_from(pid)
+        .map_err(drop)
+        .and_then(|pid| procfs::process::Process::new(pid).map_err(drop))
     else {
         return Default::default();
     };
     let argv = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let argv = argv.strip_suffix(&[0]).unwrap_or(&argv);
-    let argv = if argv.is_empty() { Vec::new() } else { argv.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect() };
-    let exe = process.exe().map(|path| path.as_os_str().as_bytes().to_vec()).unwrap_or_default();
+    let argv = if argv.is_empty() {
+        Vec::new()
+    } else {
+        argv.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+    };
+    let exe = process
+        .exe()
+        .map(|path| path.as_os_str().as_bytes().to_vec())
+        .unwrap_or_default();
     (argv, exe)
 }

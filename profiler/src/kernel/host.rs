@@ -42,7 +42,11 @@ fn uname() -> (String, String, String) {
         names
     };
     let text = |bytes: &[libc::c_char]| {
-        let bytes: Vec<u8> = bytes.iter().take_while(|byte| **byte != 0).map(|byte| *byte as u8).collect();
+        let bytes: Vec<u8> = bytes
+            .iter()
+            .take_while(|byte| **byte != 0)
+            .map(|byte| *byte as u8)
+            .collect();
         String::from_utf8_lossy(&bytes).into_owned()
     };
     (text(&names.release), text(&names.machine), text(&names.nodename))
@@ -76,7 +80,13 @@ pub fn clock_pair() -> Clock {
         let real = clock_ns(libc::CLOCK_REALTIME);
         let after = clock_ns(libc::CLOCK_MONOTONIC);
         if after - before < best.0 {
-            best = (after - before, Clock { mono: before + (after - before) / 2, real });
+            best = (
+                after - before,
+                Clock {
+                    mono: before + (after - before) / 2,
+                    real,
+                },
+            );
         }
     }
     best.1

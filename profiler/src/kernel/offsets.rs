@@ -84,7 +84,10 @@ impl Types {
 
 /// Resolves everything from the BTF file at `path` (normally [`VMLINUX_BTF`]).
 pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
-    let error = |why: String| OffsetsError::Btf { path: path.display().to_string(), why };
+    let error = |why: String| OffsetsError::Btf {
+        path: path.display().to_string(),
+        why,
+    };
     let bytes = std::fs::read(path).map_err(|io| error(io.to_string()))?;
     let types = Types(TypeInformation::new(&Bytes(bytes)).map_err(|why| error(why.message().to_owned()))?);
     let mut absent = Vec::new();
@@ -164,12 +167,20 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         switch_has_prev_state: u32::from(types.tracepoint_args("sched_switch").is_some_and(|args| args >= 4)),
         task_stack: 1,
         task_pt_regs: u32::from(types.has_function("bpf_task_pt_regs")),
-        exit_has_group_dead: u32::from(types.tracepoint_args("sched_process_exit").is_some_and(|args| args >= 2)),
+        exit_has_group_dead: u32::from(
+            types
+                .tracepoint_args("sched_process_exit")
+                .is_some_and(|args| args >= 2),
+        ),
         // THREAD_SIZE of x86-64 without KASAN: arch/x86/include/asm/page_64_types.h
         kernel_stack_size: if cfg!(target_arch = "x86_64") { 16 * 1024 } else { 0 },
         pad: 0,
     };
-    Ok(Resolved { offsets, features, absent })
+    Ok(Resolved {
+        offsets,
+        features,
+        absent,
+    })
 }
 
 #[cfg(test)]

@@ -37,7 +37,11 @@ pub enum LoadError {
     #[error("the eBPF object lacks `{0}`: it is not of this program; rebuild it with `cargo xtask ebpf`")]
     Missing(&'static str),
     #[error("the required probe `{probe}` ({gives}) can't be used on this kernel: {why}")]
-    Required { probe: &'static str, gives: &'static str, why: String },
+    Required {
+        probe: &'static str,
+        gives: &'static str,
+        why: String,
+    },
     #[error("map `{map}`: {why}")]
     Map { map: &'static str, why: String },
     #[error("the task iterator `{program}` failed: {why}")]
@@ -111,7 +115,9 @@ fn load_object(bytes: &[u8], btf: &Btf, resolved: &Resolved, options: &LoadOptio
 /// The variant with task storage, its dearest program loaded to see whether the kernel takes it.
 fn load_storage(btf: &Btf, resolved: &Resolved, options: &LoadOptions) -> Result<Ebpf, String> {
     let mut ebpf = load_object(object::storage(), btf, resolved, options).map_err(|why| chain(&why))?;
-    let switch = ebpf.program_mut("sched_switch").ok_or("the object has no program sched_switch")?;
+    let switch = ebpf
+        .program_mut("sched_switch")
+        .ok_or("the object has no program sched_switch")?;
     <&mut BtfTracePoint>::try_from(switch)
         .and_then(|switch| switch.load("sched_switch", btf))
         .map_err(|why| chain(&why))?;
@@ -155,16 +161,23 @@ impl Loaded {
 
     fn unavailable(&mut self, probe: &Probe, why: &str) -> Result<(), LoadError> {
         if probe.required {
-            return Err(LoadError::Required { probe: probe.program, gives: probe.gives, why: why.to_owned() });
+            return Err(LoadError::Required {
+                probe: probe.program,
+                gives: probe.gives,
+                why: why.to_owned(),
+            });
         }
         tracing::warn!("probe {} is not available, so no {}: {why}", probe.program, probe.gives);
-        self.probes.push((probe.program.to_owned(), format!("not available: {why}")));
+        self.probes
+            .push((probe.program.to_owned(), format!("not available: {why}")));
         Ok(())
     }
 
     fn load_program(&mut self, probe: &Probe, btf: &Btf) -> Result<(), String> {
-        let program =
-            self.ebpf.program_mut(probe.program).ok_or_else(|| format!("the object has no program {}", probe.program))?;
+        let program = self
+            .ebpf
+            .program_mut(probe.program)
+            .ok_or_else(|| format!("the object has no program {}", probe.program))?;
         if program.fd().is_ok() {
             return Ok(());
         }
@@ -190,7 +203,9 @@ impl Loaded {
                 Attach::TpBtf(_) => self.attach_tp_btf(probe).map(|()| "tp_btf".to_owned()),
                 Attach::Syscalls(prefix) => match &tracefs {
                     Ok(tracefs) => self.attach_syscalls(probe, prefix, tracefs),
-                    Err(why) => Err(format!("tracefs can't be had: {why}; `mount -t tracefs none /sys/kernel/tracing`")),
+                    Err(why) => Err(format!(
+                        "tracefs can't be had: {why}; `mount -t tracefs none /sys/kernel/tracing`"
+                    )),
                 },
                 Attach::TaskIterator => Ok("task iterator".to_owned()),
                 Attach::Clock => continue,
@@ -235,8 +250,15 @@ impl Loaded {
     /// Starts the sampling clock on each CPU.
     pub fn start_clock(&mut self, options: &LoadOptions) -> Result<(), LoadError> {
         for probe in PROBES.iter().filter(|probe| probe.attach == Attach::Clock) {
-            let required = |why: String| LoadError::Required { probe: probe.program, gives: probe.gives, why };
-            let program = self.ebpf.program(probe.program).ok_or(LoadError::Missing(probe.program))?;
+            let required = |why: String| LoadError::Required {
+                probe: probe.program,
+                gives: probe.gives,
+                why,
+            };
+            let program = self
+                .ebpf
+                .program(probe.program)
+                .ok_or(LoadError::Missing(probe.program))?;
             let fd = program.fd().map_err(|why| required(chain(&why)))?;
             let mut started = 0;
             for cpu in &options.cpus {
@@ -288,7 +310,8 @@ impl Loaded {
         {
             let mut map: HashMap<_, u32, u32> = self.map_mut("TRACK_TGID")?;
             for tgid in tgids {
-                map.insert(tgid, profiler_common::task::TRACK, 0).map_err(|why| map_error("TRACK_TGID", &why))?;
+                map.insert(tgid, profiler_common::task::TRACK, 0)
+                    .map_err(|why| map_error("TRACK_TGID", &why))?;
             }
         }
         self.iterate("adopt_tasks")
@@ -319,7 +342,8 @@ impl Loaded {
     fn fill_calls(&mut self) -> Result<(), LoadError> {
         let mut map: HashMap<_, u32, u32> = self.map_mut("CALLS")?;
         for call in CALLS {
-            map.insert(call.number as u32, call.call, 0).map_err(|why| map_error("CALLS", &why))?;
+            map.insert(call.number as u32, call.call, 0)
+                .map_err(|why| map_error("CALLS", &why))?;
         }
         Ok(())
     }
@@ -340,7 +364,10 @@ impl Loaded {
 
     /// The user stacks of waits, once.
     pub fn take_user_stacks(&mut self) -> Result<StackTraceMap<MapData>, LoadError> {
-        let map = self.ebpf.take_map("USER_STACKS").ok_or(LoadError::Missing("USER_STACKS"))?;
+        let map = self
+            .ebpf
+            .take_map("USER_STACKS")
+            .ok_or(LoadError::Missing("USER_STACKS"))?;
         StackTraceMap::try_from(map).map_err(|why| map_error("USER_STACKS", &why))
     }
 
@@ -350,7 +377,9 @@ impl Loaded {
         let map: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(|why| map_error("COUNTERS", &why))?;
         let mut counters = BTreeMap::new();
         for counter in Counter::ALL {
-            let values = map.get(&(*counter as u32), 0).map_err(|why| map_error("COUNTERS", &why))?;
+            let values = map
+                .get(&(*counter as u32), 0)
+                .map_err(|why| map_error("COUNTERS", &why))?;
             let sum: u64 = values.iter().sum();
             if sum > 0 {
                 counters.insert(*counter as u32, sum);
@@ -392,7 +421,14 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     if text.len() > LOG {
-        let tail: String = text.chars().rev().take(LOG).collect::<Vec<_>>().into_iter().rev().collect();
+        let tail: String = text
+            .chars()
+            .rev()
+            .take(LOG)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect();
         return format!("… {tail}");
     }
     text
@@ -416,12 +452,21 @@ mod tests {
         let btf = Btf::from_sys_fs().unwrap();
         let resolved = offsets::resolve(std::path::Path::new(offsets::VMLINUX_BTF)).unwrap();
         for force_hash in [false, true] {
-            let options = LoadOptions { sample_hz: 99, cpus: vec![0], ring_bytes: 4 << 20, force_hash };
+            let options = LoadOptions {
+                sample_hz: 99,
+                cpus: vec![0],
+                ring_bytes: 4 << 20,
+                force_hash,
+            };
             let mut loaded = Loaded::load(&btf, &resolved, &options).unwrap();
             loaded.attach().unwrap();
             loaded.adopt(&[std::process::id()]).unwrap();
             loaded.start_clock(&options).unwrap();
-            let missing: Vec<_> = loaded.probes.iter().filter(|(_, rung)| rung.contains("not available")).collect();
+            let missing: Vec<_> = loaded
+                .probes
+                .iter()
+                .filter(|(_, rung)| rung.contains("not available"))
+                .collect();
             assert!(missing.is_empty(), "{missing:?}");
             assert_eq!(loaded.probes[0].1, if force_hash { "hash" } else { "task storage" });
             assert!(std::process::Command::new("/bin/true").status().unwrap().success());
@@ -436,7 +481,10 @@ mod tests {
             }
             use profiler_common::kind;
             for kind in [kind::ADOPT, kind::FORK, kind::EXEC, kind::EXIT, kind::CYCLE] {
-                assert!(kinds.get(&kind).is_some_and(|count| *count > 0), "no kind {kind} in {kinds:?}");
+                assert!(
+                    kinds.get(&kind).is_some_and(|count| *count > 0),
+                    "no kind {kind} in {kinds:?}"
+                );
             }
             eprintln!("{kinds:?} {:?} {:#?}", loaded.counters().unwrap(), loaded.costs());
         }

@@ -19,9 +19,8 @@ pub struct Event {
 fn open(mut attr: perf_event_attr, cpu: i32, program: BorrowedFd<'_>) -> io::Result<Event> {
     attr.size = size_of::<perf_event_attr>() as u32;
     // SAFETY: `attr` is a whole, zero-initialized attribute block; the result is checked.
-    let fd = unsafe {
-        perf_event_open_sys::perf_event_open(&mut attr, -1, cpu, -1, bindings::PERF_FLAG_FD_CLOEXEC.into())
-    };
+    let fd =
+        unsafe { perf_event_open_sys::perf_event_open(&mut attr, -1, cpu, -1, bindings::PERF_FLAG_FD_CLOEXEC.into()) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -42,7 +41,11 @@ fn open(mut attr: perf_event_attr, cpu: i32, program: BorrowedFd<'_>) -> io::Res
 /// Runs `program` at each hit of the classic tracepoint `id`, on every CPU: the program hangs on the tracepoint, not
 /// on the CPU that the event is opened for.
 pub fn tracepoint(id: u64, program: BorrowedFd<'_>) -> io::Result<Event> {
-    let mut attr = perf_event_attr { type_: bindings::PERF_TYPE_TRACEPOINT, config: id, ..Default::default() };
+    let mut attr = perf_event_attr {
+        type_: bindings::PERF_TYPE_TRACEPOINT,
+        config: id,
+        ..Default::default()
+    };
     attr.__bindgen_anon_1.sample_period = 1;
     open(attr, 0, program)
 }

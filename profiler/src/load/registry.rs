@@ -112,7 +112,12 @@ pub const PROBES: &[Probe] = &[
         required: true,
         gives: "what threads are in when the recording ends",
     },
-    Probe { program: "cpu_sample", attach: Attach::Clock, required: true, gives: "CPU samples with stacks" },
+    Probe {
+        program: "cpu_sample",
+        attach: Attach::Clock,
+        required: true,
+        gives: "CPU samples with stacks",
+    },
 ];
 
 /// A system call that is watched.

@@ -36,7 +36,9 @@ impl Tracefs {
         let mut file = std::fs::File::from(open(self.root.as_raw_fd(), &path, libc::O_RDONLY)?);
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a number"))
+        text.trim()
+            .parse()
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a number"))
     }
 }
 
@@ -61,10 +63,23 @@ fn detached() -> io::Result<OwnedFd> {
     unsafe {
         let context = owned(libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), FSOPEN_CLOEXEC))?;
         let null = std::ptr::null::<u8>();
-        if libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, null, null, 0) < 0 {
+        if libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            FSCONFIG_CMD_CREATE,
+            null,
+            null,
+            0,
+        ) < 0
+        {
             return Err(io::Error::last_os_error());
         }
-        owned(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, 0))
+        owned(libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            FSMOUNT_CLOEXEC,
+            0,
+        ))
     }
 }
 

@@ -29,7 +29,10 @@ pub struct User {
 impl User {
     /// Looks a user up in the host's user database.
     pub fn find(name: &str) -> Result<User, Error> {
-        let unknown = |why: String| Error::User { name: name.to_owned(), why };
+        let unknown = |why: String| Error::User {
+            name: name.to_owned(),
+            why,
+        };
         let c_name = CString::new(name).map_err(|_| unknown("the name holds a NUL".to_owned()))?;
         let mut buffer = vec![0 as libc::c_char; 16 * 1024];
         // SAFETY: an all-zero passwd is valid; getpwnam_r fills it with pointers into `buffer`, which outlives their
@@ -37,8 +40,13 @@ impl User {
         let entry = unsafe {
             let mut entry: libc::passwd = std::mem::zeroed();
             let mut result = std::ptr::null_mut();
-            let status =
-                libc::getpwnam_r(c_name.as_ptr(), &mut entry, buffer.as_mut_ptr(), buffer.len(), &mut result);
+            let status = libc::getpwnam_r(
+                c_name.as_ptr(),
+                &mut entry,
+                buffer.as_mut_ptr(),
+                buffer.len(),
+                &mut result,
+            );
             if status != 0 {
                 return Err(unknown(io::Error::from_raw_os_error(status).to_string()));
             }
@@ -71,7 +79,8 @@ impl User {
         let mut environment: Vec<(OsString, OsString)> = std::env::vars_os()
             .filter(|(key, _)| {
                 let key = key.as_bytes();
-                matches!(key, b"TERM" | b"COLORTERM" | b"NO_COLOR" | b"LANG" | b"TZ" | b"PWD") || key.starts_with(b"LC_")
+                matches!(key, b"TERM" | b"COLORTERM" | b"NO_COLOR" | b"LANG" | b"TZ" | b"PWD")
+                    || key.starts_with(b"LC_")
             })
             .collect();
         let mut set = |key: &str, value: OsString| environment.push((key.into(), value));
@@ -85,7 +94,10 @@ impl User {
         if runtime.is_dir() {
             let bus = runtime.join("bus");
             if bus.exists() {
-                set("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}", bus.display()).into());
+                set(
+                    "DBUS_SESSION_BUS_ADDRESS",
+                    format!("unix:path={}", bus.display()).into(),
+                );
             }
             set("XDG_RUNTIME_DIR", runtime.into());
         }
@@ -126,7 +138,10 @@ impl Held {
                 candidates.push(c_string(folder.join(&program).as_os_str().as_bytes())?);
             }
         }
-        let argv: Vec<CString> = command.iter().map(|word| c_string(word.as_bytes())).collect::<Result<_, _>>()?;
+        let argv: Vec<CString> = command
+            .iter()
+            .map(|word| c_string(word.as_bytes()))
+            .collect::<Result<_, _>>()?;
         let environment: Vec<CString> = environment
             .into_iter()
             .map(|(mut key, value)| {
@@ -136,7 +151,11 @@ impl Held {
             })
             .collect::<Result<_, _>>()?;
         let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-            strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+            strings
+                .iter()
+                .map(|string| string.as_ptr())
+                .chain([std::ptr::null()])
+                .collect()
         };
         let argv = (pointers(&argv), argv);
         let environment = (pointers(&environment), environment);
@@ -158,7 +177,12 @@ impl Held {
                 libc::_exit(127);
             }
         }
-        Ok(Held { pid: pid as u32, gate, failure, program })
+        Ok(Held {
+            pid: pid as u32,
+            gate,
+            failure,
+            program,
+        })
     }
 
     /// The child's process id.
@@ -168,7 +192,12 @@ impl Held {
 
     /// Lets the child become the command; returns when it has, or could not.
     pub fn release(self) -> Result<Running, Error> {
-        let Held { pid, gate, failure, program } = self;
+        let Held {
+            pid,
+            gate,
+            failure,
+            program,
+        } = self;
         // SAFETY: one byte from a static.
         if unsafe { libc::write(gate.as_raw_fd(), b"g".as_ptr().cast(), 1) } != 1 {
             return Err(Error::Fork(io::Error::last_os_error()));
@@ -284,7 +313,11 @@ impl Running {
                 _ => break,
             }
         }
-        Some(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) })
+        Some(if libc::WIFEXITED(status) {
+            libc::WEXITSTATUS(status)
+        } else {
+            128 + libc::WTERMSIG(status)
+        })
     }
 
     /// Passes a signal on.
@@ -327,12 +360,18 @@ mod tests {
     /// Make sure that a missing and a not executable program are told apart, with the shell's statuses.
     #[test]
     fn not_runnable() {
-        let missing = Held::spawn(&words(&["/no/such/program"]), None).unwrap().release().unwrap_err();
+        let missing = Held::spawn(&words(&["/no/such/program"]), None)
+            .unwrap()
+            .release()
+            .unwrap_err();
         assert_eq!(missing.exit_status(), 127, "{missing}");
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("plain");
         std::fs::write(&file, "not a program").unwrap();
-        let refused = Held::spawn(&[file.into_os_string()], None).unwrap().release().unwrap_err();
+        let refused = Held::spawn(&[file.into_os_string()], None)
+            .unwrap()
+            .release()
+            .unwrap_err();
         assert_eq!(refused.exit_status(), 126, "{refused}");
         assert!(User::find("no-such-user-here").is_err());
     }

@@ -113,7 +113,13 @@ impl Error {
         match self {
             Error::Exec { error, .. } if error.raw_os_error() == Some(libc::ENOENT) => 127,
             Error::Exec { .. } => 126,
-            Error::After { status, source } => if *status == 0 { source.exit_status() } else { *status },
+            Error::After { status, source } => {
+                if *status == 0 {
+                    source.exit_status()
+                } else {
+                    *status
+                }
+            }
             _ => 1,
         }
     }
@@ -153,10 +159,16 @@ pub fn run(options: &Options) -> Result<Outcome, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Error::System { what: "the event loop could not be made", error })?;
+        .map_err(|error| Error::System {
+            what: "the event loop could not be made",
+            error,
+        })?;
     let attached = Attached::new(options, user.as_ref(), writer, started)?;
     let status = runtime.block_on(attached.record(options))?;
-    Ok(Outcome { recording: path, status })
+    Ok(Outcome {
+        recording: path,
+        status,
+    })
 }
 
 /// Says what is missing before the kernel refuses with a bare EPERM.
@@ -194,15 +206,13 @@ struct Attached {
 }
 
 impl Attached {
-    fn new(
-        options: &Options,
-        user: Option<&User>,
-        writer: Writer,
-        started: Instant,
-    ) -> Result<Attached, Error> {
+    fn new(options: &Options, user: Option<&User>, writer: Writer, started: Instant) -> Result<Attached, Error> {
         // The slow ones side by side: the kernel's types for their members (aya hides those), and its symbols.
         let resolved = std::thread::spawn(|| offsets::resolve(Path::new(offsets::VMLINUX_BTF)));
-        let cpus = online_cpus().map_err(|error| Error::System { what: "the list of CPUs can't be read", error })?;
+        let cpus = online_cpus().map_err(|error| Error::System {
+            what: "the list of CPUs can't be read",
+            error,
+        })?;
         let load_options = LoadOptions {
             sample_hz: options.sample_hz,
             ring_bytes: ring_bytes(cpus.len()),
@@ -216,14 +226,35 @@ impl Attached {
         let mut loaded = Loaded::load(&btf, &resolved, &load_options)?;
         drop(btf);
         loaded.track_programs(daemons::DAEMONS)?;
-        let mut ingest =
-            Ingest::new(writer, loaded.take_ring()?, loaded.take_user_stacks()?, mappings, symbols, options.redact);
+        let mut ingest = Ingest::new(
+            writer,
+            loaded.take_ring()?,
+            loaded.take_user_stacks()?,
+            mappings,
+            symbols,
+            options.redact,
+        );
 
         let held = Held::spawn(&options.command, user)?;
-        match Self::attach(options, &mut loaded, &mut ingest, &resolved.absent, &load_options, &held) {
+        match Self::attach(
+            options,
+            &mut loaded,
+            &mut ingest,
+            &resolved.absent,
+            &load_options,
+            &held,
+        ) {
             Ok(()) => {
-                let cost = SelfCost { startup_ns: started.elapsed().as_nanos() as u64, ..Default::default() };
-                Ok(Attached { loaded, ingest, held, cost })
+                let cost = SelfCost {
+                    startup_ns: started.elapsed().as_nanos() as u64,
+                    ..Default::default()
+                };
+                Ok(Attached {
+                    loaded,
+                    ingest,
+                    held,
+                    cost,
+                })
             }
             Err(error) => {
                 held.cancel();
@@ -255,7 +286,11 @@ impl Attached {
             contract: profiler_common::CONTRACT_VERSION,
             sample_hz: options.sample_hz,
             command: options.command.iter().map(|word| word.as_bytes().to_vec()).collect(),
-            cwd: std::env::current_dir().unwrap_or_default().as_os_str().as_bytes().to_vec(),
+            cwd: std::env::current_dir()
+                .unwrap_or_default()
+                .as_os_str()
+                .as_bytes()
+                .to_vec(),
             name: options.name.clone(),
             user: options.user.clone().unwrap_or_default(),
             probes: loaded.probes.clone(),
@@ -268,7 +303,8 @@ impl Attached {
         let redaction = if options.redact { "on" } else { "off" };
         meta.facts.push(("redaction".to_owned(), redaction.to_owned()));
         if !absent.is_empty() {
-            meta.facts.push(("members absent from this kernel".to_owned(), absent.join(", ")));
+            meta.facts
+                .push(("members absent from this kernel".to_owned(), absent.join(", ")));
         }
         ingest.write(meta)?;
         ingest.write(host::clock_pair())?;
@@ -276,12 +312,20 @@ impl Attached {
     }
 
     async fn record(self, options: &Options) -> Result<u8, Error> {
-        let Attached { mut loaded, mut ingest, held, cost } = self;
+        let Attached {
+            mut loaded,
+            mut ingest,
+            held,
+            cost,
+        } = self;
         let mut signals = match Signals::new() {
             Ok(signals) => signals,
             Err(error) => {
                 held.cancel();
-                return Err(Error::System { what: "signals can't be handled", error });
+                return Err(Error::System {
+                    what: "signals can't be handled",
+                    error,
+                });
             }
         };
         let pid = held.pid();
@@ -290,7 +334,10 @@ impl Attached {
             held.cancel();
             return Err(error.into());
         }
-        let begin = Begin { mono: host::monotonic_ns(), command: ingest.leader(pid) };
+        let begin = Begin {
+            mono: host::monotonic_ns(),
+            command: ingest.leader(pid),
+        };
         if let Err(error) = ingest.write(begin) {
             held.cancel();
             return Err(error.into());
@@ -312,7 +359,10 @@ impl Attached {
         let status = u8::try_from(status).unwrap_or(u8::MAX);
         match finished {
             Ok(()) => Ok(status),
-            Err(source) => Err(Error::After { status, source: Box::new(source) }),
+            Err(source) => Err(Error::After {
+                status,
+                source: Box::new(source),
+            }),
         }
     }
 }
@@ -445,7 +495,10 @@ fn finish(
     ingest.write(cost)?;
     let pair: Clock = host::clock_pair();
     ingest.write(pair)?;
-    ingest.write(End { mono: end, exit_code: Some(status) })?;
+    ingest.write(End {
+        mono: end,
+        exit_code: Some(status),
+    })?;
     ingest.finish()?;
     Ok(())
 }

@@ -21,6 +21,8 @@ pub(super) fn draw(flame: &Flame, lines: &[String], reverse: bool) -> io::Result
     options.subtitle = Some(flame.subtitle.clone());
     "µs".clone_into(&mut options.count_name);
     "Frame:".clone_into(&mut options.name_type);
+    // inferno's 0.59 em is narrower than most fixed-width fonts (DejaVu Sans Mono: 0.602), and names run out of frames.
+    options.font_width = 0.61;
     options.palette_map = Some(&mut palette);
     options.bgcolors = Some(BackgroundColor::Grey);
     options.text_truncate_direction = TextTruncateDirection::Right;
