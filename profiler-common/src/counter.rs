@@ -51,8 +51,9 @@ counters! {
     /// Ordering of the clocks of two CPUs: an interval's end was before its start.
     TimeBackwards = 18, "time_backwards", "scheduling intervals with an end before their start, counted as 0";
     SampleUntracked = 19, "sample_untracked", "CPU samples of tasks that are not profiled (not a loss)";
-    MissedSwitchIn = 20, "missed_switch_in", "switch-ins that were not seen: the wait before is known up to its wake only";
+    MissedSwitchIn = 20, "missed_switch_in", "switch-ins that were not seen: the time from their wake on shows as lost";
     MissedSwitchOut = 21, "missed_switch_out", "switch-outs that were not seen: that time shows as on-CPU";
+    RingAccount = 22, "ring_full.account", "accounts of ended threads lost: ring full (a cross-check, no time)";
 }
 
 /// Length of the `COUNTERS` map; larger than the counters there are, so that a new one needs no new map.

@@ -52,6 +52,8 @@ pub mod kind {
     pub const CGROUP: u16 = 7;
     /// [`crate::container::Syscall`]
     pub const SYSCALL: u16 = 8;
+    /// [`crate::task::Account`]
+    pub const ACCOUNT: u16 = 9;
 }
 
 /// First part of every event: when it happened, and to whom.
@@ -111,6 +113,7 @@ plain!(
     task::Exec,
     task::Exit,
     task::Adopt,
+    task::Account,
     sched::Cycle,
     cpu::Sample,
     container::Cgroup,

@@ -40,6 +40,9 @@ pub mod flag {
     pub const OPEN: u16 = 1 << 6;
     /// The wait was long enough, or drawn, for a kernel stack (which may still have failed: then 0 frames).
     pub const WANT_STACK: u16 = 1 << 7;
+    /// The switch-in that ended the wait was not seen: after `wake` (after `off` with [`PREEMPTED`] or [`NO_WAKE`])
+    /// nothing is known up to `header.ts`.
+    pub const MISSED_IN: u16 = 1 << 8;
 }
 
 /// One thread's time from `from` to `header.ts`, without a gap:

@@ -70,14 +70,24 @@ layout!(
     argv_full = 84,
 );
 
+/// The kernel's own account of a thread, at its last switch-out, when it is whole: an independent witness of the sum
+/// of its cycles. (At `sched_process_exit` the time since its last switch-in is not in it yet.) The kernel leaves out
+/// time stolen by the hypervisor and, where it accounts them apart, interrupts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Account {
+    pub header: Header,
+    /// `se.sum_exec_runtime`: time on CPUs, ns.
+    pub sum_exec_runtime: u64,
+}
+layout!(Account, size = 48, header = 0, sum_exec_runtime = 40);
+
 /// A thread's end, at `sched_process_exit`; its last time on the CPU goes on to its [`crate::sched::flag::END`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Exit {
     pub header: Header,
-    /// The kernel's own account of the thread's time on CPUs, ns: an independent witness of the cycles' sum.
-    pub sum_exec_runtime: u64,
-    /// User and system time as the kernel accounts them, ns.
+    /// User and system time as the kernel accounts them (by ticks on most kernels), ns.
     pub utime: u64,
     pub stime: u64,
     /// As `wait()` gives it: `exit status << 8 | signal`.
@@ -87,13 +97,12 @@ pub struct Exit {
 }
 layout!(
     Exit,
-    size = 72,
+    size = 64,
     header = 0,
-    sum_exec_runtime = 40,
-    utime = 48,
-    stime = 56,
-    exit_code = 64,
-    group_dead = 68
+    utime = 40,
+    stime = 48,
+    exit_code = 56,
+    group_dead = 60
 );
 
 /// A task that was there before the recording began and is profiled from now on.

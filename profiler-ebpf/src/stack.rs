@@ -47,6 +47,10 @@ pub unsafe fn of_task(task: Task, buffer: *mut u8) -> i64 {
 pub fn user_id(ctx: *mut c_void) -> i32 {
     // SAFETY: the map outlives the program.
     (unsafe {
-        bpf_get_stackid(ctx, core::ptr::from_ref(&USER_STACKS).cast_mut().cast(), u64::from(BPF_F_USER_STACK))
+        bpf_get_stackid(
+            ctx,
+            core::ptr::from_ref(&USER_STACKS).cast_mut().cast(),
+            u64::from(BPF_F_USER_STACK),
+        )
     }) as i32
 }

@@ -1,10 +1,8 @@
 //! Tasks: reading their fields, and the one accessor of the per-task state.
 
-use aya_ebpf::{
-    helpers::{
-        bpf_get_current_pid_tgid, bpf_get_smp_processor_id,
-        generated::{bpf_get_current_cgroup_id, bpf_probe_read_kernel},
-    },
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_get_smp_processor_id,
+    generated::{bpf_get_current_cgroup_id, bpf_probe_read_kernel},
 };
 use profiler_common::{Counter, Header, sched::TaskState};
 
@@ -193,7 +191,10 @@ pub fn in_pid_ns(task: Task) -> (u32, u32) {
     let level = read::<u32>(pid, offset!(pid_level)) & 0x1f;
     let upid = pid.wrapping_add((offset!(pid_numbers) + level * offset!(upid_size)) as usize);
     let namespace = read_ptr(upid, offset!(upid_ns));
-    (read::<u32>(namespace, offset!(pid_namespace_inum)), read::<u32>(upid, offset!(upid_nr)))
+    (
+        read::<u32>(namespace, offset!(pid_namespace_inum)),
+        read::<u32>(upid, offset!(upid_nr)),
+    )
 }
 
 /// Id of a cgroup.

@@ -116,7 +116,6 @@ fn exit(at: At) -> Record {
         at,
         code: 0,
         group_dead: Some(true),
-        sum_exec: 0,
         utime: 0,
         stime: 0,
     })

@@ -86,7 +86,11 @@ fn adopt(task: Task, now: u64, state: u32, on_cpu: bool) -> Result<(), Counter> 
         on: now,
         off: if on_cpu { 0 } else { now },
         start: header.start,
-        state: if state == 0 { STATE_PREEMPTED } else { state & !STATE_PREEMPTED },
+        state: if state == 0 {
+            STATE_PREEMPTED
+        } else {
+            state & !STATE_PREEMPTED
+        },
         user_stack: NO_USER_STACK,
         ..TaskState::default()
     };

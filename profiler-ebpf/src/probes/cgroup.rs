@@ -59,7 +59,10 @@ pub fn cgroup_notify_populated(ctx: BtfTracePointContext) -> u32 {
 
 #[inline(always)]
 fn hierarchy(cgroup: *const u8) -> u32 {
-    task::read::<u32>(task::read_ptr(cgroup, offset!(cgroup_root)), offset!(cgroup_root_hierarchy_id))
+    task::read::<u32>(
+        task::read_ptr(cgroup, offset!(cgroup_root)),
+        offset!(cgroup_root_hierarchy_id),
+    )
 }
 
 #[inline(always)]

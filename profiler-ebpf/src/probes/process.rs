@@ -107,9 +107,8 @@ fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
 
     let filename = task::read_ptr(binprm, offset!(binprm_filename));
     // SAFETY: HEAD + FILENAME_LEN + ARGV_LEN is less than SCRATCH_LEN; the helper copes with any source.
-    let filename_len = unsafe {
-        bpf_probe_read_kernel_str(scratch.add(HEAD).cast(), FILENAME_LEN as u32, filename.cast())
-    };
+    let filename_len =
+        unsafe { bpf_probe_read_kernel_str(scratch.add(HEAD).cast(), FILENAME_LEN as u32, filename.cast()) };
     // The length counts the NUL.
     let filename_len = if filename_len <= 0 {
         emit::count(Counter::Path);
@@ -121,10 +120,18 @@ fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let mm = task::read_ptr(task.cast(), offset!(task_mm));
     let arg_start = task::read::<u64>(mm, offset!(mm_arg_start));
     let arg_full = task::read::<u64>(mm, offset!(mm_arg_end)).saturating_sub(arg_start);
-    let mut argv_len = if arg_full >= ARGV_LEN as u64 { ARGV_LEN - 1 } else { arg_full as usize & (ARGV_LEN - 1) };
+    let mut argv_len = if arg_full >= ARGV_LEN as u64 {
+        ARGV_LEN - 1
+    } else {
+        arg_full as usize & (ARGV_LEN - 1)
+    };
     // SAFETY: as above: the length is bounded by ARGV_LEN.
     let failed = unsafe {
-        bpf_probe_read_user(scratch.add(HEAD + filename_len).cast(), argv_len as u32, arg_start as *const _)
+        bpf_probe_read_user(
+            scratch.add(HEAD + filename_len).cast(),
+            argv_len as u32,
+            arg_start as *const _,
+        )
     };
     if failed != 0 {
         emit::count(Counter::Argv);
@@ -143,7 +150,11 @@ fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
         comm,
         filename_len: filename_len as u16,
         argv_len: argv_len as u16,
-        argv_full: if arg_full > u64::from(u32::MAX) { u32::MAX } else { arg_full as u32 },
+        argv_full: if arg_full > u64::from(u32::MAX) {
+            u32::MAX
+        } else {
+            arg_full as u32
+        },
     };
     // SAFETY: as above; scratch memory is 8-aligned.
     unsafe {
@@ -164,11 +175,14 @@ fn try_exit(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let base: *const u8 = task.cast();
     let event = Exit {
         header: task::header_current(task, kind::EXIT, now),
-        sum_exec_runtime: task::read::<u64>(base, offset!(task_sum_exec_runtime)),
         utime: task::read::<u64>(base, offset!(task_utime)),
         stime: task::read::<u64>(base, offset!(task_stime)),
         exit_code: task::read::<i32>(base, offset!(task_exit_code)),
-        group_dead: if enabled!(exit_has_group_dead) != 0 { (ctx.arg::<u64>(1) & 1) as u32 } else { 2 },
+        group_dead: if enabled!(exit_has_group_dead) != 0 {
+            (ctx.arg::<u64>(1) & 1) as u32
+        } else {
+            2
+        },
     };
     emit::send(&event, Counter::RingExit)
 }

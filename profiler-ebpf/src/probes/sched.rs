@@ -8,11 +8,12 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use profiler_common::{
-    Counter, kind,
+    Counter, Header, kind,
     sched::{
         ATTENTION_STACKS, Cycle, NO_USER_STACK, STACK_ALWAYS_NS, STACK_EVERY_NS, STATE_PREEMPTED, SYSCALL_NOT_ASKED,
         TASK_DEAD, TaskState, WHOLE_NS, flag, new_window,
     },
+    task::Account,
 };
 
 use crate::{
@@ -81,20 +82,30 @@ fn switch_out(ctx: &BtfTracePointContext, task: Task, state: &mut TaskState, now
     } else {
         task::read::<u32>(task.cast(), offset!(task_state))
     };
-    if state.off != 0 {
-        emit::count(Counter::MissedSwitchIn);
-    }
+    let resynced = if state.off == 0 {
+        Ok(())
+    } else {
+        missed_switch_in(task, state, now)
+    };
     state.off = now;
     state.user_stack = NO_USER_STACK;
     if preempt || task_state == 0 {
         state.state = task_state | STATE_PREEMPTED;
-        return Ok(());
+        return resynced;
     }
     state.state = task_state & !STATE_PREEMPTED;
     if task_state & TASK_DEAD != 0 {
         let cycle = cycle(task, state, now, now, flag::END);
+        let account = Account {
+            header: Header {
+                kind: kind::ACCOUNT,
+                ..cycle.header
+            },
+            sum_exec_runtime: task::read::<u64>(task.cast(), offset!(task_sum_exec_runtime)),
+        };
         task::remove(task);
-        return emit::send(&cycle, Counter::RingCycle);
+        emit::send(&cycle, Counter::RingCycle)?;
+        return emit::send(&account, Counter::RingAccount);
     }
     // The length of this wait is not known yet, and afterwards the stack can't be had: foretell it by the last one.
     if u64::from(state.last_wait) >= STACK_ALWAYS_NS
@@ -107,7 +118,41 @@ fn switch_out(ctx: &BtfTracePointContext, task: Task, state: &mut TaskState, now
         }
     }
     state.waits = state.waits.wrapping_add(1);
-    Ok(())
+    resynced
+}
+
+/// The thread is on its CPU although it was not seen to come: its wait is known up to its wake, the rest is not.
+///
+/// Seen on a sandbox's kernel that hides every tracepoint hit by a thread of its own supervisor: a switch from that
+/// to a profiled thread is never told.
+#[inline(always)]
+fn missed_switch_in(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter> {
+    emit::count(Counter::MissedSwitchIn);
+    let mut flags = flag::MISSED_IN;
+    let mut wake = now;
+    if state.state & STATE_PREEMPTED != 0 {
+        flags |= flag::PREEMPTED;
+        wake = state.off;
+    } else if state.wake >= state.off && state.wake <= now {
+        wake = state.wake;
+    } else {
+        flags |= flag::NO_WAKE;
+    }
+    let cycle = cycle(task, state, now, wake, flags);
+    restart(state, now);
+    emit::send(&cycle, Counter::RingCycle)
+}
+
+/// Begins the next cycle now, on a CPU.
+#[inline(always)]
+fn restart(state: &mut TaskState, now: u64) {
+    state.from = now;
+    state.on = now;
+    state.off = 0;
+    state.sum_cpu = 0;
+    state.sum_runqueue = 0;
+    state.sum_blocked = 0;
+    state.sum_count = 0;
 }
 
 #[inline(always)]
@@ -135,7 +180,11 @@ fn switch_in(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter>
     let blocked = wake.saturating_sub(state.off);
     let runqueue = now.saturating_sub(wake);
     if flags & flag::PREEMPTED == 0 {
-        state.last_wait = if blocked > u64::from(u32::MAX) { u32::MAX } else { blocked as u32 };
+        state.last_wait = if blocked > u64::from(u32::MAX) {
+            u32::MAX
+        } else {
+            blocked as u32
+        };
     }
     if cpu < WHOLE_NS
         && blocked < WHOLE_NS
@@ -157,25 +206,12 @@ fn switch_in(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter>
 /// Emits a cycle that ends now with a switch-in, with the stack of its wait if that is long enough or drawn, and
 /// begins the next.
 #[inline(always)]
-fn emit_cycle(
-    task: Task,
-    state: &mut TaskState,
-    now: u64,
-    wake: u64,
-    flags: u16,
-    blocked: u64,
-) -> Result<(), Counter> {
+fn emit_cycle(task: Task, state: &mut TaskState, now: u64, wake: u64, flags: u16, blocked: u64) -> Result<(), Counter> {
     let want_stack = blocked >= STACK_ALWAYS_NS
         || (blocked >= WHOLE_NS && drawn(blocked))
         || (blocked > 0 && state.attention & ATTENTION_STACKS != 0);
     let mut cycle = cycle(task, state, now, wake, flags);
-    state.from = now;
-    state.on = now;
-    state.off = 0;
-    state.sum_cpu = 0;
-    state.sum_runqueue = 0;
-    state.sum_blocked = 0;
-    state.sum_count = 0;
+    restart(state, now);
     state.attention &= ATTENTION_STACKS;
     if blocked >= WHOLE_NS {
         cycle.syscall = system_call(task);
@@ -183,7 +219,17 @@ fn emit_cycle(
             cycle.flags |= flag::IOWAIT;
         }
     }
-    if !want_stack || enabled!(task_stack) == 0 {
+    if want_stack {
+        with_stack(task, cycle)
+    } else {
+        emit::send(&cycle, Counter::RingCycle)
+    }
+}
+
+/// Emits a cycle with the kernel stack of the wait that the thread is still in.
+#[inline(always)]
+fn with_stack(task: Task, mut cycle: Cycle) -> Result<(), Counter> {
+    if enabled!(task_stack) == 0 {
         return emit::send(&cycle, Counter::RingCycle);
     }
     cycle.flags |= flag::WANT_STACK;
@@ -241,7 +287,11 @@ fn cycle(task: Task, state: &TaskState, now: u64, wake: u64, flags: u16) -> Cycl
         state: state.state & !STATE_PREEMPTED,
         syscall: SYSCALL_NOT_ASKED,
         user_stack: state.user_stack,
-        flags: if woken && state.waker_irq != 0 { flags | flag::WAKER_IRQ } else { flags },
+        flags: if woken && state.waker_irq != 0 {
+            flags | flag::WAKER_IRQ
+        } else {
+            flags
+        },
         kernel_frames: 0,
     }
 }
@@ -265,18 +315,16 @@ fn in_iowait(task: Task) -> bool {
 /// Closes the running thread's sums at an event of its own, so that a phase can be cut there exactly.
 #[inline(always)]
 pub fn boundary(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter> {
-    if state.off != 0 || now <= state.from {
+    if state.off != 0 {
+        return missed_switch_in(task, state, now);
+    }
+    if now <= state.from {
         return Ok(());
     }
     let mut cycle = cycle(task, state, now, now, flag::BOUNDARY);
     cycle.off = now;
     cycle.user_stack = NO_USER_STACK;
-    state.from = now;
-    state.on = now;
-    state.sum_cpu = 0;
-    state.sum_runqueue = 0;
-    state.sum_blocked = 0;
-    state.sum_count = 0;
+    restart(state, now);
     state.attention = 0;
     emit::send(&cycle, Counter::RingCycle)
 }
@@ -303,6 +351,9 @@ pub fn flush(task: Task, state: &TaskState, end: u64) -> Result<(), Counter> {
     let mut cycle = cycle(task, state, end, wake, flags);
     cycle.off = off;
     cycle.syscall = system_call(task);
+    if wake > off {
+        return with_stack(task, cycle);
+    }
     emit::send(&cycle, Counter::RingCycle)
 }
 

@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_user_str},
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_probe_read_user_str},
     macros::{map, tracepoint},
     maps::HashMap,
     programs::TracePointContext,
@@ -74,17 +74,18 @@ fn try_enter(ctx: &TracePointContext) -> Result<(), Counter> {
     let now = task::now();
     // SAFETY: points into the map; the running thread's own state.
     sched::boundary(task, unsafe { &mut *state }, now)?;
+    // Read as memory, not as context: the kernel refuses (EACCES) to attach a program that may read the context past
+    // the arguments that this system call has (`max_ctx_offset`, `perf_event_set_bpf_prog`). What is handed over has
+    // room for six always (`struct syscall_tp_t`, kernel/trace/trace_syscalls.c); those it has not are not used.
+    // SAFETY: within the record, see above; the helper copes with any source.
+    let args = unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u8>().add(ARGS).cast::<[u64; 5]>()) };
     let entered = Entered {
         enter: now,
-        args: [
-            field(ctx, ARGS),
-            field(ctx, ARGS + 8),
-            field(ctx, ARGS + 16),
-            field(ctx, ARGS + 24),
-            field(ctx, ARGS + 32),
-        ],
+        args: args.map_err(|_| Counter::Path)?,
     };
-    ENTERED.insert(&bpf_get_current_pid_tgid(), &entered, 0).map_err(|_| Counter::SyscallMapFull)
+    ENTERED
+        .insert(&bpf_get_current_pid_tgid(), &entered, 0)
+        .map_err(|_| Counter::SyscallMapFull)
 }
 
 /// Reads a string of the caller to `scratch + at`; its length without the NUL.
@@ -159,7 +160,12 @@ fn try_exit(ctx: &TracePointContext) -> Result<(), Counter> {
         call::FSCONFIG => {
             event.args = [first, second];
             // FSCONFIG_SET_FLAG and FSCONFIG_SET_STRING: the others carry no text as value.
-            (if second == 1 { fourth } else { 0 }, 0, if second <= 1 { third } else { 0 }, 0)
+            (
+                if second == 1 { fourth } else { 0 },
+                0,
+                if second <= 1 { third } else { 0 },
+                0,
+            )
         }
         // unshare, setns, fsmount: numbers only
         _ => {

@@ -61,6 +61,7 @@ const PODMAN_VALUES: &[&str] = &[
     "log-level",
     "module",
     "namespace",
+    "network-backend",
     "network-cmd-path",
     "network-config-dir",
     "out",
@@ -222,6 +223,45 @@ const TOOLS: &[Tool] = &[
         ],
         groups: &[],
     },
+];
+
+/// Verbs that show where a global flag that is in no list ends.
+const VERBS: &[&str] = &[
+    "add",
+    "attach",
+    "bud",
+    "build",
+    "commit",
+    "compose",
+    "container",
+    "copy",
+    "cp",
+    "create",
+    "exec",
+    "from",
+    "image",
+    "images",
+    "import",
+    "inspect",
+    "kill",
+    "load",
+    "logs",
+    "pod",
+    "ps",
+    "pull",
+    "push",
+    "restart",
+    "rm",
+    "rmi",
+    "run",
+    "save",
+    "start",
+    "stop",
+    "system",
+    "tag",
+    "unshare",
+    "volume",
+    "wait",
 ];
 
 /// How a verb's flags are written.
@@ -636,6 +676,10 @@ pub(crate) fn base(path: &[u8]) -> &[u8] {
 /// the file (unless it is a link to itself) and the first argument must be the client's.
 pub(crate) fn client(image: &Image) -> Option<Command> {
     let file = base(&image.filename);
+    // What a fork inherits is its parent's command line, not its own.
+    if !image.exec {
+        return None;
+    }
     if file != b"exe" && !file.is_empty() && tool(file).is_none() {
         return None;
     }
@@ -659,7 +703,13 @@ pub(crate) fn parse(argv: &[Text]) -> Option<Command> {
     while let Some(word) = rest.next() {
         if let Some(flag) = word.strip_prefix(b"-") {
             let name = flag.strip_prefix(b"-").unwrap_or(flag);
-            if tool.values.iter().any(|value| value.as_bytes() == name) {
+            let known = tool.values.iter().any(|value| value.as_bytes() == name);
+            // Of an unknown one, what follows is its value unless it is a flag or a verb.
+            let other = !name.contains(&b'=')
+                && rest
+                    .peek()
+                    .is_some_and(|next| !next.starts_with(b"-") && !VERBS.iter().any(|verb| verb.as_bytes() == *next));
+            if known || other {
                 rest.next();
             }
             continue;
@@ -776,6 +826,10 @@ mod tests {
         let build = command("docker -H unix:///s build -t a --no-cache . -f F");
         assert_eq!((args(&build), build.flag("file")), (vec!["."], Some(&b"F".to_vec())));
         assert_eq!(args(&command("docker stop -t 1 a b")), ["a", "b"]);
+        assert_eq!(
+            command("podman --new-global x --remote --other=1 container cleanup --rm a").verb,
+            "container cleanup"
+        );
         assert_eq!(args(&command("docker exec -it a sh -x")), ["a", "sh", "-x"]);
     }
 
@@ -799,6 +853,7 @@ mod tests {
         let image = |file: &str, argv: &str| Image {
             filename: file.into(),
             argv: argv.split(' ').map(|word| word.into()).collect(),
+            exec: true,
             ..Image::default()
         };
         assert!(client(&image("/proc/self/exe", "buildah-copier")).is_none());

@@ -111,7 +111,7 @@ impl<'a> Context<'a> {
                 start: process.start,
             };
             context.processes.insert(leader, ix);
-            for (cgroup, _) in &process.cgroups {
+            for (_, cgroup) in &process.cgroups {
                 let members = context.members.entry(*cgroup).or_default();
                 if members.last() != Some(&ix) {
                     members.push(ix);

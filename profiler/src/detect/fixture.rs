@@ -1,18 +1,21 @@
-//! Sessions out of real event sequences, kept as text: what tracepoints said while a runtime ran.
+//! Sessions out of real event sequences, kept as text: what was recorded while a runtime ran, without scheduling and
+//! samples. Paths are shortened, and iptables' processes left out.
 //!
 //! A line is `ns<TAB>pid[/tid]<TAB>event<TAB>fields…`, in order of time:
 //!
 //! ```text
+//! begin                                        (this process is the recorded command)
+//! adopt      parent cgroup ns-pid pid-ns argv…
 //! fork       parent child clone-flags          (threads are left out; a thread's events name its tid)
 //! exec       cgroup ns-pid pid-ns inode file argv…
-//! exit       wait status
+//! exit       wait-status
 //! mkdir, rmdir, release   cgroup hierarchy path
 //! populated  cgroup hierarchy 0|1 path
 //! attach     cgroup hierarchy pid path
 //! mount      entered result flags source target type
 //! umount     entered result flags target
 //! unshare    flags
-//! wait       from kernel-function        (ends at the line's time)
+//! wait       from kernel-function              (a wait of that thread, ended at the line's time)
 //! ```
 
 use std::collections::HashMap;
@@ -20,206 +23,291 @@ use std::collections::HashMap;
 use profiler_common::container::call;
 
 use super::detect;
-use crate::model::{Image, Interval, Phase, PhaseKind, Process, ProcessIx, Session, Span, State, Thread, ThreadIx};
-use crate::recording::record::{At, Begin, Cgroup, CgroupOp, Lookup, Place, Stack, Symbol, Syscall, TaskId, Text};
+use crate::model::build::Builder;
+use crate::model::{Interval, Phase, PhaseKind, Session, Span, State};
+use crate::recording::record::{
+    Adopt, At, Begin, Cgroup, CgroupOp, End, Exec, Exit, Fork, Frame, Lookup, Place, Record, Stack, Symbol, Syscall,
+    TaskId, Text,
+};
 
-/// A fixture under construction.
-#[derive(Default)]
-pub(super) struct Fixture {
-    session: Session,
-    /// Latest process of each pid.
-    pids: HashMap<u32, ProcessIx>,
-    threads: HashMap<(ProcessIx, u32), ThreadIx>,
+/// The start of the recording: fixtures count from there.
+const BASE: u64 = 1_000_000_000;
+const CLONE_THREAD: u64 = 0x0001_0000;
+
+/// What is known of a process while its fixture is read.
+#[derive(Clone, Copy)]
+struct Now {
+    leader: TaskId,
+    cgroup: u64,
+    pid_ns: u32,
+    ns_pid: u32,
 }
 
-/// Reads a fixture. The first line's process is the recorded command.
+#[derive(Default)]
+struct Fixture {
+    builder: Builder,
+    pids: HashMap<u32, Now>,
+    threads: HashMap<u32, TaskId>,
+    waits: Vec<(TaskId, Interval)>,
+    stacks: u32,
+}
+
+/// Reads a fixture.
 pub(super) fn session(text: &str) -> Session {
     let mut fixture = Fixture::default();
-    let mut last = 0;
+    let mut last = BASE;
     for line in text.lines().filter(|line| !line.is_empty()) {
         let fields: Vec<&str> = line.split('\t').collect();
-        last = fields[0].parse().unwrap();
+        last = BASE + fields[0].parse::<u64>().unwrap();
         fixture.line(last, fields[1], fields[2], &fields[3..]);
     }
-    fixture.finish(last + 1)
+    fixture.builder.push(
+        End {
+            mono: last + 1_000,
+            exit_code: None,
+        }
+        .into(),
+    );
+    let mut session = fixture.builder.finish(Vec::new());
+    for (task, wait) in fixture.waits {
+        let thread = session.threads.iter_mut().find(|thread| thread.id == task).unwrap();
+        thread
+            .intervals
+            .retain(|interval| !matches!(interval.state, State::Lost));
+        thread.intervals.push(wait);
+    }
+    session
 }
 
 impl Fixture {
-    fn process(&mut self, pid: u32) -> ProcessIx {
-        match self.pids.get(&pid) {
-            Some(ix) => *ix,
-            // A process that was there before: the kernel's workers, mostly.
-            None => self.born(0, None, pid),
-        }
+    fn push(&mut self, record: impl Into<Record>) {
+        self.builder.push(record.into());
     }
 
-    fn born(&mut self, ts: u64, parent: Option<ProcessIx>, pid: u32) -> ProcessIx {
-        let ix = ProcessIx(self.session.processes.len() as u32);
-        let inherited = parent.map(|parent| self.session.processes[parent.ix()].clone());
-        let image = inherited
-            .as_ref()
-            .and_then(|parent| parent.images.last())
-            .map(|image| Image {
-                ts,
-                filename: Text::new(),
-                argv: Vec::new(),
-                exec: false,
-                ..image.clone()
-            });
-        self.session.processes.push(Process {
-            tgid: pid,
-            start: ts,
-            parent,
-            children: Vec::new(),
-            span: Span { from: ts, to: u64::MAX },
-            open: true,
-            adopted: parent.is_none() && ts == 0,
-            exit_code: None,
-            images: vec![image.unwrap_or_default()],
-            threads: Vec::new(),
-            cgroups: vec![(ts, inherited.as_ref().map_or(1, |parent| parent.cgroup_at(u64::MAX)))],
-            mnt_ns: Vec::new(),
-            pid_ns: inherited.map_or(0, |parent| parent.pid_ns),
-            ns_pid: pid,
-        });
-        if let Some(parent) = parent {
-            self.session.processes[parent.ix()].children.push(ix);
-        }
-        self.pids.insert(pid, ix);
-        self.thread(ix, pid);
-        ix
-    }
-
-    fn thread(&mut self, process: ProcessIx, tid: u32) -> ThreadIx {
-        if let Some(ix) = self.threads.get(&(process, tid)) {
-            return *ix;
-        }
-        let ix = ThreadIx(self.session.threads.len() as u32);
-        let owner = &mut self.session.processes[process.ix()];
-        owner.threads.push(ix);
-        let start = if tid == owner.tgid {
-            owner.start
-        } else {
-            owner.start + u64::from(tid)
-        };
-        self.session.threads.push(Thread {
-            id: TaskId {
-                tgid: owner.tgid,
-                tid,
-                start,
+    fn now(&mut self, pid: u32) -> Now {
+        // A process that nothing tells of: one of the kernel's workers, mostly.
+        *self.pids.entry(pid).or_insert(Now {
+            leader: TaskId {
+                tgid: pid,
+                tid: pid,
+                start: 1,
             },
-            process,
+            cgroup: 1,
+            pid_ns: 1,
+            ns_pid: pid,
+        })
+    }
+
+    fn task(&mut self, ts: u64, now: Now, tid: u32) -> TaskId {
+        let pid = now.leader.tgid;
+        if tid == pid {
+            return now.leader;
+        }
+        if let Some(task) = self.threads.get(&tid).filter(|task| task.tgid == pid) {
+            return *task;
+        }
+        let task = TaskId {
+            tid,
+            start: ts,
+            ..now.leader
+        };
+        self.threads.insert(tid, task);
+        self.push(Fork {
+            at: At {
+                ts,
+                task,
+                cgroup: now.cgroup,
+                mnt_ns: 1,
+                cpu: 0,
+            },
+            parent: now.leader,
+            clone_flags: CLONE_THREAD,
+            pid_ns: now.pid_ns,
+            ns_tid: tid,
             comm: Text::new(),
-            span: owner.span,
-            open: true,
-            intervals: Vec::new(),
-            samples: Vec::new(),
-            sum_exec: None,
-            user_system: None,
         });
-        self.threads.insert((process, tid), ix);
-        ix
+        task
     }
 
     fn line(&mut self, ts: u64, who: &str, event: &str, fields: &[&str]) {
-        let number = |field: usize| fields[field].parse::<i64>().unwrap();
+        let number = |field: usize| {
+            let text = fields[field];
+            text.strip_prefix("0x")
+                .map_or_else(|| text.parse().unwrap(), |hex| i64::from_str_radix(hex, 16).unwrap())
+        };
         let text = |field: usize| {
             fields
                 .get(field)
                 .map(|text| text.as_bytes().to_vec())
                 .unwrap_or_default()
         };
+        let words = |from: usize| -> Vec<Text> { fields[from..].iter().map(|word| word.as_bytes().to_vec()).collect() };
         let (pid, tid) = who.split_once('/').unwrap_or((who, who));
         let (pid, tid): (u32, u32) = (pid.parse().unwrap(), tid.parse().unwrap());
-        if event == "fork" {
-            let parent = self.pids.get(&(number(0) as u32)).copied();
-            self.born(ts, parent.filter(|_| number(0) != number(1)), number(1) as u32);
-            return;
-        }
-        let process = self.process(pid);
-        let thread = self.thread(process, tid);
-        let cgroup = self.session.processes[process.ix()].cgroup_at(ts);
+        let mut now = self.now(pid);
+        let task = self.task(ts, now, tid);
         let at = At {
             ts,
-            task: self.session.threads[thread.ix()].id,
-            cgroup,
-            mnt_ns: 0,
+            task,
+            cgroup: now.cgroup,
+            mnt_ns: 1,
             cpu: 0,
         };
-        let mut on_cgroup = |op, path: Text| {
-            let (id, hierarchy) = (number(0) as u64, number(1) as u32);
-            self.session.cgroups.push(Cgroup {
-                at,
-                op,
-                id,
-                hierarchy,
-                level: 0,
-                path,
-            });
+        let cgroup = |op, path| Cgroup {
+            at,
+            op,
+            id: number(0) as u64,
+            hierarchy: number(1) as u32,
+            level: 0,
+            path,
         };
-        let call = |call, enter: i64, result, args: [u64; 2], [a, b, c]: [Text; 3]| {
-            let enter = enter as u64;
-            Syscall {
-                at,
-                enter,
-                result,
-                args,
-                call,
-                a,
-                b,
-                c,
-                d: Text::new(),
-            }
+        let call = |call, enter: u64, result, flags: u64, [a, b, c]: [Text; 3]| Syscall {
+            at,
+            enter,
+            result,
+            args: [flags, 0],
+            call,
+            a,
+            b,
+            c,
+            d: Text::new(),
         };
         match event {
+            "begin" => self.push(Begin {
+                mono: ts,
+                command: Some(task),
+            }),
+            "adopt" => {
+                now = Now {
+                    cgroup: number(1) as u64,
+                    ns_pid: number(2) as u32,
+                    pid_ns: number(3) as u32,
+                    ..now
+                };
+                self.pids.insert(pid, now);
+                self.push(Adopt {
+                    at: At {
+                        cgroup: now.cgroup,
+                        ..at
+                    },
+                    parent_tgid: number(0) as u32,
+                    pid_ns: now.pid_ns,
+                    ns_tid: now.ns_pid,
+                    state: 1,
+                    on_cpu: false,
+                    comm: Text::new(),
+                    argv: words(4),
+                    exe: text(4),
+                });
+            }
+            "fork" => {
+                let child = number(1) as u32;
+                let leader = TaskId {
+                    tgid: child,
+                    tid: child,
+                    start: ts,
+                };
+                self.pids.insert(
+                    child,
+                    Now {
+                        leader,
+                        ns_pid: child,
+                        ..now
+                    },
+                );
+                self.push(Fork {
+                    at: At { task: leader, ..at },
+                    parent: task,
+                    clone_flags: number(2) as u64,
+                    pid_ns: now.pid_ns,
+                    ns_tid: child,
+                    comm: Text::new(),
+                });
+            }
             "exec" => {
-                let process = &mut self.session.processes[process.ix()];
-                if number(0) as u64 != cgroup {
-                    process.cgroups.push((ts, number(0) as u64));
-                }
-                if number(2) != 0 {
-                    (process.ns_pid, process.pid_ns) = (number(1) as u32, number(2) as u32);
-                }
-                process.images.push(Image {
-                    ts,
+                now = Now {
+                    cgroup: number(0) as u64,
+                    ns_pid: number(1) as u32,
+                    pid_ns: number(2) as u32,
+                    ..now
+                };
+                self.pids.insert(pid, now);
+                self.push(Exec {
+                    at: At {
+                        cgroup: now.cgroup,
+                        ..at
+                    },
+                    old_tid: tid,
+                    pid_ns: now.pid_ns,
+                    ns_tid: now.ns_pid,
+                    exe_dev: 1,
+                    exe_ino: number(3) as u64,
                     comm: Text::new(),
                     filename: text(4),
-                    argv: fields[5..].iter().map(|word| word.as_bytes().to_vec()).collect(),
-                    exec: true,
-                    exe: (1, number(3) as u64),
+                    argv: words(5),
+                    argv_cut: 0,
                 });
             }
             "exit" => {
-                let process = &mut self.session.processes[process.ix()];
-                (process.span.to, process.open, process.exit_code) = (ts, false, Some(number(0) as i32));
                 self.pids.remove(&pid);
+                let code = number(0) as i32;
+                let mut gone: Vec<TaskId> = self.threads.values().copied().filter(|task| task.tgid == pid).collect();
+                self.threads.retain(|_, task| task.tgid != pid);
+                gone.push(task);
+                for task in gone {
+                    let group_dead = Some(task.tid == pid);
+                    let at = At { task, ..at };
+                    self.push(Exit {
+                        at,
+                        code,
+                        group_dead,
+                        sum_exec: 0,
+                        utime: 0,
+                        stime: 0,
+                    });
+                }
             }
-            "mkdir" => on_cgroup(CgroupOp::Mkdir, text(2)),
-            "rmdir" => on_cgroup(CgroupOp::Rmdir, text(2)),
-            "release" => on_cgroup(CgroupOp::Release, text(2)),
-            "populated" => on_cgroup(CgroupOp::Populated(number(2) != 0), text(3)),
+            "mkdir" => self.push(cgroup(CgroupOp::Mkdir, text(2))),
+            "rmdir" => self.push(cgroup(CgroupOp::Rmdir, text(2))),
+            "release" => self.push(cgroup(CgroupOp::Release, text(2))),
+            "populated" => self.push(cgroup(CgroupOp::Populated(number(2) != 0), text(3))),
             "attach" => {
-                let moved = self.process(number(2) as u32);
-                self.session.processes[moved.ix()].cgroups.push((ts, number(0) as u64));
+                let moved = self.now(number(2) as u32);
+                let cgroup_id = number(0) as u64;
+                self.pids.insert(
+                    moved.leader.tgid,
+                    Now {
+                        cgroup: cgroup_id,
+                        ..moved
+                    },
+                );
+                self.push(cgroup(CgroupOp::Attach(moved.leader), text(3)));
             }
             "mount" => {
                 let strings = [text(3), text(4), text(5)];
-                let call = call(call::MOUNT, number(0), number(1), [number(2) as u64, 0], strings);
-                self.session.syscalls.push(call);
+                self.push(call(
+                    call::MOUNT,
+                    BASE + number(0) as u64,
+                    number(1),
+                    number(2) as u64,
+                    strings,
+                ));
             }
             "umount" => {
                 let strings = [Text::new(), text(3), Text::new()];
-                let call = call(call::UMOUNT, number(0), number(1), [number(2) as u64, 0], strings);
-                self.session.syscalls.push(call);
+                self.push(call(
+                    call::UMOUNT,
+                    BASE + number(0) as u64,
+                    number(1),
+                    number(2) as u64,
+                    strings,
+                ));
             }
-            "unshare" => {
-                let call = call(call::UNSHARE, ts as i64, 0, [number(0) as u64, 0], Default::default());
-                self.session.syscalls.push(call);
-            }
+            "unshare" => self.push(call(call::UNSHARE, ts, 0, number(0) as u64, Default::default())),
             "wait" => {
                 let stack = self.stack(fields[1]);
                 let span = Span {
-                    from: number(0) as u64,
+                    from: BASE + number(0) as u64,
                     to: ts,
                 };
                 let state = State::Blocked {
@@ -230,9 +318,7 @@ impl Fixture {
                     waker: None,
                     open: false,
                 };
-                self.session.threads[thread.ix()]
-                    .intervals
-                    .push(Interval { span, state });
+                self.waits.push((task, Interval { span, state }));
             }
             _ => panic!("{event}"),
         }
@@ -240,45 +326,24 @@ impl Fixture {
 
     /// A kernel stack of one function.
     fn stack(&mut self, function: &str) -> u32 {
-        let id = self.session.stacks.stacks.len() as u32 + 1;
-        self.session.stacks.frames.insert(id, Place::Kernel(u64::from(id)));
-        let name = function.as_bytes().to_vec();
-        self.session.stacks.symbols.insert(
+        self.stacks += 1;
+        let id = self.stacks;
+        self.push(Frame {
             id,
-            Symbol {
-                frame: id,
-                name,
-                offset: 0,
-            },
-        );
-        self.session.stacks.stacks.insert(
-            id,
-            Stack {
-                id,
-                kernel: 1,
-                frames: vec![id],
-                user_error: 0,
-            },
-        );
-        id
-    }
-
-    fn finish(mut self, end: u64) -> Session {
-        self.session.span = Span { from: 0, to: end };
-        for process in self.session.processes.iter_mut().filter(|process| process.open) {
-            process.span.to = end;
-        }
-        for thread in &mut self.session.threads {
-            thread.span = self.session.processes[thread.process.ix()].span;
-            thread.open = self.session.processes[thread.process.ix()].open;
-        }
-        let command = self.session.processes.first().map(|process| TaskId {
-            tgid: process.tgid,
-            tid: process.tgid,
-            start: process.start,
+            place: Place::Kernel(u64::from(id)),
         });
-        self.session.begin = Some(Begin { mono: 0, command });
-        self.session
+        self.push(Symbol {
+            frame: id,
+            name: function.into(),
+            offset: 0,
+        });
+        self.push(Stack {
+            id,
+            kernel: 1,
+            frames: vec![id],
+            user_error: 0,
+        });
+        id
     }
 }
 
@@ -287,7 +352,8 @@ pub(super) fn dockerfile(session: &mut Session, tool: &str, text: &str) {
     let client = session.processes.iter().find(|process| {
         process.images.iter().any(|image| {
             let argv = &image.argv;
-            argv.first().is_some_and(|word| word == tool.as_bytes()) && argv.get(1).is_some_and(|word| word == b"build")
+            argv.first().is_some_and(|word| word == tool.as_bytes())
+                && argv.get(1).is_some_and(|word| word == b"build" || word == b"bud")
         })
     });
     let client = client.unwrap();
@@ -331,7 +397,7 @@ fn line(session: &Session, index: usize, phase: &Phase, depth: usize, out: &mut 
         String::from_utf8_lossy(name).into_owned()
     });
     let operation = phase.operation.map(|ix| session.operations[ix.ix()].name.as_str());
-    let ms = |ns: u64| ns as f64 / 1e6;
+    let ms = |ns: u64| (ns - BASE) as f64 / 1e6;
     out.push_str(&format!(
         "{:indent$}{} | {} | {}{}{} {:.1}..{:.1}{}\n",
         "",

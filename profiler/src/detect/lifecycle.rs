@@ -305,23 +305,19 @@ impl Life<'_, '_> {
     fn execs(&mut self, run: Option<PhaseIx>) {
         for call in self.draft.calls.iter().filter(|call| call.call.verb == Verb::Exec) {
             let session = self.session_of(call);
-            let label = match session {
-                Some((process, ts)) => self
-                    .context
-                    .process(process)
-                    .image_at(ts)
-                    .map(|image| image.argv.join(&b' ')),
-                None => Some(call.call.rest.join(&b' ')),
-            };
+            let argv = session.and_then(|(process, ts)| self.context.process(process).image_at(ts));
+            let argv = argv.map_or(call.call.rest.as_slice(), |image| &image.argv);
             let ended = session.map_or(call.process, |(process, _)| process);
             let process = self.context.process(ended);
             let mut processes = self.context.tree(call.process);
             processes.extend(session.map(|(process, _)| process));
             let new = New {
-                label: label.unwrap_or_default(),
+                label: argv.join(&b' '),
                 open: process.open,
                 parent: run,
-                operation: self.request_at(call.process, call.span.from, &["exec"]),
+                operation: self
+                    .request_at(call.process, call.span.from, &["exec"])
+                    .or_else(|| operation::by_exec(self.requests, call.span.from, argv)),
                 main: self.context.leader(ended),
                 processes,
                 evidence: (self.exec_of(call), format!("exit of pid {}", process.tgid)),
@@ -409,7 +405,7 @@ impl Life<'_, '_> {
             thread: None,
             end: "removal of its cgroup".to_owned(),
         }));
-        let mut umount_thread = None;
+        let mut longest_umount: Option<(u64, Option<ThreadIx>)> = None;
         for umount in self.draft.umounts.iter().map(|umount| &self.context.umounts[*umount]) {
             let rootfs = self.draft.rootfs.contains(&umount.target);
             // docker rm, perhaps much later, unmounts what is left of the container's own folder.
@@ -425,9 +421,7 @@ impl Life<'_, '_> {
             if umount.span.from < exit || again(umount.span.from) {
                 continue;
             }
-            if rootfs {
-                umount_thread = umount.thread.or(umount_thread);
-            }
+            longest_umount = longest_umount.max(Some((umount.span.len(), umount.thread)));
             let what = if umount.deferred {
                 "end of what the umount left to do"
             } else {
@@ -447,29 +441,29 @@ impl Life<'_, '_> {
         let Some(last) = pieces.iter().max_by_key(|piece| (piece.open, piece.span.to)) else {
             return;
         };
-        let first = pieces
+        let to = last.span.to.min(until);
+        // A sync at umount is waited for in the thread that umounts.
+        let slow_umount = longest_umount
+            .filter(|(length, _)| 2 * length >= to.saturating_sub(exit))
+            .and_then(|(_, thread)| thread);
+        let span = Span { from: exit, to };
+        let longest = pieces
             .iter()
             .filter(|piece| piece.thread.is_some())
-            .min_by_key(|piece| piece.span.from);
+            .max_by_key(|piece| piece.span.clip(span).len());
         let new = New {
             open: last.open,
-            operation: first
+            operation: longest
                 .and_then(|piece| piece.processes.first())
                 .and_then(|process| self.request_at(*process, exit, &["stop", "restart", "kill", "rm"]))
                 .or(self.draft.operation),
-            main: umount_thread.or(first.and_then(|piece| piece.thread)),
+            main: slow_umount.or(longest.and_then(|piece| piece.thread)),
             processes: pieces
                 .iter()
                 .flat_map(|piece| piece.processes.iter().copied())
                 .collect(),
             evidence: (format!("exit of pid {}", self.pid(entry.process)), last.end.clone()),
-            ..self.plain(
-                PhaseKind::Cleanup,
-                Span {
-                    from: exit,
-                    to: last.span.to.min(until),
-                },
-            )
+            ..self.plain(PhaseKind::Cleanup, span)
         };
         self.push(new);
     }

@@ -4,6 +4,7 @@ use super::cli::{self, Command, base};
 use super::container::Draft;
 use super::context::Context;
 use crate::model::{Operation, OperationIx, ProcessIx, Span};
+use crate::recording::record::Text;
 
 /// An operation with its client's command line.
 #[derive(Clone, Debug)]
@@ -70,9 +71,11 @@ pub(super) fn find(context: &Context<'_>) -> Vec<Request> {
 
 fn recorded(context: &Context<'_>, ix: ProcessIx) -> Request {
     let process = context.process(ix);
-    let clients = process.images.iter().filter(|image| image.exec).filter_map(cli::client);
-    let command = clients.last();
-    let image = process.images.iter().find(|image| image.exec).or(process.image());
+    // Before the recording's begin it was this program's own, held back.
+    let begin = context.session.begin.map_or(0, |begin| begin.mono);
+    let mut programs = process.images.iter().filter(|image| image.exec && image.ts >= begin);
+    let command = programs.clone().filter_map(cli::client).last();
+    let image = programs.next().or(process.image());
     let plain = || {
         let image = image.map(|image| image.argv.first().unwrap_or(&image.comm));
         String::from_utf8_lossy(base(image.map_or(b"", |name| name))).into_owned()
@@ -111,6 +114,13 @@ pub(super) fn adopt_names(requests: &[Request], draft: &mut Draft) {
     let Some(command) = request.and_then(|request| request.command.as_ref()) else {
         return;
     };
+    if command.tool == "buildah" {
+        // Its operand is the working container, whose image is not known here.
+        if let (true, Some(name)) = (draft.name.is_empty() && command.action() == "run", command.args.first()) {
+            draft.name.clone_from(name);
+        }
+        return;
+    }
     if draft.create().is_none() || !command.sure || command.action() != "run" {
         return;
     }
@@ -139,6 +149,21 @@ pub(super) fn by_operand(requests: &[Request], draft: &Draft, ts: u64, actions: 
             args
         };
         request.alive(ts) && actions.contains(&request.action()) && args.iter().any(|operand| names(operand))
+    });
+    match (found.next(), found.next()) {
+        (Some((index, _)), None) => Some(OperationIx(index as u32)),
+        _ => None,
+    }
+}
+
+/// The only client alive at `ts` whose command for a running container is this.
+pub(super) fn by_exec(requests: &[Request], ts: u64, argv: &[Text]) -> Option<OperationIx> {
+    let mut found = requests.iter().enumerate().filter(|(_, request)| {
+        let command = request
+            .command
+            .as_ref()
+            .filter(|command| command.sure && command.action() == "exec");
+        request.alive(ts) && !argv.is_empty() && command.is_some_and(|command| command.args.get(1..) == Some(argv))
     });
     match (found.next(), found.next()) {
         (Some((index, _)), None) => Some(OperationIx(index as u32)),

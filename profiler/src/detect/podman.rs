@@ -13,8 +13,9 @@ pub(super) struct Podman;
 impl Engine for Podman {
     fn claim(&self, context: &Context<'_>, draft: &mut Draft) -> bool {
         let Some(first) = draft.calls.first() else { return false };
+        let ts = first.span.from;
         let parents: Vec<ProcessIx> = context.ancestors(first.process).take(8).collect();
-        let monitor = parents.iter().find_map(|ix| conmon(context, *ix));
+        let monitor = parents.iter().find_map(|ix| conmon(context, *ix, ts));
         let podman = parents.iter().copied().find(|ix| is_podman(context, *ix));
         let by_exit_command = monitor
             .and_then(|image| option(image, b"--exit-command"))
@@ -32,7 +33,7 @@ impl Engine for Podman {
         draft.helpers = parents
             .iter()
             .copied()
-            .filter(|ix| conmon(context, *ix).is_some())
+            .filter(|ix| conmon(context, *ix, ts).is_some())
             .collect();
         cleanups(context, draft);
         if let Some(podman) = podman {
@@ -42,10 +43,12 @@ impl Engine for Podman {
     }
 }
 
-/// conmon's program, if the process ran it.
-fn conmon<'a>(context: &Context<'a>, ix: ProcessIx) -> Option<&'a Image> {
-    let ran = |image: &&Image| image.argv.first().is_some_and(|argv| base(argv) == b"conmon");
-    context.process(ix).images.iter().find(ran)
+/// conmon's program, if the process runs it at `ts`: by its own exec, or forked off by one that did.
+fn conmon<'a>(context: &Context<'a>, ix: ProcessIx, ts: u64) -> Option<&'a Image> {
+    context
+        .process(ix)
+        .image_at(ts)
+        .filter(|image| image.argv.first().is_some_and(|argv| base(argv) == b"conmon"))
 }
 
 fn is_podman(context: &Context<'_>, ix: ProcessIx) -> bool {
@@ -81,8 +84,12 @@ fn networks(context: &Context<'_>, draft: &mut Draft, podman: ProcessIx) {
     let last = children
         .iter()
         .filter(|ix| !draft.helpers.contains(ix))
-        .filter(|ix| conmon(context, **ix).is_some_and(|image| option(image, b"-c").is_some()))
-        .map(|ix| context.process(*ix).span.from)
+        .filter_map(|ix| {
+            let exec = context.exec_of(*ix, |image| {
+                image.argv.first().is_some_and(|argv| base(argv) == b"conmon")
+            })?;
+            option(context.image(exec), b"-c").map(|_| exec.ts)
+        })
         .filter(|from| *from < before)
         .max();
     let mut set_ups = children

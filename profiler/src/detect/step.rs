@@ -283,7 +283,9 @@ impl Build<'_, '_> {
         for (index, draft) in &self.runs {
             let own = phases
                 .iter()
-                .filter(|phase| phase.container.is_some_and(|container| container.ix() == *index));
+                .filter(|phase| phase.container.is_some_and(|container| container.ix() == *index))
+                // One mount serves all instructions of a stage, those before this one too.
+                .filter(|phase| phase.kind != PhaseKind::Mount);
             let Some((begin, end, open)) = own.fold(None, |span: Option<(u64, u64, bool)>, phase| {
                 let (begin, end, open) = span.unwrap_or((phase.span.from, phase.span.to, false));
                 Some((begin.min(phase.span.from), end.max(phase.span.to), open | phase.open))

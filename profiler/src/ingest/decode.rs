@@ -8,7 +8,7 @@ use profiler_common::{
 };
 
 use crate::recording::record::{
-    Adopt, At, Cgroup, CgroupOp, Cycle, Exec, Exit, Fork, Record, Sample, Syscall, TaskId, Text,
+    Account, Adopt, At, Cgroup, CgroupOp, Cycle, Exec, Exit, Fork, Record, Sample, Syscall, TaskId, Text,
 };
 
 /// Bytes from the ring that are no event of this contract.
@@ -145,7 +145,6 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
         kind::EXIT => {
             let task::Exit {
                 header,
-                sum_exec_runtime,
                 utime,
                 stime,
                 exit_code,
@@ -159,9 +158,18 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
                     1 => Some(true),
                     _ => None,
                 },
-                sum_exec: sum_exec_runtime,
                 utime,
                 stime,
+            }))
+        }
+        kind::ACCOUNT => {
+            let task::Account {
+                header,
+                sum_exec_runtime,
+            } = whole(bytes)?;
+            Event::Whole(Record::Account(Account {
+                at: at(&header),
+                sum_exec: sum_exec_runtime,
             }))
         }
         kind::ADOPT => {
@@ -288,6 +296,7 @@ impl Event {
                 Record::Fork(record) => record.at.ts,
                 Record::Exec(record) => record.at.ts,
                 Record::Exit(record) => record.at.ts,
+                Record::Account(record) => record.at.ts,
                 Record::Adopt(record) => record.at.ts,
                 Record::Cgroup(record) => record.at.ts,
                 Record::Syscall(record) => record.at.ts,

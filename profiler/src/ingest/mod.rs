@@ -8,7 +8,12 @@ pub mod redact;
 pub mod spaces;
 pub mod stacks;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fs,
+    os::unix::ffi::OsStringExt as _,
+    path::Path,
+};
 
 use aya::maps::{MapData, RingBuf, StackTraceMap};
 use decode::{Event, decode};
@@ -18,9 +23,10 @@ use stacks::Stacks;
 
 use crate::{
     kernel::host,
+    lookup::dockerfile,
     recording::{
         Summary, WriteError, Writer,
-        record::{Exit, Fork, Losses, Record, TaskId},
+        record::{Exec, Exit, Fork, Lookup, Losses, Record, TaskId},
     },
     symbol::kernel::{Kernel, KernelError},
 };
@@ -207,6 +213,7 @@ impl Ingest {
             Record::Exec(exec) => {
                 self.mnt_ns.insert(exec.at.task.tgid, exec.at.mnt_ns);
                 self.map_until(exec.at.ts);
+                self.build_file(exec);
                 if self.redact {
                     redact::redact(&mut exec.argv);
                 }
@@ -230,6 +237,35 @@ impl Ingest {
             }
             _ => {}
         }
+    }
+
+    /// A build's steps are named by the file it reads, which may be gone or changed later.
+    fn build_file(&mut self, exec: &Exec) {
+        let process = Path::new("/proc").join(exec.at.task.tgid.to_string());
+        let (cwd, root) = (process.join("cwd"), process.join("root"));
+        let Some((path, mut instructions)) = dockerfile::look_up(&exec.argv, &cwd, &root) else {
+            return;
+        };
+        if self.redact {
+            redact::redact(&mut instructions);
+        }
+        // As the client sees it.
+        let path = match (path.strip_prefix(&cwd), path.strip_prefix(&root)) {
+            (Ok(rest), _) => fs::read_link(&cwd)
+                .map(|cwd| cwd.join(rest))
+                .unwrap_or_else(|_| rest.to_owned()),
+            (_, Ok(rest)) => Path::new("/").join(rest),
+            _ => path,
+        };
+        let path = path.into_os_string().into_vec();
+        self.out.push(
+            Lookup::Dockerfile {
+                build: exec.at.task,
+                path,
+                instructions,
+            }
+            .into(),
+        );
     }
 
     fn fork(&mut self, fork: &Fork) {

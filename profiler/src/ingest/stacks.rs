@@ -25,7 +25,9 @@ pub struct Stacks {
 impl Stacks {
     /// Without kernel symbols, frames of the kernel are recorded as addresses, and that is a named loss.
     pub fn new(kernel: Result<Kernel, KernelError>) -> Stacks {
-        let kernel = kernel.inspect_err(|why| tracing::warn!("kernel frames have no names: {why}")).ok();
+        let kernel = kernel
+            .inspect_err(|why| tracing::warn!("kernel frames have no names: {why}"))
+            .ok();
         Stacks {
             spaces: Spaces::default(),
             binaries: Binaries::new(),
@@ -40,7 +42,13 @@ impl Stacks {
         let Stacks { spaces, binaries, .. } = self;
         binaries.learn_mounts(tgid);
         let ts = host::monotonic_ns();
-        let seeded = spaces.seed(tgid, |map| binaries.see(&Sighting { ts, mnt_ns: 0, map: *map }));
+        let seeded = spaces.seed(tgid, |map| {
+            binaries.see(&Sighting {
+                ts,
+                mnt_ns: 0,
+                map: *map,
+            })
+        });
         if let Err(why) = seeded {
             tracing::debug!("mappings of process {tgid}: {why}");
         }
@@ -51,7 +59,11 @@ impl Stacks {
         match &event.what {
             What::Exec => self.spaces.exec(event.pid),
             What::Map(map) => {
-                let file = self.binaries.see(&Sighting { ts: event.ts, mnt_ns, map: *map });
+                let file = self.binaries.see(&Sighting {
+                    ts: event.ts,
+                    mnt_ns,
+                    map: *map,
+                });
                 self.spaces.map(event.pid, map, file);
             }
         }
@@ -76,8 +88,11 @@ impl Stacks {
 
     /// The stack's number; what it needs and was not recorded yet is appended to `out`. 0: no stack.
     pub fn record(&mut self, raw: &RawStack<'_>, out: &mut Vec<Record>) -> u32 {
-        let mut sources =
-            Sources { spaces: &self.spaces, binaries: &mut self.binaries, kernel: self.kernel.as_ref() };
+        let mut sources = Sources {
+            spaces: &self.spaces,
+            binaries: &mut self.binaries,
+            kernel: self.kernel.as_ref(),
+        };
         self.interner.stack(raw, &mut sources, out)
     }
 

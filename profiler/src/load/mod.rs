@@ -8,7 +8,7 @@ pub mod tracefs;
 use std::{
     collections::BTreeMap,
     io::Read as _,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use aya::{
@@ -394,16 +394,29 @@ impl Loaded {
             .programs()
             .filter_map(|(name, program)| {
                 let info = program.info().ok()?;
+                let fd = program.fd().ok()?;
                 Some(ProgramCost {
                     name: name.to_owned(),
                     run_ns: info.run_time().as_nanos() as u64,
                     runs: info.run_count(),
-                    recursion_misses: 0,
+                    recursion_misses: recursion_misses(fd.as_fd()),
                     verified_instructions: info.verified_instruction_count().unwrap_or(0),
                 })
             })
             .collect()
     }
+}
+
+/// Runs of a program that the kernel dropped because they would have interrupted the program itself, as the
+/// descriptor's fdinfo tells (Linux 5.12 and later); aya does not read that field.
+fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
+    std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))
+        .ok()
+        .and_then(|text| {
+            text.lines()
+                .find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
+        })
+        .unwrap_or(0)
 }
 
 fn map_error(map: &'static str, why: &aya::maps::MapError) -> LoadError {

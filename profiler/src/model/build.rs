@@ -61,6 +61,10 @@ impl Builder {
                 let at = self.see(exit.at);
                 self.tasks.of(&at).exits.push(exit);
             }
+            Record::Account(account) => {
+                let at = self.see(account.at);
+                self.tasks.of(&at).accounts.push((at.ts, account.sum_exec));
+            }
             Record::Cycle(cycle) => {
                 let at = self.see(cycle.at);
                 self.tasks.of(&at).cycles.push((&cycle).into());

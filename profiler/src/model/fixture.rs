@@ -73,7 +73,6 @@ pub(crate) fn exit(task: TaskId, ts: u64, code: i32) -> Exit {
         at: at(task, ts),
         code,
         group_dead: None,
-        sum_exec: 0,
         utime: 0,
         stime: 0,
     }

@@ -215,6 +215,7 @@ pub fn time_of(record: &Record) -> Option<u64> {
         Record::Adopt(adopt) => adopt.at.ts,
         Record::Exec(exec) => exec.at.ts,
         Record::Exit(exit) => exit.at.ts,
+        Record::Account(account) => account.at.ts,
         Record::Cycle(cycle) => cycle.at.ts,
         Record::Sample(sample) => sample.at.ts,
         Record::Cgroup(cgroup) => cgroup.at.ts,

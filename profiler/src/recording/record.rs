@@ -118,10 +118,17 @@ pub struct Exit {
     pub code: i32,
     /// Last thread of its process; `None` when the kernel did not tell.
     pub group_dead: Option<bool>,
-    /// The kernel's own account of its time on CPUs, ns.
-    pub sum_exec: u64,
+    /// User and system time as the kernel accounts them (by ticks on most kernels), ns.
     pub utime: u64,
     pub stime: u64,
+}
+
+/// The kernel's own account of a thread that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    pub at: At,
+    /// Its time on CPUs, ns, without what the hypervisor stole.
+    pub sum_exec: u64,
 }
 
 /// One thread's time from `from` to `at.ts` without a gap; see `profiler_common::sched::Cycle`, whose fields these
@@ -282,12 +289,15 @@ pub struct SelfCost {
     pub ts: u64,
     /// Per BPF program: name, run time ns, runs, runs dropped by recursion. Run time is 0 unless statistics are on.
     pub programs: Vec<(String, u64, u64, u64)>,
+    /// CPU time of the profiler's process while it recorded, ns.
     pub user_ns: u64,
     pub system_ns: u64,
     pub peak_rss_bytes: u64,
     pub recording_bytes: u64,
     /// From start to recording, ns.
     pub startup_ns: u64,
+    /// CPU time of the profiler's process (user and system) up to then, ns.
+    pub startup_cpu_ns: u64,
     /// Time spent on symbols after the end, ns.
     pub symbolize_ns: u64,
 }
@@ -350,6 +360,7 @@ records! {
     13 => Exit,
     14 => Cycle,
     15 => Sample,
+    16 => Account,
     20 => File,
     21 => Frame,
     22 => Stack,

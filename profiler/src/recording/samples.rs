@@ -94,7 +94,6 @@ pub(crate) fn samples() -> Vec<Record> {
             at: later(3),
             code: 9,
             group_dead: Some(true),
-            sum_exec: 1_000_000,
             utime: 600_000,
             stime: 400_000,
         }
@@ -103,9 +102,13 @@ pub(crate) fn samples() -> Vec<Record> {
             at: later(3),
             code: -1,
             group_dead: None,
-            sum_exec: u64::MAX,
             utime: 0,
             stime: 0,
+        }
+        .into(),
+        Account {
+            at: later(3),
+            sum_exec: u64::MAX,
         }
         .into(),
         Cycle {
@@ -259,6 +262,7 @@ pub(crate) fn samples() -> Vec<Record> {
             peak_rss_bytes: 3,
             recording_bytes: 4,
             startup_ns: 5,
+            startup_cpu_ns: 4,
             symbolize_ns: 6,
         }
         .into(),
@@ -293,6 +297,7 @@ fn place_of(record: &Record) -> usize {
         Record::Lookup(_) => 16,
         Record::Losses(_) => 17,
         Record::SelfCost(_) => 18,
+        Record::Account(_) => 19,
     }
 }
 

@@ -63,6 +63,7 @@ pub(crate) fn session() -> Session {
         peak_rss_bytes: 18_000_000,
         recording_bytes: 640_000,
         startup_ns: 310 * MS,
+        startup_cpu_ns: 240 * MS,
         symbolize_ns: 95 * MS,
     };
     stacks(&mut session);

@@ -316,7 +316,7 @@ impl Attached {
             mut loaded,
             mut ingest,
             held,
-            cost,
+            mut cost,
         } = self;
         let mut signals = match Signals::new() {
             Ok(signals) => signals,
@@ -333,6 +333,11 @@ impl Attached {
         if let Err(error) = ingest.drain() {
             held.cancel();
             return Err(error.into());
+        }
+        // What follows is the cost of recording: counted from here.
+        if let Ok((user_ns, system_ns, _)) = host::own_cost() {
+            cost.startup_cpu_ns = user_ns + system_ns;
+            (cost.user_ns, cost.system_ns) = (user_ns, system_ns);
         }
         let begin = Begin {
             mono: host::monotonic_ns(),
@@ -480,8 +485,8 @@ fn finish(
     ingest.drain()?;
     let losses = loaded.counters()?;
     if let Ok((user_ns, system_ns, peak_rss_bytes)) = host::own_cost() {
-        cost.user_ns = user_ns;
-        cost.system_ns = system_ns;
+        cost.user_ns = user_ns.saturating_sub(cost.user_ns);
+        cost.system_ns = system_ns.saturating_sub(cost.system_ns);
         cost.peak_rss_bytes = peak_rss_bytes;
     }
     let symbolizing = Instant::now();

@@ -198,7 +198,7 @@ fn thread(task: &Task, process: ProcessIx, life: &Life, session: Span, tally: &m
         open: life.open,
         intervals: tile(&task.cycles, span, &mut tally.corrections),
         samples,
-        sum_exec: exit.map(|exit| exit.sum_exec),
+        sum_exec: task.accounts.last().map(|(_, sum_exec)| *sum_exec),
         user_system: exit.map(|exit| (exit.utime, exit.stime)),
     }
 }

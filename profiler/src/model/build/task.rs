@@ -110,6 +110,8 @@ pub(super) struct Task {
     pub(super) birth: Option<Birth>,
     pub(super) execs: Vec<Exec>,
     pub(super) exits: Vec<Exit>,
+    /// The kernel's own account of its time on CPUs, ns, with its moment: the end of the thread that had the id then.
+    pub(super) accounts: Vec<(u64, u64)>,
     pub(super) cycles: Vec<RawCycle>,
     pub(super) samples: Vec<(u64, u32)>,
     /// Changes only.
@@ -123,6 +125,7 @@ impl Task {
             birth: None,
             execs: Vec::new(),
             exits: Vec::new(),
+            accounts: Vec::new(),
             cycles: Vec::new(),
             samples: Vec::new(),
             places: Vec::new(),
@@ -155,6 +158,7 @@ impl Task {
         self.exits.sort_by_key(|exit| exit.at.ts);
         self.cycles.sort_by_key(|cycle| (cycle.from, cycle.ts));
         self.samples.sort_by_key(|(ts, _)| *ts);
+        self.accounts.sort_by_key(|(ts, _)| *ts);
         self.places.sort_by_key(|place| place.ts);
     }
 
@@ -165,12 +169,14 @@ impl Task {
             birth: _,
             execs,
             exits,
+            accounts,
             cycles,
             samples,
             places,
         } = later;
         self.execs.extend(execs);
         self.exits.extend(exits);
+        self.accounts.extend(accounts);
         self.cycles.extend(cycles);
         self.samples.extend(samples);
         self.places.extend(places);
@@ -188,6 +194,7 @@ impl Task {
             birth: None,
             execs: later(&mut self.execs, |exec| exec.at.ts < exec_ts),
             exits: later(&mut self.exits, |exit| exit.at.ts < exec_ts),
+            accounts: later(&mut self.accounts, |(at, _)| *at < exec_ts),
             cycles: later(&mut self.cycles, |cycle| cycle.ts <= ts),
             samples: later(&mut self.samples, |(at, _)| *at <= ts),
             places: later(&mut self.places, |place| place.ts <= ts),

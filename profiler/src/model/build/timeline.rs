@@ -85,7 +85,8 @@ fn pieces(cycle: &RawCycle, corrections: &mut Corrections, mut emit: impl FnMut(
     if (on_start, off, wake) != (cycle.on_start, cycle.off, cycle.wake) {
         corrections.disordered += 1;
     }
-    if cycle.is(flag::PREEMPTED) {
+    let missed_in = cycle.is(flag::MISSED_IN);
+    if cycle.is(flag::PREEMPTED) || (missed_in && cycle.is(flag::NO_WAKE)) {
         wake = off;
     } else if cycle.is(flag::NO_WAKE) {
         wake = to;
@@ -118,7 +119,7 @@ fn pieces(cycle: &RawCycle, corrections: &mut Corrections, mut emit: impl FnMut(
         };
         piece(off, wake, blocked);
     }
-    piece(wake, to, State::Runqueue);
+    piece(wake, to, if missed_in { State::Lost } else { State::Runqueue });
 }
 
 /// A cycle's sums, made to add up exactly, and how much of `length` they stand for: all of it, unless much more time

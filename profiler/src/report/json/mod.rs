@@ -9,7 +9,7 @@ pub mod schema;
 
 use schema::{
     Clock, Command, Container, CoverageOut, Escaped, Evidence, Fact, Host, Loss, Operation, Own, Phase, Probe, Process,
-    Report, Span, Thread, Times, Wait, Waker,
+    Program, Report, Span, Thread, Times, Wait, Waker,
 };
 
 use super::figures::{self, Cost, Coverage};
@@ -314,12 +314,23 @@ fn own(session: &Session) -> Own {
         bpf_ns: cost.bpf_ns,
         bpf_runs: cost.bpf_runs,
         bpf_missed: cost.bpf_missed,
+        programs: own
+            .programs
+            .iter()
+            .map(|(name, run_ns, runs, missed)| Program {
+                name: name.clone(),
+                run_ns: *run_ns,
+                runs: *runs,
+                missed: *missed,
+            })
+            .collect(),
         user_ns: own.user_ns,
         system_ns: own.system_ns,
         host_cpu_ns: cost.host_ns,
         peak_memory_bytes: own.peak_rss_bytes,
         recording_bytes: own.recording_bytes,
         startup_ns: own.startup_ns,
+        startup_cpu_ns: own.startup_cpu_ns,
         symbolize_ns: own.symbolize_ns,
     }
 }

@@ -304,6 +304,8 @@ pub struct Own {
     pub bpf_ns: Option<u64>,
     pub bpf_runs: u64,
     pub bpf_missed: u64,
+    pub programs: Vec<Program>,
+    /// While it recorded.
     pub user_ns: u64,
     pub system_ns: u64,
     /// CPUs × length of the recording.
@@ -311,5 +313,17 @@ pub struct Own {
     pub peak_memory_bytes: u64,
     pub recording_bytes: u64,
     pub startup_ns: u64,
+    /// User and system time before the recording began.
+    pub startup_cpu_ns: u64,
     pub symbolize_ns: u64,
+}
+
+/// One BPF program's cost.
+#[derive(Debug, Serialize)]
+pub struct Program {
+    pub name: String,
+    pub run_ns: u64,
+    pub runs: u64,
+    /// Runs that were dropped because the program interrupted itself.
+    pub missed: u64,
 }

@@ -113,9 +113,10 @@ pub(super) fn cost(page: &mut Page, session: &Session) {
     );
     page.paragraph(&text::left("process", LABEL), Paint::Plain, &process);
     let rest = format!(
-        "{} recording, {} from start to recording, {} for symbols after the end",
+        "{} recording, {} from start to recording ({} on CPUs), {} for symbols after the end",
         units::bytes(own.recording_bytes),
         units::time(own.startup_ns),
+        units::time(own.startup_cpu_ns),
         units::time(own.symbolize_ns)
     );
     page.paragraph(&text::left("besides", LABEL), Paint::Plain, &rest);
