@@ -220,10 +220,14 @@ impl Attached {
             force_hash: std::env::var_os("PHASEGRAPH_FORCE_HASH").is_some(),
         };
         let mappings = Mappings::open(&load_options.cpus)?;
+        let lap = |what| tracing::debug!("{what}, {} ms after the start", started.elapsed().as_millis());
         let symbols = Kernel::open();
+        lap("kernel symbols are there");
         let resolved = joined(resolved)??;
+        lap("struct offsets are there");
         let btf = Btf::from_sys_fs().map_err(LoadError::from)?;
         let mut loaded = Loaded::load(&btf, &resolved, &load_options)?;
+        lap("programs are loaded");
         drop(btf);
         loaded.track_programs(daemons::DAEMONS)?;
         let mut ingest = Ingest::new(
@@ -236,6 +240,7 @@ impl Attached {
         );
 
         let held = Held::spawn(&options.command, user)?;
+        lap("the command is held");
         match Self::attach(
             options,
             &mut loaded,
