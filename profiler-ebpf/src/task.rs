@@ -106,17 +106,17 @@ mod state {
     }
 
     pub fn get(task: Task) -> Option<*mut TaskState> {
-        TASKS.get_ptr_mut(&tid(task))
+        TASKS.get_ptr_mut(tid(task))
     }
 
     pub fn create(task: Task, value: &TaskState) -> Option<*mut TaskState> {
         let tid = tid(task);
-        TASKS.insert(&tid, value, 0).ok()?;
-        TASKS.get_ptr_mut(&tid)
+        TASKS.insert(tid, value, 0).ok()?;
+        TASKS.get_ptr_mut(tid)
     }
 
     pub fn remove(task: Task) {
-        let _ = TASKS.remove(&tid(task));
+        let _ = TASKS.remove(tid(task));
     }
 
     /// A thread that is no leader takes the leader's id in exec: its state moves with it.
@@ -125,11 +125,11 @@ mod state {
         if tid == old_tid {
             return;
         }
-        if let Some(old) = TASKS.get_ptr_mut(&old_tid) {
+        if let Some(old) = TASKS.get_ptr_mut(old_tid) {
             // SAFETY: points into the map; this is the running thread's own state.
             let copy = unsafe { *old };
-            let _ = TASKS.insert(&tid, &copy, 0);
-            let _ = TASKS.remove(&old_tid);
+            let _ = TASKS.insert(tid, copy, 0);
+            let _ = TASKS.remove(old_tid);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask`: what building and testing phasegraph needs beyond cargo.
 
+mod bench;
 mod debian;
 mod ebpf;
 mod exec;
@@ -23,6 +24,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Arguments),
+    #[command(hide = true)]
+    BenchChild(bench::child::Arguments),
     Ebpf(ebpf::Arguments),
     Test(test::Arguments),
 }
@@ -32,6 +36,8 @@ fn main() -> ExitCode {
         return status;
     }
     let result = match Cli::parse().command {
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::BenchChild(arguments) => bench::child::run(&arguments),
         Command::Ebpf(arguments) => ebpf::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     };

@@ -35,7 +35,7 @@ pub extern "C" fn adopt_tasks(ctx: *mut IterTask) -> u32 {
         return 0;
     }
     let tgid = task::read::<u32>(task.cast(), offset!(task_tgid));
-    if TRACK_TGID.get_ptr(&tgid).is_none() || task::get(task).is_some() {
+    if TRACK_TGID.get_ptr(tgid).is_none() || task::get(task).is_some() {
         return 0;
     }
     emit::done(existing(task).map(|_| ()))

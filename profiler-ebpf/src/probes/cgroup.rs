@@ -107,13 +107,13 @@ fn try_directory(ctx: &BtfTracePointContext, op: u32) -> Result<(), Counter> {
             return Ok(());
         }
         // Ids of the other hierarchies are numbers of their own, but only those of the default one are looked up.
-        if hierarchy(cgroup) == 0 && TRACK_CGROUP.insert(&id, &1, 0).is_err() {
+        if hierarchy(cgroup) == 0 && TRACK_CGROUP.insert(id, 1, 0).is_err() {
             emit::count(Counter::CgroupMapFull);
         }
-    } else if TRACK_CGROUP.get_ptr(&id).is_none() {
+    } else if TRACK_CGROUP.get_ptr(id).is_none() {
         return Ok(());
     } else if op == cgroup_op::RELEASE {
-        let _ = TRACK_CGROUP.remove(&id);
+        let _ = TRACK_CGROUP.remove(id);
     }
     send(event(cgroup, id, op), ctx.arg(1))
 }
@@ -134,7 +134,7 @@ fn try_attach(ctx: &BtfTracePointContext) -> Result<(), Counter> {
                 state.attention |= ATTENTION_EMIT;
             }
         }
-        None if hierarchy(cgroup) == 0 && TRACK_CGROUP.get_ptr(&id).is_some() => {
+        None if hierarchy(cgroup) == 0 && TRACK_CGROUP.get_ptr(id).is_some() => {
             adopt::existing(task)?;
         }
         None => return Ok(()),
@@ -151,7 +151,7 @@ fn try_attach(ctx: &BtfTracePointContext) -> Result<(), Counter> {
 fn try_populated(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let cgroup: *const u8 = ctx.arg(0);
     let id = task::cgroup_id(cgroup);
-    if TRACK_CGROUP.get_ptr(&id).is_none() {
+    if TRACK_CGROUP.get_ptr(id).is_none() {
         return Ok(());
     }
     let mut event = event(cgroup, id, cgroup_op::POPULATED);

@@ -95,7 +95,7 @@ fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
             now
         }
         None => {
-            if TRACK_COMM.get_ptr(&comm).is_none() {
+            if TRACK_COMM.get_ptr(comm).is_none() {
                 return Ok(());
             }
             adopt::running(task)?

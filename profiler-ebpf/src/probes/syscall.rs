@@ -84,7 +84,7 @@ fn try_enter(ctx: &TracePointContext) -> Result<(), Counter> {
         args: args.map_err(|_| Counter::Path)?,
     };
     ENTERED
-        .insert(&bpf_get_current_pid_tgid(), &entered, 0)
+        .insert(bpf_get_current_pid_tgid(), entered, 0)
         .map_err(|_| Counter::SyscallMapFull)
 }
 
@@ -111,7 +111,7 @@ fn try_exit(ctx: &TracePointContext) -> Result<(), Counter> {
         return Ok(());
     };
     let number: u32 = field(ctx, NUMBER);
-    let Some(what) = CALLS.get_ptr(&number) else {
+    let Some(what) = CALLS.get_ptr(number) else {
         return Ok(());
     };
     // SAFETY: points into a map that only user space writes, before the programs are attached.
@@ -127,12 +127,12 @@ fn try_exit(ctx: &TracePointContext) -> Result<(), Counter> {
         ..Syscall::default()
     };
     let mut args = [0u64; 5];
-    if let Some(entered) = ENTERED.get_ptr(&key) {
+    if let Some(entered) = ENTERED.get_ptr(key) {
         // SAFETY: points into the map; only this thread writes its own entry.
         let entered = unsafe { *entered };
         event.enter = entered.enter;
         args = entered.args;
-        let _ = ENTERED.remove(&key);
+        let _ = ENTERED.remove(key);
     }
     let [first, second, third, fourth, fifth] = args;
     // (a, b, c, d) as `call` documents them; the strings are read at the end, when the kernel has faulted them in.

@@ -58,7 +58,7 @@ fn comm(bytes: &[u8; COMM_LEN]) -> Text {
 }
 
 /// Takes `count` addresses from the front of `bytes`.
-fn addresses<'a>(bytes: &'a [u8], count: u16) -> Option<(Vec<u64>, &'a [u8])> {
+fn addresses(bytes: &[u8], count: u16) -> Option<(Vec<u64>, &[u8])> {
     let (taken, rest) = bytes.split_at_checked(usize::from(count) * 8)?;
     let addresses = taken
         .as_chunks::<8>()

@@ -22,6 +22,96 @@ pub enum OffsetsError {
     Required { member: &'static str },
 }
 
+/// A member of a kernel struct that the programs read.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    /// `(struct, member)`, and what the pair was called in other versions.
+    pub names: &'static [(&'static str, &'static str)],
+    /// What is missing where the kernel does not have it.
+    pub lost: &'static str,
+    set: fn(&mut Offsets, u32),
+}
+
+const REQUIRED: &str = "everything: nothing is recorded";
+const PARENT: &str = "parents of threads that were there before the recording";
+const NAME: &str = "names of threads; daemons that start meanwhile are not noticed";
+const ADOPTED: &str = "whether a thread that was there before was on a CPU";
+const EXIT: &str = "exit codes";
+const ACCOUNT: &str = "the kernel's own account of a thread's CPU time at its end";
+const ARGUMENTS: &str = "arguments of programs";
+const MOUNTS: &str = "mount namespaces";
+const CGROUP: &str = "cgroup ids: processes are not told apart by cgroup";
+const LEVEL: &str = "the depth of a cgroup";
+const HIERARCHY: &str = "which hierarchy a cgroup belongs to: version 1 passes for version 2";
+const INSIDE: &str = "process ids inside a container";
+const INTERRUPT: &str = "whether a wake came from an interrupt on top of another task";
+const PROGRAM: &str = "name and identity of a program's file";
+const CALL: &str = "the system call that a thread waits in";
+const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
+const NOTHING: &str = "nothing: no program reads it";
+
+macro_rules! members {
+    ($( $field:ident = $first:literal :: $path:literal $( | $other:literal :: $other_path:literal )*, $lost:ident ; )+) => {
+        /// Every member that is looked for as a whole byte offset.
+        pub const MEMBERS: &[Member] = &[ $( Member {
+            names: &[($first, $path) $(, ($other, $other_path))*],
+            lost: $lost,
+            set: |offsets, bytes| offsets.$field = bytes,
+        }, )+ ];
+
+        /// As [`Resolved::absent`] names them, in the order of [`MEMBERS`].
+        const NAMES: &[&str] = &[ $( concat!($first, ".", $path), )+ ];
+    };
+}
+members! {
+    task_pid = "task_struct"::"pid", REQUIRED;
+    task_tgid = "task_struct"::"tgid", REQUIRED;
+    task_start_time = "task_struct"::"start_time", REQUIRED;
+    task_real_parent = "task_struct"::"real_parent", PARENT;
+    task_group_leader = "task_struct"::"group_leader", NOTHING;
+    task_comm = "task_struct"::"comm", NAME;
+    task_state = "task_struct"::"__state" | "task_struct"::"state", REQUIRED;
+    task_on_cpu = "task_struct"::"on_cpu", ADOPTED;
+    task_flags = "task_struct"::"flags", NOTHING;
+    task_exit_code = "task_struct"::"exit_code", EXIT;
+    task_utime = "task_struct"::"utime", ACCOUNT;
+    task_stime = "task_struct"::"stime", ACCOUNT;
+    task_sum_exec_runtime = "task_struct"::"se.sum_exec_runtime", ACCOUNT;
+    task_mm = "task_struct"::"mm", ARGUMENTS;
+    task_nsproxy = "task_struct"::"nsproxy", MOUNTS;
+    task_cgroups = "task_struct"::"cgroups", CGROUP;
+    task_thread_pid = "task_struct"::"thread_pid", INSIDE;
+    task_stack = "task_struct"::"stack", INTERRUPT;
+    css_set_dfl_cgrp = "css_set"::"dfl_cgrp", CGROUP;
+    cgroup_kn = "cgroup"::"kn", CGROUP;
+    cgroup_level = "cgroup"::"level", LEVEL;
+    cgroup_root = "cgroup"::"root", HIERARCHY;
+    cgroup_root_hierarchy_id = "cgroup_root"::"hierarchy_id", HIERARCHY;
+    kernfs_node_id = "kernfs_node"::"id", CGROUP;
+    nsproxy_mnt_ns = "nsproxy"::"mnt_ns", MOUNTS;
+    mnt_namespace_inum = "mnt_namespace"::"ns.inum", MOUNTS;
+    pid_level = "pid"::"level", INSIDE;
+    pid_numbers = "pid"::"numbers", INSIDE;
+    upid_nr = "upid"::"nr", INSIDE;
+    upid_ns = "upid"::"ns", INSIDE;
+    pid_namespace_inum = "pid_namespace"::"ns.inum", INSIDE;
+    mm_arg_start = "mm_struct"::"arg_start", ARGUMENTS;
+    mm_arg_end = "mm_struct"::"arg_end", ARGUMENTS;
+    binprm_filename = "linux_binprm"::"filename", PROGRAM;
+    binprm_file = "linux_binprm"::"file", PROGRAM;
+    file_inode = "file"::"f_inode", PROGRAM;
+    inode_ino = "inode"::"i_ino", PROGRAM;
+    inode_sb = "inode"::"i_sb", PROGRAM;
+    super_block_dev = "super_block"::"s_dev", PROGRAM;
+    pt_regs_orig_ax = "pt_regs"::"orig_ax", CALL;
+}
+/// The one bit field that is read.
+pub const IN_IOWAIT: Member = Member {
+    names: &[("task_struct", "in_iowait")],
+    lost: IOWAIT,
+    set: |offsets, bytes| offsets.task_in_iowait = bytes,
+};
+
 /// What was found.
 #[derive(Clone, Debug)]
 pub struct Resolved {
@@ -93,59 +183,15 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
     let mut absent = Vec::new();
     let mut offsets = Offsets::NONE;
 
-    macro_rules! resolve {
-        ($( $field:ident = $first:literal :: $path:literal $( | $other:literal :: $other_path:literal )* ; )+) => { $(
-            match types.bits(&[($first, $path) $(, ($other, $other_path))*]) {
-                Some(bits) => offsets.$field = bits / 8,
-                None => absent.push(concat!($first, ".", $path)),
-            }
-        )+ };
+    for (member, name) in MEMBERS.iter().zip(NAMES) {
+        match types.bits(member.names) {
+            Some(bits) => (member.set)(&mut offsets, bits / 8),
+            None => absent.push(*name),
+        }
     }
-    resolve! {
-        task_pid = "task_struct"::"pid";
-        task_tgid = "task_struct"::"tgid";
-        task_start_time = "task_struct"::"start_time";
-        task_real_parent = "task_struct"::"real_parent";
-        task_group_leader = "task_struct"::"group_leader";
-        task_comm = "task_struct"::"comm";
-        task_state = "task_struct"::"__state" | "task_struct"::"state";
-        task_on_cpu = "task_struct"::"on_cpu";
-        task_flags = "task_struct"::"flags";
-        task_exit_code = "task_struct"::"exit_code";
-        task_utime = "task_struct"::"utime";
-        task_stime = "task_struct"::"stime";
-        task_sum_exec_runtime = "task_struct"::"se.sum_exec_runtime";
-        task_mm = "task_struct"::"mm";
-        task_nsproxy = "task_struct"::"nsproxy";
-        task_cgroups = "task_struct"::"cgroups";
-        task_thread_pid = "task_struct"::"thread_pid";
-        task_stack = "task_struct"::"stack";
-        css_set_dfl_cgrp = "css_set"::"dfl_cgrp";
-        cgroup_kn = "cgroup"::"kn";
-        cgroup_level = "cgroup"::"level";
-        cgroup_root = "cgroup"::"root";
-        cgroup_root_hierarchy_id = "cgroup_root"::"hierarchy_id";
-        kernfs_node_id = "kernfs_node"::"id";
-        nsproxy_mnt_ns = "nsproxy"::"mnt_ns";
-        mnt_namespace_inum = "mnt_namespace"::"ns.inum";
-        pid_level = "pid"::"level";
-        pid_numbers = "pid"::"numbers";
-        upid_nr = "upid"::"nr";
-        upid_ns = "upid"::"ns";
-        pid_namespace_inum = "pid_namespace"::"ns.inum";
-        mm_arg_start = "mm_struct"::"arg_start";
-        mm_arg_end = "mm_struct"::"arg_end";
-        binprm_filename = "linux_binprm"::"filename";
-        binprm_file = "linux_binprm"::"file";
-        file_inode = "file"::"f_inode";
-        inode_ino = "inode"::"i_ino";
-        inode_sb = "inode"::"i_sb";
-        super_block_dev = "super_block"::"s_dev";
-        pt_regs_orig_ax = "pt_regs"::"orig_ax";
-    }
-    match types.bits(&[("task_struct", "in_iowait")]) {
+    match types.bits(IN_IOWAIT.names) {
         Some(bits) => {
-            offsets.task_in_iowait = bits / 8;
+            (IN_IOWAIT.set)(&mut offsets, bits / 8);
             offsets.task_in_iowait_bit = bits % 8;
         }
         None => absent.push("task_struct.in_iowait"),

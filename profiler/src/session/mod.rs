@@ -358,7 +358,7 @@ impl Attached {
         let mut failed = None;
         let status = follow(&running, &mut ingest, &mut signals, &mut failed).await;
         let finished = match failed {
-            None => finish(&mut loaded, ingest, cost, status, options).map_err(Error::from),
+            None => finish(&mut loaded, ingest, cost, status, options),
             Some(error) => Err(error.into()),
         };
         let status = u8::try_from(status).unwrap_or(u8::MAX);

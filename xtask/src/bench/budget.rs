@@ -1,0 +1,265 @@
+//! The figures that have a budget, beside it.
+
+use serde::Serialize;
+
+use super::figures::{Spread, ratio};
+use super::probes;
+use super::profiler::{Configuration, Measured};
+use super::summary::{Rounds, figure};
+use super::workload::Kind;
+
+/// Share of the host's CPU that BPF and the profiler take from ready to the command's end, %.
+const HOST_PERCENT: f64 = 1.0;
+/// From the profiler's start to the command's, ms.
+const START_MS: f64 = 500.0;
+/// From the command's end to the summary, for a recording of up to a minute, ms.
+const END_MS: f64 = 1_000.0;
+/// Peak memory, MB.
+const PEAK_MB: f64 = 100.0;
+/// Recording, MB a minute of the build.
+const RECORDING_MB: f64 = 5.0;
+/// Share of blocked time that has a kernel stack, %.
+const STACKS_PERCENT: f64 = 95.0;
+/// Against the bpftrace script on the storms.
+const CHEAPER: f64 = 3.0;
+/// What a switch between untracked tasks takes more than an empty program, ns.
+const UNTRACKED_NS: f64 = 80.0;
+/// What a switch between tracked tasks takes more, without a stack, ns.
+const TRACKED_NS: f64 = 250.0;
+
+/// One line of the table.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Line {
+    pub(crate) part: &'static str,
+    pub(crate) what: String,
+    pub(crate) figure: String,
+    pub(crate) budget: String,
+    /// `None` when it can't be told.
+    pub(crate) within: Option<bool>,
+}
+
+impl Line {
+    pub(crate) fn verdict(&self) -> &'static str {
+        match self.within {
+            Some(true) => "within",
+            Some(false) => "over",
+            None => "can't tell",
+        }
+    }
+}
+
+fn most(part: &'static str, what: &str, value: Option<f64>, most: f64, unit: &str) -> Line {
+    Line {
+        part,
+        what: what.to_owned(),
+        figure: value.map_or_else(|| "-".to_owned(), |value| format!("{} {unit}", figure(value))),
+        budget: format!("{} {unit}", figure(most)),
+        within: value.map(|value| value <= most),
+    }
+}
+
+fn least(part: &'static str, what: &str, value: Option<f64>, least: f64, unit: &str) -> Line {
+    Line {
+        budget: format!(">= {} {unit}", figure(least)),
+        within: value.map(|value| value >= least),
+        ..most(part, what, value, least, unit)
+    }
+}
+
+/// The lines of one workload.
+pub(crate) fn of_workload(kind: Kind, rounds: &Rounds) -> Vec<Line> {
+    let part = kind.name();
+    let ours = |value: &dyn Fn(&Measured) -> Option<f64>| rounds.median(Configuration::Phasegraph, value);
+    match kind {
+        Kind::Build => {
+            let cpus = rounds.cpus;
+            vec![
+                most(
+                    part,
+                    "BPF and profiler, ready to end, of the host's CPU",
+                    ours(&|run| Some(host_percent(run, cpus))),
+                    HOST_PERCENT,
+                    "%",
+                ),
+                wall(part, rounds),
+                most(
+                    part,
+                    "start to recording",
+                    ours(&|run| Some(run.ready_ns as f64 / 1e6)),
+                    START_MS,
+                    "ms",
+                ),
+                most(
+                    part,
+                    "command's end to the summary's",
+                    ours(&|run| Some(run.done_ns as f64 / 1e6)),
+                    END_MS,
+                    "ms",
+                ),
+                most(
+                    part,
+                    "peak memory",
+                    ours(&|run| Some(run.peak_bytes as f64 / 1e6)),
+                    PEAK_MB,
+                    "MB",
+                ),
+                most(
+                    part,
+                    "recording, a minute",
+                    ours(&|run| ratio(run.written_bytes as f64 / 1e6, run.stamp.wall_ns() as f64 / 60e9)),
+                    RECORDING_MB,
+                    "MB",
+                ),
+                least(
+                    part,
+                    "blocked time with a kernel stack",
+                    ours(&|run| {
+                        let coverage = &run.own.as_ref()?.coverage;
+                        let with = coverage.blocked_with_kernel_stack_ns as f64;
+                        Some(100.0 * ratio(with, coverage.blocked_ns as f64)?)
+                    }),
+                    STACKS_PERCENT,
+                    "%",
+                ),
+                most(part, "events lost", ours(&|run| Some(run.lost as f64)), 0.0, ""),
+            ]
+        }
+        Kind::Switch | Kind::Fork => vec![
+            least(
+                part,
+                "cheaper than bpftrace, by added wall time",
+                rounds.median_of(|round| {
+                    let added = |configuration| {
+                        let wall = |configuration| Some(round.get(&configuration)?.stamp.wall_ns() as f64);
+                        Some(wall(configuration)? - wall(Configuration::Unprofiled)?)
+                    };
+                    // An added time that drowns in the noise is no divisor.
+                    let ours = added(Configuration::Phasegraph).filter(|added| *added > 0.0)?;
+                    ratio(added(Configuration::Bpftrace)?, ours)
+                }),
+                CHEAPER,
+                "x",
+            ),
+            least(
+                part,
+                "cheaper than bpftrace, by BPF run time",
+                rounds.median_of(|round| {
+                    let spent = |configuration| Some(bpf_ns(round.get(&configuration)?) as f64);
+                    ratio(spent(Configuration::Bpftrace)?, spent(Configuration::Phasegraph)?)
+                }),
+                CHEAPER,
+                "x",
+            ),
+            most(part, "events lost", ours(&|run| Some(run.lost as f64)), 0.0, ""),
+        ],
+    }
+}
+
+/// The workload's wall time against the unprofiled one of the same round: its excess has to drown in what the
+/// unprofiled runs differ among each other.
+fn wall(part: &'static str, rounds: &Rounds) -> Line {
+    let ratio = rounds.median_of(|round| {
+        let wall = |configuration| Some(round.get(&configuration)?.stamp.wall_ns() as f64);
+        ratio(wall(Configuration::Phasegraph)?, wall(Configuration::Unprofiled)?)
+    });
+    let unprofiled = rounds.values(Configuration::Unprofiled, &|run| Some(run.stamp.wall_ns() as f64));
+    let noise = Spread::of(&unprofiled)
+        .filter(|_| unprofiled.len() > 1)
+        .map(|spread| spread.noise());
+    Line {
+        part,
+        what: "wall time, ratio to unprofiled".to_owned(),
+        figure: ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}")),
+        budget: noise.map_or_else(|| "noise".to_owned(), |noise| format!("1 + noise {noise:.3}")),
+        within: ratio.zip(noise).map(|(ratio, noise)| ratio <= 1.0 + noise),
+    }
+}
+
+/// The lines of the probe's cost.
+pub(crate) fn of_probes(rounds: &[probes::Round]) -> Vec<Line> {
+    let part = "probes";
+    let rounds = if probes::counted(rounds) { rounds } else { &[] };
+    let median = |value: &dyn Fn(&probes::Round) -> Option<f64>| {
+        let values: Vec<f64> = rounds.iter().filter_map(value).collect();
+        Spread::of(&values).map(|spread| spread.median)
+    };
+    let untracked = median(&|round| round.untracked.difference_ns());
+    let tracked = median(&|round| round.tracked.difference_ns());
+    vec![
+        most(
+            part,
+            "sched_switch, untracked, over an empty program",
+            untracked,
+            UNTRACKED_NS,
+            "ns",
+        ),
+        most(
+            part,
+            "sched_switch, tracked, over an empty program",
+            tracked,
+            TRACKED_NS,
+            "ns",
+        ),
+    ]
+}
+
+/// BPF's run time while the workload ran, ns.
+pub(crate) fn bpf_ns(run: &Measured) -> u64 {
+    run.stamp.programs().iter().map(|program| program.run_ns).sum()
+}
+
+/// BPF's run time and the profiler's CPU time while the workload ran, as a share of the host's CPU time, %.
+pub(crate) fn host_percent(run: &Measured, cpus: u32) -> f64 {
+    let host = run.stamp.wall_ns() as f64 * f64::from(cpus);
+    100.0 * (bpf_ns(run) + run.stamp.profiler_ns()) as f64 / host.max(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::summary::tests::{rounds, run};
+
+    /// Make sure that the share counts BPF and process against all CPUs.
+    #[test]
+    fn share() {
+        // 10 s on 2 CPUs; 0.1 s in BPF and 0.06 s in the process are 0.8 %.
+        let mut run = run(Configuration::Phasegraph, 10_000_000_000);
+        run.stamp.after.profiler_ns = 60_000_000;
+        run.stamp.after.programs = vec![super::super::bpf::Program {
+            id: 1,
+            run_ns: 100_000_000,
+            ..Default::default()
+        }];
+        assert!((host_percent(&run, 2) - 0.8).abs() < 1e-9);
+    }
+
+    /// Make sure that an excess within the unprofiled runs' own range passes, a larger one does not, and that one round
+    /// tells nothing.
+    #[test]
+    fn wall_noise() {
+        // 10 ± 0.5 s unprofiled: 5 % noise.
+        let calm = rounds(&[
+            (9_500_000_000, 9_900_000_000),
+            (10_000_000_000, 10_400_000_000),
+            (10_500_000_000, 10_600_000_000),
+        ]);
+        assert_eq!(wall("build", &calm).within, Some(true));
+        let slow = rounds(&[
+            (9_500_000_000, 10_500_000_000),
+            (10_000_000_000, 11_000_000_000),
+            (10_500_000_000, 12_000_000_000),
+        ]);
+        assert_eq!(wall("build", &slow).within, Some(false));
+        assert_eq!(wall("build", &rounds(&[(1, 1)])).within, None);
+    }
+
+    /// Make sure that a figure that is missing gives no verdict, and that limits are inclusive.
+    #[test]
+    fn verdicts() {
+        assert_eq!(most("x", "y", None, 1.0, "ms").verdict(), "can't tell");
+        assert_eq!(most("x", "y", Some(1.0), 1.0, "ms").verdict(), "within");
+        assert_eq!(most("x", "y", Some(1.1), 1.0, "ms").verdict(), "over");
+        assert_eq!(least("x", "y", Some(2.9), 3.0, "x").verdict(), "over");
+        assert_eq!(least("x", "y", Some(3.0), 3.0, "x").verdict(), "within");
+    }
+}

@@ -1,0 +1,253 @@
+//! `cargo xtask bench`: what phasegraph costs, beside what others cost, on this host.
+//!
+//! It prints figures and never fails for one: a time depends on the host. See `docs/perf/bench.md`.
+
+mod bpf;
+mod budget;
+pub(crate) mod child;
+mod figures;
+mod host;
+mod page;
+mod probes;
+mod profiler;
+mod project;
+mod summary;
+mod workload;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::{exec, workspace};
+use profiler::{Bench, Configuration};
+use summary::Rounds;
+use workload::{Kind, Size, Workload};
+
+/// Measure what phasegraph costs, beside perf and bpftrace
+///
+/// Every workload runs under every configuration once a round, in turn; figures are medians over the rounds, ratios
+/// are taken within a round. As root, on a host that is otherwise quiet. perf and bpftrace are left out where they are
+/// missing.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// What to measure [default: all]
+    #[arg(value_name = "PART")]
+    parts: Vec<Part>,
+    /// Rounds
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Rounds of the build [default: as --rounds]
+    #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..))]
+    build_rounds: Option<u32>,
+    /// C files of the build, about 0.4 s of CPU time each [default: 160, with --quick 24]
+    #[arg(long)]
+    files: Option<u32>,
+    /// Small workloads, to see that everything works
+    #[arg(long)]
+    quick: bool,
+    /// Everything that was measured, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The tables as a Markdown page
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
+    /// Measure this binary instead of a fresh release build
+    #[arg(long, value_name = "FILE")]
+    phasegraph: Option<PathBuf>,
+}
+
+/// A part of the bench.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// `podman build` of a C project with gcc
+    Build,
+    /// A context-switch storm
+    Switch,
+    /// A fork and exec storm
+    Fork,
+    /// The probe at sched_switch beside an empty program
+    Probes,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+struct Results {
+    kernel: String,
+    cpu: String,
+    cpus: u32,
+    load_before: String,
+    load_after: String,
+    versions: Vec<String>,
+    size: Size,
+    workloads: Vec<Rounds>,
+    probes: Vec<probes::Round>,
+    budgets: Vec<budget::Line>,
+}
+
+/// Runs the subcommand.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    ensure!(
+        exec::is_root(),
+        "the bench loads eBPF programs and builds containers: run it as root"
+    );
+    let folder = workspace()?.join("target/bench");
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let bench = Bench {
+        phasegraph: phasegraph(arguments.phasegraph.as_deref())?,
+        xtask: std::env::current_exe().context("the path of this program")?,
+        folder,
+    };
+    let size = if arguments.quick {
+        Size {
+            files: arguments.files.unwrap_or(24),
+            round_trips: 50_000,
+            processes: 500,
+        }
+    } else {
+        Size {
+            files: arguments.files.unwrap_or(160),
+            round_trips: 500_000,
+            processes: 4_000,
+        }
+    };
+    // On for every configuration, since phasegraph switches them on for itself.
+    let _statistics = bpf::Statistics::on()?;
+    let results = measure(arguments, &bench, size)?;
+    print!("{}", page::tables(&results));
+    if let Some(path) = &arguments.json {
+        write(path, &serde_json::to_string_pretty(&results)?)?;
+    }
+    if let Some(path) = &arguments.page {
+        write(path, &page::render(&results))?;
+    }
+    Ok(())
+}
+
+fn measure(arguments: &Arguments, bench: &Bench, size: Size) -> anyhow::Result<Results> {
+    let asked = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
+    let (kernel, cpu) = host::describe();
+    let mut results = Results {
+        kernel,
+        cpu,
+        cpus: host::cpus(),
+        load_before: host::load(),
+        load_after: String::new(),
+        versions: versions(bench),
+        size,
+        workloads: Vec::new(),
+        probes: Vec::new(),
+        budgets: Vec::new(),
+    };
+    for (part, kind) in [
+        (Part::Build, Kind::Build),
+        (Part::Switch, Kind::Switch),
+        (Part::Fork, Kind::Fork),
+    ] {
+        if !asked(part) {
+            continue;
+        }
+        let rounds = match (kind, arguments.build_rounds) {
+            (Kind::Build, Some(rounds)) => rounds,
+            _ => arguments.rounds,
+        };
+        let workload = Workload::prepare(kind, &size, &bench.folder, &bench.xtask)?;
+        let rounds = alternate(bench, &workload, rounds)?;
+        results.budgets.extend(budget::of_workload(kind, &rounds));
+        results.workloads.push(rounds);
+    }
+    if asked(Part::Probes) {
+        let storm = Workload::prepare(Kind::Switch, &size, &bench.folder, &bench.xtask)?.command();
+        for round in 1..=arguments.rounds {
+            exec::announce(format!(
+                "probes, round {round} of {}, load {}",
+                arguments.rounds,
+                host::load()
+            ));
+            results.probes.push(probes::round(bench, &storm)?);
+        }
+        results.budgets.extend(budget::of_probes(&results.probes));
+    }
+    results.load_after = host::load();
+    Ok(results)
+}
+
+/// Runs the workload under each configuration in turn, each round beginning with another one.
+fn alternate(bench: &Bench, workload: &Workload, rounds: u32) -> anyhow::Result<Rounds> {
+    let (configurations, missing): (Vec<_>, Vec<_>) = Configuration::ALL
+        .into_iter()
+        .partition(|configuration| configuration.available());
+    for configuration in missing {
+        exec::announce(format!("without {}: it is not installed", configuration.name()));
+    }
+    let name = workload.kind.name();
+    exec::announce(format!("{name}: once to warm up"));
+    bench.measure(Configuration::Unprofiled, &workload.command())?;
+    workload.clean()?;
+    let mut result = Rounds {
+        workload: name,
+        what: workload.what.clone(),
+        cpus: host::cpus(),
+        rounds: Vec::new(),
+    };
+    for round in 0..rounds {
+        let mut measured = BTreeMap::new();
+        for index in 0..configurations.len() {
+            let Some(&configuration) = configurations.get((index + round as usize) % configurations.len()) else {
+                bail!("no configuration {index}");
+            };
+            let run = bench.measure(configuration, &workload.command())?;
+            exec::announce(format!(
+                "{name}, round {} of {rounds}: {} {} s, load {}",
+                round + 1,
+                configuration.name(),
+                summary::figure(run.stamp.wall_ns() as f64 / 1e9),
+                run.load
+            ));
+            measured.insert(configuration, run);
+            workload.clean()?;
+        }
+        result.rounds.push(measured);
+    }
+    Ok(result)
+}
+
+/// The binary to measure: built now, unless there is one.
+fn phasegraph(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(path) = given {
+        return path.canonicalize().with_context(|| path.display().to_string());
+    }
+    let workspace = workspace()?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    cargo
+        .current_dir(&workspace)
+        .args(["build", "--release", "--locked", "--package", "phasegraph"]);
+    exec::run(&mut cargo)?;
+    Ok(workspace.join("target/release/phasegraph"))
+}
+
+fn versions(bench: &Bench) -> Vec<String> {
+    let ours = bench.phasegraph.as_os_str();
+    [
+        ours,
+        "perf".as_ref(),
+        "bpftrace".as_ref(),
+        "podman".as_ref(),
+        "runc".as_ref(),
+    ]
+    .into_iter()
+    .filter_map(|program| exec::first_line(Command::new(program).arg("--version")))
+    .collect()
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    fs::write(path, text).with_context(|| path.display().to_string())
+}
