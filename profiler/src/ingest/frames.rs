@@ -20,6 +20,10 @@ const MAX_STACKS: usize = 1 << 19;
 /// Most raw stacks remembered with their number; beyond it all are forgotten, which costs time only.
 const MAX_RAW: usize = 1 << 16;
 
+/// Stands for the rest of a user stack whose next address is in no executable mapping: frame pointers were followed
+/// through code that keeps none.
+const BROKEN: Place = Place::Unmapped(0);
+
 /// What addresses are looked up in.
 pub struct Sources<'a> {
     /// As they were at the stack's time.
@@ -96,7 +100,7 @@ impl Interner {
     /// What was not kept, for want of room.
     pub fn losses(&self) -> Vec<(String, u64)> {
         [
-            ("frames shown as [unmapped] 0x0: too many frames", self.refused_frames),
+            ("frames shown as [broken]: too many frames", self.refused_frames),
             ("stacks not kept: too many stacks", self.refused_stacks),
         ]
         .into_iter()
@@ -112,13 +116,18 @@ impl Interner {
             frames.push(self.frame(Place::Kernel(address), None, sources, out));
         }
         let kernel = u16::try_from(frames.len()).unwrap_or(u16::MAX);
-        for address in looked_up(raw.user) {
+        for (index, address) in looked_up(raw.user).enumerate() {
             let frame = match sources.spaces.resolve(raw.tgid, address) {
                 Some((ix, offset)) => {
                     let file = self.file(ix, sources.binaries, out);
                     self.frame(Place::File { file, offset }, Some(ix), sources, out)
                 }
-                None => self.frame(Place::Unmapped(address), None, sources, out),
+                None if index == 0 => self.frame(Place::Unmapped(address), None, sources, out),
+                // The walk has left the code: whatever it found further up is chance.
+                None => {
+                    frames.push(self.frame(BROKEN, None, sources, out));
+                    break;
+                }
             };
             frames.push(frame);
         }
@@ -158,7 +167,7 @@ impl Interner {
             place
         } else {
             self.refused_frames += 1;
-            Place::Unmapped(0)
+            BROKEN
         };
         if let Some(&id) = self.frames.get(&place) {
             return id;

@@ -39,6 +39,7 @@ impl Stacks {
                 name.extend_from_slice(format!("+{offset:#x}").as_bytes());
                 name
             }
+            Some(Place::Unmapped(0)) => b"[broken]".to_vec(),
             Some(Place::Unmapped(address)) => format!("[unmapped] {address:#x}").into_bytes(),
             None => b"[unknown]".to_vec(),
         }

@@ -185,7 +185,9 @@ pub enum Place {
     Kernel(u64),
     /// Offset in a file.
     File { file: u32, offset: u64 },
-    /// A user address in no file: JIT code, a mapping that was not seen.
+    /// A user address in no file: JIT code, a mapping that was not seen. As a caller, 0: the rest of the stack is
+    /// unknown, since its next address lies in no executable mapping (frame pointers were followed through code that
+    /// keeps none).
     Unmapped(u64),
 }
 

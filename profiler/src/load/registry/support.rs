@@ -28,7 +28,8 @@ fn attached(attach: Attach) -> String {
 }
 
 fn probes() -> String {
-    let mut text = "| Program | Attached to | Since Linux | Needs | Missing without it |\n|---|---|---|---|---|\n".to_owned();
+    let mut text =
+        "| Program | Attached to | Since Linux | Needs | Missing without it |\n|---|---|---|---|---|\n".to_owned();
     for probe in PROBES {
         let without = if probe.required {
             format!("**everything**: {}", probe.gives)
