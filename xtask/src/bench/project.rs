@@ -130,7 +130,7 @@ fn main_source(files: u32) -> String {
     text
 }
 
-/// Functions in each file: about 0.4 s of gcc -O2 in all.
+/// Functions in each file: about a third of a second of gcc -O2 in all.
 const FUNCTIONS: u32 = 36;
 
 /// One file of the project: parsers, tables and arithmetic in C's everyday style; each file differs a little, so that no
