@@ -32,7 +32,12 @@ impl Project {
             let unfinished = folder.join("rootfs.unfinished.tar");
             exec::run(
                 Command::new("mmdebstrap")
-                    .args(["--variant=minbase", "--include=gcc,libc6-dev,make", "--quiet", "stable"])
+                    .args([
+                        "--variant=minbase",
+                        "--include=gcc,libc6-dev,make",
+                        "--quiet",
+                        "bookworm",
+                    ])
                     .arg(&unfinished),
             )
             .context("a Debian root filesystem with gcc is needed")?;
