@@ -121,7 +121,6 @@ pub(crate) fn of_workload(kind: Kind, rounds: &Rounds) -> Vec<Line> {
                     STACKS_PERCENT,
                     "%",
                 ),
-                most(part, "events lost", ours(&|run| Some(run.lost as f64)), 0.0, ""),
             ]
         }
         Kind::Switch | Kind::Fork => vec![
@@ -150,7 +149,6 @@ pub(crate) fn of_workload(kind: Kind, rounds: &Rounds) -> Vec<Line> {
                 CHEAPER,
                 "x",
             ),
-            most(part, "events lost", ours(&|run| Some(run.lost as f64)), 0.0, ""),
         ],
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     /// Rounds of the build [default: as --rounds]
     #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..))]
     build_rounds: Option<u32>,
-    /// C files of the build, about 0.4 s of CPU time each [default: 160, with --quick 24]
+    /// C files of the build, about a third of a second of CPU time each [default: 200, with --quick 24]
     #[arg(long)]
     files: Option<u32>,
     /// Small workloads, to see that everything works
@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     } else {
         Size {
-            files: arguments.files.unwrap_or(160),
+            files: arguments.files.unwrap_or(200),
             round_trips: 500_000,
             processes: 4_000,
         }

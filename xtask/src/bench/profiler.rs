@@ -183,14 +183,14 @@ impl Bench {
             }
             Configuration::Bpftrace => self.bpftrace(workload, &note, &file, &log)?,
         };
-        let stamp = Stamp::read(&note).with_context(|| {
-            format!(
-                "{} ended with {}; see {}",
-                configuration.name(),
-                watched.status,
-                log.display()
-            )
-        })?;
+        ensure!(
+            watched.status.success(),
+            "{} ended with {}; see {}",
+            configuration.name(),
+            watched.status,
+            log.display()
+        );
+        let stamp = Stamp::read(&note)?;
         let profiled = configuration != Configuration::Unprofiled;
         let mut measured = Measured {
             configuration,
