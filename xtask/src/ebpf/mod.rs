@@ -184,6 +184,8 @@ fn clean(program: impl AsRef<OsStr>) -> Command {
             command.env_remove(name);
         }
     }
+    // What is asked for must be there: rustup is not to fetch or change a toolchain on the side.
+    command.env("RUSTUP_AUTO_INSTALL", "0");
     command
 }
 
