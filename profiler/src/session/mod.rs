@@ -54,11 +54,13 @@ pub struct Options {
 }
 
 /// How it went.
-#[derive(Clone, Debug)]
+///
+/// Dropping it detaches the last probes, which takes the kernel about a second: what a person waits for comes first.
 pub struct Outcome {
     pub recording: PathBuf,
     /// The command's exit status in the shell's form: 128 + signal when it was killed.
     pub status: u8,
+    _attached: Loaded,
 }
 
 /// Why there is no recording, or not a whole one.
@@ -155,10 +157,11 @@ pub fn run(options: &Options) -> Result<Outcome, Error> {
             error,
         })?;
     let attached = Attached::new(options, user.as_ref(), writer, started)?;
-    let status = runtime.block_on(attached.record(options))?;
+    let (status, loaded) = runtime.block_on(attached.record(options))?;
     Ok(Outcome {
         recording: path,
         status,
+        _attached: loaded,
     })
 }
 
@@ -281,7 +284,7 @@ impl Attached {
         Ok(())
     }
 
-    async fn record(self, options: &Options) -> Result<u8, Error> {
+    async fn record(self, options: &Options) -> Result<(u8, Loaded), Error> {
         let Attached {
             mut loaded,
             mut ingest,
@@ -343,7 +346,7 @@ impl Attached {
         };
         let status = u8::try_from(status).unwrap_or(u8::MAX);
         match finished {
-            Ok(()) => Ok(status),
+            Ok(()) => Ok((status, loaded)),
             Err(source) => Err(Error::After {
                 status,
                 source: Box::new(source),
