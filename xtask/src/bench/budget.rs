@@ -2,10 +2,12 @@
 
 use serde::Serialize;
 
+use super::configuration::Configuration;
 use super::figures::{Spread, ratio};
 use super::probes;
-use super::profiler::{Configuration, Measured};
-use super::summary::{Rounds, figure};
+use super::profiler::Measured;
+use super::rounds::Rounds;
+use super::table::figure;
 use super::workload::Kind;
 
 /// Share of the host's CPU that BPF and the profiler take from ready to the command's end, %.
@@ -67,10 +69,10 @@ fn least(part: &'static str, what: &str, value: Option<f64>, least: f64, unit: &
 }
 
 /// The lines of one workload.
-pub(crate) fn of_workload(kind: Kind, rounds: &Rounds) -> Vec<Line> {
-    let part = kind.name();
+pub(crate) fn of_workload(rounds: &Rounds) -> Vec<Line> {
+    let part = rounds.kind.name();
     let ours = |value: &dyn Fn(&Measured) -> Option<f64>| rounds.median(Configuration::Phasegraph, value);
-    match kind {
+    match rounds.kind {
         Kind::Build => {
             let cpus = rounds.cpus;
             vec![
@@ -114,7 +116,7 @@ pub(crate) fn of_workload(kind: Kind, rounds: &Rounds) -> Vec<Line> {
                     part,
                     "blocked time with a kernel stack",
                     ours(&|run| {
-                        let coverage = &run.own.as_ref()?.coverage;
+                        let coverage = run.account.coverage.as_ref()?;
                         let with = coverage.blocked_with_kernel_stack_ns as f64;
                         Some(100.0 * ratio(with, coverage.blocked_ns as f64)?)
                     }),
@@ -215,7 +217,7 @@ pub(crate) fn host_percent(run: &Measured, cpus: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::summary::tests::{rounds, run};
+    use crate::bench::rounds::fixture::{rounds, run};
 
     /// Make sure that the share counts BPF and process against all CPUs.
     #[test]

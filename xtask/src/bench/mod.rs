@@ -2,16 +2,21 @@
 //!
 //! It prints figures and never fails for one: a time depends on the host. See `docs/perf/bench.md`.
 
+mod account;
 mod bpf;
 mod budget;
 pub(crate) mod child;
+mod configuration;
 mod figures;
 mod host;
 mod page;
 mod probes;
 mod profiler;
 mod project;
+mod rounds;
+mod side_by_side;
 mod summary;
+mod table;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -22,11 +27,12 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{exec, workspace};
-use profiler::{Bench, Configuration};
-use summary::Rounds;
+use configuration::Configuration;
+use profiler::Bench;
+use rounds::Rounds;
 use workload::{Kind, Size, Workload};
 
 /// Measure what phasegraph costs, beside perf and bpftrace
@@ -57,6 +63,9 @@ pub(crate) struct Arguments {
     /// The tables as a Markdown page
     #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
+    /// Measure nothing: show what an earlier run has written by --json
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["parts", "json", "phasegraph"])]
+    from: Option<PathBuf>,
     /// Measure this binary instead of a fresh release build
     #[arg(long, value_name = "FILE")]
     phasegraph: Option<PathBuf>,
@@ -76,7 +85,7 @@ enum Part {
 }
 
 /// Everything that was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Results {
     kernel: String,
     cpu: String,
@@ -87,11 +96,28 @@ struct Results {
     size: Size,
     workloads: Vec<Rounds>,
     probes: Vec<probes::Round>,
-    budgets: Vec<budget::Line>,
 }
 
 /// Runs the subcommand.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let results = match &arguments.from {
+        Some(path) => {
+            let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            serde_json::from_str(&text).with_context(|| format!("{}: not of this bench", path.display()))?
+        }
+        None => run_all(arguments)?,
+    };
+    print!("{}", page::tables(&results));
+    if let Some(path) = &arguments.json {
+        write(path, &serde_json::to_string_pretty(&results)?)?;
+    }
+    if let Some(path) = &arguments.page {
+        write(path, &page::render(&results))?;
+    }
+    Ok(())
+}
+
+fn run_all(arguments: &Arguments) -> anyhow::Result<Results> {
     ensure!(
         exec::is_root(),
         "the bench loads eBPF programs and builds containers: run it as root"
@@ -118,15 +144,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     // On for every configuration, since phasegraph switches them on for itself.
     let _statistics = bpf::Statistics::on()?;
-    let results = measure(arguments, &bench, size)?;
-    print!("{}", page::tables(&results));
-    if let Some(path) = &arguments.json {
-        write(path, &serde_json::to_string_pretty(&results)?)?;
-    }
-    if let Some(path) = &arguments.page {
-        write(path, &page::render(&results))?;
-    }
-    Ok(())
+    measure(arguments, &bench, size)
 }
 
 fn measure(arguments: &Arguments, bench: &Bench, size: Size) -> anyhow::Result<Results> {
@@ -142,7 +160,6 @@ fn measure(arguments: &Arguments, bench: &Bench, size: Size) -> anyhow::Result<R
         size,
         workloads: Vec::new(),
         probes: Vec::new(),
-        budgets: Vec::new(),
     };
     for (part, kind) in [
         (Part::Build, Kind::Build),
@@ -157,9 +174,7 @@ fn measure(arguments: &Arguments, bench: &Bench, size: Size) -> anyhow::Result<R
             _ => arguments.rounds,
         };
         let workload = Workload::prepare(kind, &size, &bench.folder, &bench.xtask)?;
-        let rounds = alternate(bench, &workload, rounds)?;
-        results.budgets.extend(budget::of_workload(kind, &rounds));
-        results.workloads.push(rounds);
+        results.workloads.push(alternate(bench, &workload, rounds)?);
     }
     if asked(Part::Probes) {
         let storm = Workload::prepare(Kind::Switch, &size, &bench.folder, &bench.xtask)?.command();
@@ -171,7 +186,6 @@ fn measure(arguments: &Arguments, bench: &Bench, size: Size) -> anyhow::Result<R
             ));
             results.probes.push(probes::round(bench, &storm)?);
         }
-        results.budgets.extend(budget::of_probes(&results.probes));
     }
     results.load_after = host::load();
     Ok(results)
@@ -190,7 +204,7 @@ fn alternate(bench: &Bench, workload: &Workload, rounds: u32) -> anyhow::Result<
     bench.measure(Configuration::Unprofiled, &workload.command())?;
     workload.clean()?;
     let mut result = Rounds {
-        workload: name,
+        kind: workload.kind,
         what: workload.what.clone(),
         cpus: host::cpus(),
         rounds: Vec::new(),
@@ -206,7 +220,7 @@ fn alternate(bench: &Bench, workload: &Workload, rounds: u32) -> anyhow::Result<
                 "{name}, round {} of {rounds}: {} {} s, load {}",
                 round + 1,
                 configuration.name(),
-                summary::figure(run.stamp.wall_ns() as f64 / 1e9),
+                table::figure(run.stamp.wall_ns() as f64 / 1e9),
                 run.load
             ));
             measured.insert(configuration, run);
