@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::Results;
 use super::configuration::Configuration;
 use super::figures::{Spread, ratio};
 use super::probes;
@@ -31,13 +32,13 @@ const TRACKED_NS: f64 = 250.0;
 
 /// One line of the table.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Line {
-    pub(crate) part: &'static str,
-    pub(crate) what: String,
-    pub(crate) figure: String,
-    pub(crate) budget: String,
+pub(super) struct Line {
+    pub(super) part: &'static str,
+    pub(super) what: String,
+    pub(super) figure: String,
+    pub(super) budget: String,
     /// `None` when it can't be told.
-    pub(crate) within: Option<bool>,
+    pub(super) within: Option<bool>,
 }
 
 impl Line {
@@ -68,8 +69,17 @@ fn least(part: &'static str, what: &str, value: Option<f64>, least: f64, unit: &
     }
 }
 
+/// The lines of everything that was measured.
+pub(super) fn of(results: &Results) -> Vec<Line> {
+    let mut lines: Vec<_> = results.workloads.iter().flat_map(of_workload).collect();
+    if !results.probes.is_empty() {
+        lines.extend(of_probes(&results.probes));
+    }
+    lines
+}
+
 /// The lines of one workload.
-pub(crate) fn of_workload(rounds: &Rounds) -> Vec<Line> {
+pub(super) fn of_workload(rounds: &Rounds) -> Vec<Line> {
     let part = rounds.kind.name();
     let ours = |value: &dyn Fn(&Measured) -> Option<f64>| rounds.median(Configuration::Phasegraph, value);
     match rounds.kind {
@@ -176,7 +186,7 @@ fn wall(part: &'static str, rounds: &Rounds) -> Line {
 }
 
 /// The lines of the probe's cost.
-pub(crate) fn of_probes(rounds: &[probes::Round]) -> Vec<Line> {
+fn of_probes(rounds: &[probes::Round]) -> Vec<Line> {
     let part = "probes";
     let rounds = if probes::counted(rounds) { rounds } else { &[] };
     let median = |value: &dyn Fn(&probes::Round) -> Option<f64>| {

@@ -98,18 +98,27 @@ struct Results {
     probes: Vec<probes::Round>,
 }
 
+/// What `--json` writes; `--from` reads the results alone.
+#[derive(Serialize)]
+struct Document<'a> {
+    budgets: Vec<budget::Line>,
+    #[serde(flatten)]
+    results: &'a Results,
+}
+
 /// Runs the subcommand.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let results = match &arguments.from {
-        Some(path) => {
-            let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            serde_json::from_str(&text).with_context(|| format!("{}: not of this bench", path.display()))?
-        }
+        Some(path) => load(path)?,
         None => run_all(arguments)?,
     };
     print!("{}", page::tables(&results));
     if let Some(path) = &arguments.json {
-        write(path, &serde_json::to_string_pretty(&results)?)?;
+        let document = Document {
+            budgets: budget::of(&results),
+            results: &results,
+        };
+        write(path, &serde_json::to_string_pretty(&document)?)?;
     }
     if let Some(path) = &arguments.page {
         write(path, &page::render(&results))?;
@@ -259,9 +268,51 @@ fn versions(bench: &Bench) -> Vec<String> {
     .collect()
 }
 
+/// The results in a file that `--json` has written.
+fn load(path: &Path) -> anyhow::Result<Results> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| format!("{}: not of this bench", path.display()))
+}
+
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
     fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Make sure that `--from` shows what `--json` has written, and that a foreign file is refused.
+    #[test]
+    fn again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let results = Results {
+            kernel: "6.18.0".to_owned(),
+            cpu: "a CPU".to_owned(),
+            cpus: 2,
+            load_before: "0.10 0.20 0.30".to_owned(),
+            load_after: "1.10 1.20 1.30".to_owned(),
+            versions: vec!["perf version 6".to_owned()],
+            size: Size {
+                files: 1,
+                round_trips: 2,
+                processes: 3,
+            },
+            workloads: vec![rounds::fixture::rounds(&[(1_000, 1_100), (1_000, 1_200)])],
+            probes: Vec::new(),
+        };
+        let json = serde_json::to_string(&Document {
+            budgets: budget::of(&results),
+            results: &results,
+        });
+        write(&file("results.json"), &json.unwrap()).unwrap();
+        let again = load(&file("results.json")).unwrap();
+        assert_eq!(page::render(&again), page::render(&results));
+        write(&file("other.json"), "{}").unwrap();
+        assert!(load(&file("other.json")).is_err());
+    }
 }

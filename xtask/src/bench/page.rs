@@ -17,11 +17,7 @@ pub(super) fn tables(results: &Results) -> String {
 }
 
 fn sections(results: &Results) -> Vec<(String, String)> {
-    let mut budgets: Vec<_> = results.workloads.iter().flat_map(budget::of_workload).collect();
-    if !results.probes.is_empty() {
-        budgets.extend(budget::of_probes(&results.probes));
-    }
-    let mut sections = vec![("Budgets".to_owned(), summary::budgets(&budgets))];
+    let mut sections = vec![("Budgets".to_owned(), summary::budgets(&budget::of(results)))];
     for rounds in &results.workloads {
         let name = rounds.kind.name();
         sections.push((format!("{name}: {}", rounds.what), side_by_side(rounds)));

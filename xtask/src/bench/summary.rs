@@ -187,7 +187,7 @@ pub(crate) fn probes(rounds: &[probes::Round]) -> String {
 }
 
 /// Figures beside their budgets.
-pub(crate) fn budgets(lines: &[budget::Line]) -> String {
+pub(super) fn budgets(lines: &[budget::Line]) -> String {
     let mut text = format!(
         "{:8}{:52}{:>12}{:>16}  verdict\n",
         "part", "figure", "measured", "budget"
