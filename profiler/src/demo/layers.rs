@@ -98,20 +98,37 @@ impl Layers {
 
     /// Mounts the layers at `merged`.
     ///
-    /// The paths in the options are relative, and so need no escapes; the caller's working directory is theirs.
+    /// With absolute paths, as engines have them, unless they hold what would need an escape there: then relative to
+    /// the caller's working directory.
     pub(super) fn mount(&self) -> Result<(), Error> {
         std::env::set_current_dir(&self.folder).at(|| self.folder.display().to_string())?;
-        sys::mount(
-            Path::new("overlay"),
-            &self.merged(),
-            "overlay",
-            0,
-            b"lowerdir=lower2:lower1,upperdir=upper,workdir=work",
-        )
-        .map_err(|source| Error::Overlay {
-            folder: self.folder.clone(),
-            source,
+        sys::mount(Path::new("overlay"), &self.merged(), "overlay", 0, &self.options()).map_err(|source| {
+            Error::Overlay {
+                folder: self.folder.clone(),
+                source,
+            }
         })
+    }
+
+    fn options(&self) -> Vec<u8> {
+        let folder = self.folder.as_os_str().as_bytes();
+        let plain = folder.starts_with(b"/") && !folder.iter().any(|byte| b":,\\".contains(byte));
+        let base: &[u8] = if plain { folder } else { b"." };
+        let mut options = Vec::new();
+        for part in [
+            &b"lowerdir="[..],
+            base,
+            b"/lower2:",
+            base,
+            b"/lower1,upperdir=",
+            base,
+            b"/upper,workdir=",
+            base,
+        ] {
+            options.extend_from_slice(part);
+        }
+        options.extend_from_slice(b"/work");
+        options
     }
 
     /// What the container wrote as its stamps.

@@ -26,6 +26,22 @@ pub(super) fn losses(page: &mut Page, session: &Session) {
     }
 }
 
+/// Probes that this kernel refused: what they would have told is not in the recording.
+pub(super) fn unavailable(page: &mut Page, session: &Session) {
+    let missing = session
+        .meta
+        .probes
+        .iter()
+        .filter(|(_, rung)| rung.starts_with("not available"));
+    for (index, (probe, why)) in missing.enumerate() {
+        if index == 0 {
+            page.heading("not probed", "what these would have told is not in the recording");
+        }
+        let line = text::visible(format!("{probe}: {why}").as_bytes());
+        page.paragraph(&text::left("", LABEL), Paint::Warn, &line);
+    }
+}
+
 /// What share of the waiting and of the samples has stacks, and by how much the figures can be off.
 pub(super) fn coverage(page: &mut Page, session: &Session, selection: &Selection) {
     let all = figures::selected(session, &selection.spans(session), &mut Classifier::default());
