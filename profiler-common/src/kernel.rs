@@ -16,12 +16,10 @@ pub struct Offsets {
     pub task_tgid: u32,
     pub task_start_time: u32,
     pub task_real_parent: u32,
-    pub task_group_leader: u32,
     pub task_comm: u32,
     /// `__state` since 5.14, `state` before.
     pub task_state: u32,
     pub task_on_cpu: u32,
-    pub task_flags: u32,
     pub task_exit_code: u32,
     pub task_utime: u32,
     pub task_stime: u32,
@@ -61,9 +59,8 @@ pub struct Offsets {
     pub super_block_dev: u32,
     /// `orig_ax` of the saved user registers.
     pub pt_regs_orig_ax: u32,
-    pub pt_regs_size: u32,
 }
-layout!(Offsets, size = 176, task_pid = 0, pt_regs_size = 172);
+layout!(Offsets, size = 164, task_pid = 0, pt_regs_orig_ax = 160);
 
 impl Offsets {
     /// Every member absent.
@@ -72,11 +69,9 @@ impl Offsets {
         task_tgid: ABSENT,
         task_start_time: ABSENT,
         task_real_parent: ABSENT,
-        task_group_leader: ABSENT,
         task_comm: ABSENT,
         task_state: ABSENT,
         task_on_cpu: ABSENT,
-        task_flags: ABSENT,
         task_exit_code: ABSENT,
         task_utime: ABSENT,
         task_stime: ABSENT,
@@ -111,7 +106,6 @@ impl Offsets {
         inode_sb: ABSENT,
         super_block_dev: ABSENT,
         pt_regs_orig_ax: ABSENT,
-        pt_regs_size: ABSENT,
     };
 }
 

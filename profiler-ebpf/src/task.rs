@@ -96,7 +96,7 @@ mod state {
 
     use super::*;
 
-    /// Keyed by thread id. Sized for the largest build host's tracked threads; overridden at load.
+    /// Keyed by thread id. Sized for the largest build host's tracked threads.
     #[map]
     static TASKS: HashMap<u32, TaskState> = HashMap::with_max_entries(32_768, 0);
 
@@ -162,7 +162,7 @@ pub fn renamed(task: Task, old_tid: u32) {
 #[inline(always)]
 pub fn current() -> Task {
     #[cfg(feature = "task-storage")]
-    // SAFETY: always the running task. Since 5.11, as task storage is.
+    // SAFETY: always the running task. Since 5.11; task storage for tracing programs is younger.
     unsafe {
         aya_ebpf::helpers::generated::bpf_get_current_task_btf()
     }

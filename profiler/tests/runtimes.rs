@@ -40,13 +40,15 @@ fn docker_profile(docker: &Docker, words: &[&str]) -> Profile {
     profile(|program| docker.command(program), docker.corner.folder(), words)
 }
 
-/// The stopwatch lies in the phase, and the phase reaches no further than the tolerance beyond it.
+/// The stopwatch lies in the phase, and the phase reaches no further than the tolerance beyond it. On a busy host the
+/// container's first process waits for a CPU in between, which is no error of the phase.
 fn assert_agrees(run: Item<'_>, (begin, end): (u64, u64)) {
     let (before, after) = (begin as i64 - run.from() as i64, run.to() as i64 - end as i64);
     println!("run begins {before} ns before the stopwatch and ends {after} ns after it");
     assert!(run.from() <= begin && end <= run.to(), "{before} {after}");
+    let tolerance = TOLERANCE_NS + run.0["wall"]["runqueue_ns"].as_u64().unwrap();
     assert!(
-        begin - run.from() <= TOLERANCE_NS && run.to() - end <= TOLERANCE_NS,
+        begin - run.from() <= tolerance && run.to() - end <= tolerance,
         "{before} {after}"
     );
 }
@@ -78,7 +80,7 @@ fn context(folder: &Path, name: &str, from: &str, run: &str) -> Result<(), Skip>
     workload::stamp(&folder.join("stamp"))?;
     let text = format!(
         "FROM {from}\nCOPY . /src\nWORKDIR /src\n# compiled here\nRUN {run}\n\
-         RUN /src/stamp shell \\\n    sleep 0.2\nENV A=1\nCMD [\"/src/app\"]\n"
+         RUN exec /src/stamp shell \\\n    sleep 0.2\nENV A=1\nCMD [\"/src/app\"]\n"
     );
     fs::write(folder.join(name), text).unwrap();
     Ok(())
@@ -223,7 +225,7 @@ fn podman_build() {
         "2/7 COPY . /src",
         "3/7 WORKDIR /src",
         r#"4/7 RUN ["/src/stamp", "exec", "make", "-j2"]"#,
-        "5/7 RUN /src/stamp shell     sleep 0.2",
+        "5/7 RUN exec /src/stamp shell     sleep 0.2",
         "6/7 ENV A=1",
         r#"7/7 CMD ["/src/app"]"#,
     ];
@@ -257,7 +259,7 @@ fn buildah_build() {
     let labels: Vec<&str> = steps.iter().map(|step| step.text("label")).collect();
     let expected = [
         r#"4/7 RUN ["/src/stamp", "exec", "/bin/sleep", "0.1"]"#,
-        "5/7 RUN /src/stamp shell     sleep 0.2",
+        "5/7 RUN exec /src/stamp shell     sleep 0.2",
     ];
     assert_eq!(labels, expected);
     for (container, stamp) in profile.containers().into_iter().zip(["exec", "shell"]) {
@@ -384,7 +386,7 @@ fn docker_build() {
         "2/7 COPY . /src",
         "3/7 WORKDIR /src",
         r#"4/7 RUN ["/src/stamp", "exec", "/bin/sleep", "0.1"]"#,
-        "5/7 RUN /src/stamp shell     sleep 0.2",
+        "5/7 RUN exec /src/stamp shell     sleep 0.2",
         "6/7 ENV A=1",
         r#"7/7 CMD ["/src/app"]"#,
     ];

@@ -16,7 +16,7 @@ use crate::{
 #[map]
 static CPU_SCRATCH: Scratch = Scratch::with_max_entries(1, 0);
 
-/// A tick of the sampling clock (`cpu-clock`, or hardware cycles) on this CPU.
+/// A tick of the sampling clock (`cpu-clock`) on this CPU.
 #[perf_event]
 pub fn cpu_sample(ctx: PerfEventContext) -> u32 {
     emit::done(try_sample(&ctx))

@@ -1,7 +1,7 @@
 //! System calls that change mounts and namespaces, by their classic tracepoints.
 //!
 //! A classic system call tracepoint switches every task of the host to the slow system call entry, so only these
-//! few rare calls are hooked and never `raw_syscalls`; see `docs/design/0002`.
+//! few rare calls are hooked and never `raw_syscalls`; see `docs/design/0005-system-call-tracepoints.md`.
 
 use aya_ebpf::{
     EbpfContext as _,

@@ -12,9 +12,11 @@ mod run;
 mod show;
 mod terminal;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 pub use load::load;
 pub use problem::Problem;
@@ -32,7 +34,8 @@ pub use problem::Problem;
                   phasegraph show phasegraph-20260131T120000Z.phg       look at a recording, without root\n  \
                   phasegraph flame phasegraph-20260131T120000Z.phg --phase 'step 3'\n\n\
                   Environment:\n  \
-                  NO_COLOR   set to anything: no colour even on a terminal"
+                  NO_COLOR         set to anything: no colour even on a terminal\n  \
+                  PHASEGRAPH_LOG   debug: what it does, on standard error"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -58,6 +61,14 @@ pub fn main() -> ExitCode {
             return ExitCode::from(status);
         }
     };
+    let filter = EnvFilter::try_from_env("PHASEGRAPH_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .init();
     let done = match &cli.command {
         Command::Run(args) => run::run(args),
         Command::Show(args) => show::run(args),

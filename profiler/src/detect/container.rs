@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::RUNTIMES;
 use super::context::{CgroupLife, Context, Exec};
 use super::oci::{Call, Verb};
-use crate::model::{Container, Image, OperationIx, Phase, ProcessIx, Span, ThreadIx};
+use crate::model::{Container, Image, OperationIx, ProcessIx, Span, ThreadIx};
 use crate::recording::record::Text;
 
 /// A runtime's process that was asked to do something to a container.
@@ -163,18 +163,8 @@ impl Draft {
             .map_or(&[], |image| &image.argv)
     }
 
-    /// As reports see it; `index` is its own among the containers.
-    pub(super) fn container(&self, phases: &[Phase], index: u32) -> Container {
-        let own = phases
-            .iter()
-            .filter(|phase| phase.container.is_some_and(|container| container.0 == index));
-        let span = own.fold(None, |span: Option<Span>, phase| {
-            let span = span.unwrap_or(phase.span);
-            Some(Span {
-                from: span.from.min(phase.span.from),
-                to: span.to.max(phase.span.to),
-            })
-        });
+    /// As reports see it; `phases` is the span of all its phases, if it has any.
+    pub(super) fn container(&self, phases: Option<Span>) -> Container {
         let calls = self
             .calls
             .iter()
@@ -190,7 +180,7 @@ impl Draft {
             operation: self.operation,
             cgroup: self.cgroups.first().copied().unwrap_or(0),
             entrypoint: self.entry.map(|entry| entry.process),
-            span: span.unwrap_or(Span {
+            span: phases.unwrap_or(Span {
                 from: self.from(),
                 to: calls,
             }),

@@ -9,7 +9,7 @@ use super::container::{Draft, Piece};
 use super::containerd;
 use super::context::Context;
 use super::instruction;
-use super::operation::{self, Request};
+use super::operation::{self, Request, Requests};
 use crate::model::{OperationIx, Span};
 use crate::recording::record::Text;
 
@@ -27,7 +27,7 @@ impl Engine for Docker {
         true
     }
 
-    fn request(&self, context: &Context<'_>, requests: &[Request], draft: &Draft) -> Option<OperationIx> {
+    fn request(&self, context: &Context<'_>, requests: &Requests, draft: &Draft) -> Option<OperationIx> {
         let create = draft.create()?;
         let ts = create.span.from;
         if let Some(operation) = operation::by_operand(requests, draft, ts, &["start", "restart"]) {
@@ -37,7 +37,7 @@ impl Engine for Docker {
         let clients = requests
             .iter()
             .enumerate()
-            .filter(|(_, request)| docker(request) && request.alive(ts));
+            .filter(|(_, request)| request.alive(ts) && docker(request));
         let argv = draft.entry_argv(context);
         let runs = clients
             .clone()

@@ -17,7 +17,7 @@ use profiler_common::container::call;
 use super::container::{Draft, Piece, RuntimeCall, is_own};
 use super::context::Context;
 use super::oci::{self, Verb};
-use super::operation::{self, Request};
+use super::operation::{self, Requests};
 use crate::model::{ContainerIx, OperationIx, Phase, PhaseIx, PhaseKind, ProcessIx, Span, ThreadIx};
 use crate::recording::record::Text;
 
@@ -25,7 +25,7 @@ use crate::recording::record::Text;
 const NEW_NAMESPACES: u64 = 0x0002_0000 | 0x2000_0000;
 
 /// Phases of all containers; parents point into the result.
-pub(super) fn phases(context: &Context<'_>, requests: &[Request], drafts: &[Draft]) -> Vec<Phase> {
+pub(super) fn phases(context: &Context<'_>, requests: &Requests, drafts: &[Draft]) -> Vec<Phase> {
     let mut phases = Vec::new();
     for (index, draft) in drafts.iter().enumerate() {
         let mut life = Life {
@@ -49,7 +49,7 @@ pub(super) fn phases(context: &Context<'_>, requests: &[Request], drafts: &[Draf
 
 struct Life<'c, 'a> {
     context: &'c Context<'a>,
-    requests: &'c [Request],
+    requests: &'c Requests,
     draft: &'c Draft,
     container: ContainerIx,
     phases: &'c mut Vec<Phase>,

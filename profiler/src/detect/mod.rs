@@ -35,11 +35,11 @@ mod tests;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use crate::model::{Image, OperationIx, Phase, PhaseIx, Session};
+use crate::model::{Image, OperationIx, Phase, PhaseIx, Session, Span};
 use crate::recording::record::Text;
 use container::Draft;
 use context::Context;
-use operation::Request;
+use operation::Requests;
 
 /// An OCI runtime: what its processes look like.
 trait Runtime: Sync {
@@ -54,7 +54,7 @@ trait Engine: Sync {
     /// Adds what the engine's own processes tell of a container; false when it is not one of its.
     fn claim(&self, context: &Context<'_>, draft: &mut Draft) -> bool;
     /// The operation that asked for the container, where that is not the one whose client it descends from.
-    fn request(&self, _context: &Context<'_>, _requests: &[Request], _draft: &Draft) -> Option<OperationIx> {
+    fn request(&self, _context: &Context<'_>, _requests: &Requests, _draft: &Draft) -> Option<OperationIx> {
         None
     }
 }
@@ -92,14 +92,30 @@ pub fn detect(session: &mut Session) {
     let mut phases = lifecycle::phases(&context, &requests, &drafts);
     step::phases(&context, &requests, &drafts, &mut phases);
     let phases = in_order(phases);
+    let spans = spans_of_containers(&phases, drafts.len());
     let containers = drafts
         .iter()
-        .zip(0..)
-        .map(|(draft, index)| draft.container(&phases, index))
+        .zip(spans)
+        .map(|(draft, span)| draft.container(span))
         .collect();
-    session.operations = requests.into_iter().map(|request| request.operation).collect();
+    session.operations = requests.into_operations();
     session.containers = containers;
     session.phases = phases;
+}
+
+/// From the first start to the last end of each container's phases.
+fn spans_of_containers(phases: &[Phase], containers: usize) -> Vec<Option<Span>> {
+    let mut spans: Vec<Option<Span>> = vec![None; containers];
+    for phase in phases {
+        if let Some(span) = phase.container.and_then(|container| spans.get_mut(container.ix())) {
+            let known = span.unwrap_or(phase.span);
+            *span = Some(Span {
+                from: known.from.min(phase.span.from),
+                to: known.to.max(phase.span.to),
+            });
+        }
+    }
+    spans
 }
 
 /// In order of start, parents before their children, and each child within its parent.

@@ -1,5 +1,8 @@
 //! Operations: what a person asked for, the client that carries it out, and what it caused.
 
+use std::collections::HashMap;
+use std::ops::Deref;
+
 use super::cli::{self, Command, base};
 use super::container::Draft;
 use super::context::Context;
@@ -26,9 +29,38 @@ impl Request {
     }
 }
 
+/// All operations of a session, with an index by their client.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    list: Vec<Request>,
+    by_client: HashMap<ProcessIx, OperationIx>,
+}
+
+impl Requests {
+    fn push(&mut self, request: Request) {
+        // A process that is both has the later: a client within the recorded command comes behind it.
+        self.by_client
+            .insert(request.operation.process, OperationIx(self.list.len() as u32));
+        self.list.push(request);
+    }
+
+    /// Without the command lines.
+    pub(super) fn into_operations(self) -> Vec<Operation> {
+        self.list.into_iter().map(|request| request.operation).collect()
+    }
+}
+
+impl Deref for Requests {
+    type Target = [Request];
+
+    fn deref(&self) -> &[Request] {
+        &self.list
+    }
+}
+
 /// The recorded command, and every client that no other client started.
-pub(super) fn find(context: &Context<'_>) -> Vec<Request> {
-    let mut requests = Vec::new();
+pub(super) fn find(context: &Context<'_>) -> Requests {
+    let mut requests = Requests::default();
     let command = context
         .session
         .begin
@@ -43,10 +75,11 @@ pub(super) fn find(context: &Context<'_>) -> Vec<Request> {
         };
         // What an engine runs by itself after a container's end is nobody's request.
         let internal = command.verb == "container cleanup";
-        let nested = |ix| {
+        let nested = |ix: ProcessIx| {
             requests
-                .iter()
-                .any(|request: &Request| request.command.is_some() && request.operation.process == ix)
+                .by_client
+                .get(&ix)
+                .is_some_and(|client| requests[client.ix()].command.is_some())
         };
         if internal || nested(exec.process) || context.ancestors(exec.process).any(nested) {
             continue;
@@ -93,18 +126,13 @@ fn recorded(context: &Context<'_>, ix: ProcessIx) -> Request {
 }
 
 /// The innermost operation whose client the process descends from, or is.
-pub(super) fn of_process(context: &Context<'_>, requests: &[Request], process: ProcessIx) -> Option<OperationIx> {
-    std::iter::once(process)
-        .chain(context.ancestors(process))
-        .find_map(|ix| {
-            // The last: a client within the recorded command comes behind it.
-            let found = requests.iter().rposition(|request| request.operation.process == ix)?;
-            Some(OperationIx(found as u32))
-        })
+pub(super) fn of_process(context: &Context<'_>, requests: &Requests, process: ProcessIx) -> Option<OperationIx> {
+    let mut chain = std::iter::once(process).chain(context.ancestors(process));
+    chain.find_map(|ix| requests.by_client.get(&ix).copied())
 }
 
 /// The operation that a container's runtime descends from.
-pub(super) fn of_ancestors(context: &Context<'_>, requests: &[Request], draft: &Draft) -> Option<OperationIx> {
+pub(super) fn of_ancestors(context: &Context<'_>, requests: &Requests, draft: &Draft) -> Option<OperationIx> {
     of_process(context, requests, draft.calls.first()?.process)
 }
 
@@ -172,9 +200,12 @@ pub(super) fn by_exec(requests: &[Request], ts: u64, argv: &[Text]) -> Option<Op
 }
 
 /// Adds the daemon-side processes of each operation's containers to it.
-pub(super) fn gather(context: &Context<'_>, requests: &mut [Request], drafts: &[Draft]) {
+pub(super) fn gather(context: &Context<'_>, requests: &mut Requests, drafts: &[Draft]) {
     for draft in drafts {
-        let Some(request) = draft.operation.and_then(|operation| requests.get_mut(operation.ix())) else {
+        let Some(request) = draft
+            .operation
+            .and_then(|operation| requests.list.get_mut(operation.ix()))
+        else {
             continue;
         };
         let processes = &mut request.operation.processes;
@@ -185,7 +216,7 @@ pub(super) fn gather(context: &Context<'_>, requests: &mut [Request], drafts: &[
         let pieces = draft.networks.iter().chain(&draft.cleanups);
         processes.extend(pieces.flat_map(|piece| piece.processes.iter().copied()));
     }
-    for request in requests {
+    for request in &mut requests.list {
         request.operation.processes.sort_unstable();
         request.operation.processes.dedup();
     }

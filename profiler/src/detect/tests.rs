@@ -103,7 +103,7 @@ fn recorded_sequences() {
 fn cut_recordings() {
     for case in CASES {
         let lines: Vec<&str> = case.events.lines().collect();
-        for length in 1..lines.len() {
+        for length in (1..lines.len()).step_by(1 + lines.len() / 60) {
             let mut session = case.session_if_built(&lines[..length].join("\n"));
             detect(&mut session);
             check(&session);
@@ -127,7 +127,7 @@ fn cut_recordings() {
 fn lost_events() {
     for case in CASES {
         let lines: Vec<&str> = case.events.lines().collect();
-        for lost in 1..lines.len() {
+        for lost in (1..lines.len()).step_by(1 + lines.len() / 100) {
             let kept: Vec<&str> = [&lines[..lost], &lines[lost + 1..]].concat();
             let mut session = case.session_if_built(&kept.join("\n"));
             detect(&mut session);
@@ -409,6 +409,66 @@ fn died_before_start() {
         [PhaseKind::Mount, PhaseKind::Network, PhaseKind::Create, PhaseKind::Init]
     );
     assert!(session.containers[0].entrypoint.is_none());
+}
+
+/// Make sure that each of many containers is found, though all their processes have the same pids one after the other.
+#[test]
+fn many_containers_with_reused_pids() {
+    const RUNS: u64 = 500;
+    let case = Case::named("podman_run");
+    let length: u64 = case
+        .events
+        .lines()
+        .last()
+        .unwrap()
+        .split('\t')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let plain = case.changed(same);
+    let id = String::from_utf8(plain.containers[0].id.clone()).unwrap();
+    let cgroup = plain.containers[0].cgroup;
+    let mut events = String::from("0\t1\tbegin\n");
+    for run in 0..RUNS {
+        let shifted = |field: &str| (field.parse::<u64>().unwrap() + run * (length + 1)).to_string();
+        for line in case.events.lines() {
+            let mut fields: Vec<String> = line.split('\t').map(str::to_owned).collect();
+            fields[0] = shifted(&fields[0]);
+            match fields[2].as_str() {
+                // The recorded command starts them all.
+                "begin" => {
+                    fields = [&fields[0], "1", "fork", "1", &fields[1], "0"]
+                        .map(str::to_owned)
+                        .to_vec()
+                }
+                "mount" | "umount" => fields[3] = shifted(&fields[3]),
+                _ => {}
+            }
+            if fields[3] == cgroup.to_string() {
+                fields[3] = (cgroup + run).to_string();
+            }
+            let line = fields.join("\t").replace(&id, &format!("{run:064}"));
+            events.push_str(&line.replace("/overlay/", &format!("/overlay/{run}/")));
+            events.push('\n');
+        }
+    }
+    let mut session = session(&events);
+    detect(&mut session);
+    check(&session);
+    assert_eq!(
+        (session.containers.len() as u64, session.phases.len() as u64),
+        (RUNS, RUNS * 7)
+    );
+    for (run, container) in session.containers.iter().enumerate() {
+        assert_eq!(container.id, format!("{run:064}").into_bytes());
+        assert_eq!(container.name, b"phg-one");
+        let mut own = session
+            .phases
+            .iter()
+            .filter(|phase| phase.container.is_some_and(|owner| owner.ix() == run));
+        assert!(own.all(|phase| phase.operation.is_some() && phase.operation == container.operation));
+    }
 }
 
 /// Make sure that hostile ids and names neither panic nor are taken for others: long ones, and ones that look like a

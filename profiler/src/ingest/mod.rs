@@ -335,6 +335,11 @@ impl Ingest {
         })
     }
 
+    /// Gives the recording up: there is nothing to be recorded.
+    pub fn discard(self) {
+        self.writer.discard();
+    }
+
     /// Gives the recording its name.
     pub fn finish(self) -> Result<Summary, IngestError> {
         Ok(self.writer.finish()?)

@@ -48,7 +48,6 @@ const INTERRUPT: &str = "whether a wake came from an interrupt on top of another
 const PROGRAM: &str = "name and identity of a program's file";
 const CALL: &str = "the system call that a thread waits in";
 const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
-const NOTHING: &str = "nothing: no program reads it";
 
 macro_rules! members {
     ($( $field:ident = $first:literal :: $path:literal $( | $other:literal :: $other_path:literal )*, $lost:ident ; )+) => {
@@ -68,11 +67,9 @@ members! {
     task_tgid = "task_struct"::"tgid", REQUIRED;
     task_start_time = "task_struct"::"start_time", REQUIRED;
     task_real_parent = "task_struct"::"real_parent", PARENT;
-    task_group_leader = "task_struct"::"group_leader", NOTHING;
     task_comm = "task_struct"::"comm", NAME;
     task_state = "task_struct"::"__state" | "task_struct"::"state", REQUIRED;
     task_on_cpu = "task_struct"::"on_cpu", ADOPTED;
-    task_flags = "task_struct"::"flags", NOTHING;
     task_exit_code = "task_struct"::"exit_code", EXIT;
     task_utime = "task_struct"::"utime", ACCOUNT;
     task_stime = "task_struct"::"stime", ACCOUNT;
@@ -197,7 +194,6 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         None => absent.push("task_struct.in_iowait"),
     }
     offsets.upid_size = types.size("upid").unwrap_or(ABSENT);
-    offsets.pt_regs_size = types.size("pt_regs").unwrap_or(ABSENT);
 
     for (offset, member) in [
         (offsets.task_pid, "task_struct.pid"),

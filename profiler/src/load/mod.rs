@@ -80,7 +80,9 @@ pub fn ring_bytes(cpus: usize) -> u32 {
 /// Loaded programs, their links and maps.
 pub struct Loaded {
     ebpf: Ebpf,
-    events: Vec<perf::Event>,
+    clocks: Vec<perf::Event>,
+    /// Closed with the whole: each takes the kernel some 60 ms.
+    tracepoints: Vec<perf::Event>,
     /// Program and rung, or why it is not available.
     pub probes: Vec<(String, String)>,
     /// Keeps the kernel's run-time statistics of BPF programs on.
@@ -146,7 +148,8 @@ impl Loaded {
         };
         let mut loaded = Loaded {
             ebpf,
-            events: Vec::new(),
+            clocks: Vec::new(),
+            tracepoints: Vec::new(),
             probes: vec![("per-task state".to_owned(), state.to_owned())],
             _statistics: statistics,
         };
@@ -233,7 +236,7 @@ impl Loaded {
                 .id("syscalls", &format!("{prefix}_{}", call.name))
                 .and_then(|id| perf::tracepoint(id, fd.as_fd()));
             match event {
-                Ok(event) => self.events.push(event),
+                Ok(event) => self.tracepoints.push(event),
                 Err(why) => missing.push(format!("{}: {why}", call.name)),
             }
         }
@@ -264,7 +267,7 @@ impl Loaded {
             for cpu in &options.cpus {
                 match perf::clock(*cpu, options.sample_hz, fd.as_fd()) {
                     Ok(event) => {
-                        self.events.push(event);
+                        self.clocks.push(event);
                         started += 1;
                     }
                     Err(why) => tracing::warn!("CPU {cpu} is not sampled: {why}"),
@@ -279,9 +282,10 @@ impl Loaded {
         Ok(())
     }
 
-    /// Detaches everything: from here on the per-task states stand still.
+    /// Detaches what switches and samples: from here on the per-task states stand still. The system calls'
+    /// tracepoints go with the whole, since closing them takes a second in all (`docs/design/0005`).
     pub fn detach(&mut self) {
-        self.events.clear();
+        self.clocks.clear();
         for probe in PROBES {
             if let Some(program) = self.ebpf.program_mut(probe.program)
                 && let Program::BtfTracePoint(program) = program

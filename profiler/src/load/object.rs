@@ -2,7 +2,7 @@
 
 use aya::include_bytes_aligned;
 
-/// The object that keeps per-task state in task storage (Linux 5.11 and later).
+/// The object that keeps per-task state in task storage (Linux 5.13 and later for tracing programs).
 pub fn storage() -> &'static [u8] {
     include_bytes_aligned!(concat!(env!("OUT_DIR"), "/phasegraph-storage.bpf.o"))
 }

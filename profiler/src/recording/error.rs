@@ -15,7 +15,7 @@ pub enum WriteError {
     StandardOutput,
     #[error("{}: names no file; give one with -o, as in -o app.phg", path.display())]
     NoName { path: PathBuf },
-    #[error("{} exists already; name another file with -o, or ask for --overwrite", path.display())]
+    #[error("{} exists already; name another file with -o, or ask for --force", path.display())]
     Exists { path: PathBuf },
     #[error("{} is not a plain file, so it is not replaced; name another file with -o", path.display())]
     NotPlain { path: PathBuf },

@@ -1,6 +1,8 @@
 //! `run`: attach, let the command go, record until it and what it left has ended, close.
 
 pub mod command;
+mod follow;
+mod privilege;
 
 use std::{
     ffi::OsString,
@@ -11,7 +13,6 @@ use std::{
 };
 
 use aya::Btf;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     control::daemons,
@@ -31,17 +32,7 @@ use crate::{
     },
     symbol::kernel::Kernel,
 };
-use command::{Held, Running, User};
-
-/// How often the rings are drained.
-const DRAIN_EVERY: Duration = Duration::from_millis(50);
-/// How often what was drained is written down: what a SIGKILL can cost at most.
-const FLUSH_EVERY: Duration = Duration::from_millis(500);
-/// How long the recording goes on after the command's end for what it left running (a container's cleanup goes on
-/// behind its client's back), unless all of that has ended before.
-const LINGER: Duration = Duration::from_millis(500);
-/// How often is looked, meanwhile, whether it has.
-const LINGER_STEP: Duration = Duration::from_millis(10);
+use command::{Held, User};
 
 /// What the caller of [`run`] wants.
 #[derive(Clone, Debug)]
@@ -63,11 +54,13 @@ pub struct Options {
 }
 
 /// How it went.
-#[derive(Clone, Debug)]
+///
+/// Dropping it detaches the last probes, which takes the kernel about a second: what a person waits for comes first.
 pub struct Outcome {
     pub recording: PathBuf,
     /// The command's exit status in the shell's form: 128 + signal when it was killed.
     pub status: u8,
+    _attached: Loaded,
 }
 
 /// Why there is no recording, or not a whole one.
@@ -149,7 +142,7 @@ impl Error {
 /// [`Error`]. Whatever comes, nothing stays attached: all links and events are descriptors of this process.
 pub fn run(options: &Options) -> Result<Outcome, Error> {
     let started = Instant::now();
-    check_privilege()?;
+    privilege::check()?;
     let user = options.user.as_deref().map(User::find).transpose()?;
     let writer = Writer::create(&options.output, options.force)?;
     for note in writer.notes() {
@@ -164,37 +157,12 @@ pub fn run(options: &Options) -> Result<Outcome, Error> {
             error,
         })?;
     let attached = Attached::new(options, user.as_ref(), writer, started)?;
-    let status = runtime.block_on(attached.record(options))?;
+    let (status, loaded) = runtime.block_on(attached.record(options))?;
     Ok(Outcome {
         recording: path,
         status,
+        _attached: loaded,
     })
-}
-
-/// Says what is missing before the kernel refuses with a bare EPERM.
-fn check_privilege() -> Result<(), Error> {
-    const NEEDED: [(u32, &str); 1] = [(21, "CAP_SYS_ADMIN")];
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(0);
-    // SAFETY: no arguments.
-    let uid = unsafe { libc::geteuid() };
-    for (bit, name) in NEEDED {
-        if effective >> bit & 1 == 0 {
-            return Err(Error::Privilege(if uid == 0 {
-                format!(
-                    "this root lacks {name} (a container or a user namespace?); run it on the host, or in a container \
-                     with --privileged --pid=host"
-                )
-            } else {
-                format!("it loads eBPF programs, and user {uid} may not ({name} is missing)")
-            }));
-        }
-    }
-    Ok(())
 }
 
 /// Everything attached, the command held.
@@ -220,10 +188,14 @@ impl Attached {
             force_hash: std::env::var_os("PHASEGRAPH_FORCE_HASH").is_some(),
         };
         let mappings = Mappings::open(&load_options.cpus)?;
+        let lap = |what| tracing::debug!("{what}, {} ms after the start", started.elapsed().as_millis());
         let symbols = Kernel::open();
+        lap("kernel symbols are there");
         let resolved = joined(resolved)??;
+        lap("struct offsets are there");
         let btf = Btf::from_sys_fs().map_err(LoadError::from)?;
         let mut loaded = Loaded::load(&btf, &resolved, &load_options)?;
+        lap("programs are loaded");
         drop(btf);
         loaded.track_programs(daemons::DAEMONS)?;
         let mut ingest = Ingest::new(
@@ -236,6 +208,7 @@ impl Attached {
         );
 
         let held = Held::spawn(&options.command, user)?;
+        lap("the command is held");
         match Self::attach(
             options,
             &mut loaded,
@@ -311,14 +284,14 @@ impl Attached {
         Ok(())
     }
 
-    async fn record(self, options: &Options) -> Result<u8, Error> {
+    async fn record(self, options: &Options) -> Result<(u8, Loaded), Error> {
         let Attached {
             mut loaded,
             mut ingest,
             held,
             mut cost,
         } = self;
-        let mut signals = match Signals::new() {
+        let mut signals = match follow::Signals::new() {
             Ok(signals) => signals,
             Err(error) => {
                 held.cancel();
@@ -354,16 +327,26 @@ impl Attached {
                 cost.startup_ns / 1_000_000
             );
         }
-        let running = held.release()?;
+        // The command has its privileges already; what is left to do here needs few.
+        if let Err(error) = privilege::drop_unneeded() {
+            tracing::warn!("privileges that are not needed any more could not be dropped: {error}");
+        }
+        let running = match held.release() {
+            Ok(running) => running,
+            Err(error) => {
+                ingest.discard();
+                return Err(error);
+            }
+        };
         let mut failed = None;
-        let status = follow(&running, &mut ingest, &mut signals, &mut failed).await;
+        let status = follow::follow(&running, &mut ingest, &mut signals, &mut failed).await;
         let finished = match failed {
             None => finish(&mut loaded, ingest, cost, status, options),
             Some(error) => Err(error.into()),
         };
         let status = u8::try_from(status).unwrap_or(u8::MAX);
         match finished {
-            Ok(()) => Ok(status),
+            Ok(()) => Ok((status, loaded)),
             Err(source) => Err(Error::After {
                 status,
                 source: Box::new(source),
@@ -377,93 +360,6 @@ fn joined<T>(thread: std::thread::JoinHandle<T>) -> Result<T, Error> {
         what: "a start-up thread failed; please report this",
         error: io::Error::other("panic"),
     })
-}
-
-/// The signals that a person or a supervisor sends.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-    quit: Signal,
-    child: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            quit: signal(SignalKind::quit())?,
-            child: signal(SignalKind::child())?,
-        })
-    }
-}
-
-/// Drains until the command has ended, and then what it left, or time is up. Returns its status.
-///
-/// A failed write ends the recording (`failed` says why), not the command: that goes on, unprofiled.
-async fn follow(
-    running: &Running,
-    ingest: &mut Ingest,
-    signals: &mut Signals,
-    failed: &mut Option<IngestError>,
-) -> i32 {
-    let mut tick = tokio::time::interval(DRAIN_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut interrupts = 0;
-    let mut flushed = Instant::now();
-    let mut ended: Option<(i32, Instant)> = None;
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            _ = signals.child.recv() => {}
-            // The terminal has sent it to the command as well; what it does about it is its own affair.
-            _ = signals.interrupt.recv() => {
-                interrupts += 1;
-                if interrupts > 1 {
-                    eprintln!("phasegraph: interrupted again: the recording ends here, the command is told to end");
-                    running.signal(libc::SIGTERM);
-                    return running.try_wait().unwrap_or(128 + libc::SIGINT);
-                }
-                eprintln!("phasegraph: interrupted: waiting for the command to end; once more ends the recording");
-            }
-            _ = signals.quit.recv() => {}
-            _ = signals.terminate.recv() => running.signal(libc::SIGTERM),
-            _ = signals.hangup.recv() => running.signal(libc::SIGHUP),
-        }
-        if failed.is_none()
-            && let Err(error) = step(ingest, &mut flushed)
-        {
-            eprintln!("phasegraph: {error}; the command goes on unprofiled");
-            *failed = Some(error);
-        }
-        match ended {
-            None => {
-                if let Some(status) = running.try_wait() {
-                    ended = Some((status, Instant::now()));
-                    tick = tokio::time::interval(LINGER_STEP);
-                    if ingest.alive() == 0 || failed.is_some() {
-                        return status;
-                    }
-                }
-            }
-            Some((status, since)) => {
-                if ingest.alive() == 0 || since.elapsed() >= LINGER || failed.is_some() {
-                    return status;
-                }
-            }
-        }
-    }
-}
-
-fn step(ingest: &mut Ingest, flushed: &mut Instant) -> Result<(), IngestError> {
-    ingest.drain()?;
-    if flushed.elapsed() >= FLUSH_EVERY {
-        ingest.flush()?;
-        *flushed = Instant::now();
-    }
-    Ok(())
 }
 
 /// Closes the recording: detaches, closes every thread's last interval, names frames, tells losses and costs.

@@ -89,7 +89,7 @@ impl Drop for Corner {
             .command("sh")
             .args([
                 "-c",
-                "rmdir /sys/fs/cgroup/libpod_parent /sys/fs/cgroup/docker 2> /dev/null",
+                "cd /sys/fs/cgroup && rmdir libpod_parent/conmon libpod_parent docker 2> /dev/null",
             ])
             .status();
         let _ = self.holder.kill();

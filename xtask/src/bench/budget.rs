@@ -2,10 +2,13 @@
 
 use serde::Serialize;
 
+use super::Results;
+use super::configuration::Configuration;
 use super::figures::{Spread, ratio};
 use super::probes;
-use super::profiler::{Configuration, Measured};
-use super::summary::{Rounds, figure};
+use super::profiler::Measured;
+use super::rounds::Rounds;
+use super::table::figure;
 use super::workload::Kind;
 
 /// Share of the host's CPU that BPF and the profiler take from ready to the command's end, %.
@@ -29,13 +32,13 @@ const TRACKED_NS: f64 = 250.0;
 
 /// One line of the table.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Line {
-    pub(crate) part: &'static str,
-    pub(crate) what: String,
-    pub(crate) figure: String,
-    pub(crate) budget: String,
+pub(super) struct Line {
+    pub(super) part: &'static str,
+    pub(super) what: String,
+    pub(super) figure: String,
+    pub(super) budget: String,
     /// `None` when it can't be told.
-    pub(crate) within: Option<bool>,
+    pub(super) within: Option<bool>,
 }
 
 impl Line {
@@ -66,11 +69,20 @@ fn least(part: &'static str, what: &str, value: Option<f64>, least: f64, unit: &
     }
 }
 
+/// The lines of everything that was measured.
+pub(super) fn of(results: &Results) -> Vec<Line> {
+    let mut lines: Vec<_> = results.workloads.iter().flat_map(of_workload).collect();
+    if !results.probes.is_empty() {
+        lines.extend(of_probes(&results.probes));
+    }
+    lines
+}
+
 /// The lines of one workload.
-pub(crate) fn of_workload(kind: Kind, rounds: &Rounds) -> Vec<Line> {
-    let part = kind.name();
+pub(super) fn of_workload(rounds: &Rounds) -> Vec<Line> {
+    let part = rounds.kind.name();
     let ours = |value: &dyn Fn(&Measured) -> Option<f64>| rounds.median(Configuration::Phasegraph, value);
-    match kind {
+    match rounds.kind {
         Kind::Build => {
             let cpus = rounds.cpus;
             vec![
@@ -114,14 +126,13 @@ pub(crate) fn of_workload(kind: Kind, rounds: &Rounds) -> Vec<Line> {
                     part,
                     "blocked time with a kernel stack",
                     ours(&|run| {
-                        let coverage = &run.own.as_ref()?.coverage;
+                        let coverage = run.account.coverage.as_ref()?;
                         let with = coverage.blocked_with_kernel_stack_ns as f64;
                         Some(100.0 * ratio(with, coverage.blocked_ns as f64)?)
                     }),
                     STACKS_PERCENT,
                     "%",
                 ),
-                most(part, "events lost", ours(&|run| Some(run.lost as f64)), 0.0, ""),
             ]
         }
         Kind::Switch | Kind::Fork => vec![
@@ -150,7 +161,6 @@ pub(crate) fn of_workload(kind: Kind, rounds: &Rounds) -> Vec<Line> {
                 CHEAPER,
                 "x",
             ),
-            most(part, "events lost", ours(&|run| Some(run.lost as f64)), 0.0, ""),
         ],
     }
 }
@@ -176,7 +186,7 @@ fn wall(part: &'static str, rounds: &Rounds) -> Line {
 }
 
 /// The lines of the probe's cost.
-pub(crate) fn of_probes(rounds: &[probes::Round]) -> Vec<Line> {
+fn of_probes(rounds: &[probes::Round]) -> Vec<Line> {
     let part = "probes";
     let rounds = if probes::counted(rounds) { rounds } else { &[] };
     let median = |value: &dyn Fn(&probes::Round) -> Option<f64>| {
@@ -217,7 +227,7 @@ pub(crate) fn host_percent(run: &Measured, cpus: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::summary::tests::{rounds, run};
+    use crate::bench::rounds::fixture::{rounds, run};
 
     /// Make sure that the share counts BPF and process against all CPUs.
     #[test]

@@ -116,8 +116,8 @@ fn stamp(arguments: &StampArguments) -> anyhow::Result<()> {
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     let (program, words) = arguments.command.split_first().context("no command")?;
     let before = look(profiler, arguments.program)?;
-    let status = Command::new(program)
-        .args(words)
+    let mut command = Command::new(program);
+    let status = ends_with_parent(command.args(words))
         .status()
         .with_context(|| format!("can't run {}", program.display()))?;
     let after = look(profiler, arguments.program)?;
@@ -179,6 +179,9 @@ fn pipe(count: u64) -> anyhow::Result<()> {
     ensure!(child >= 0, "fork: {}", io::Error::last_os_error());
     let mut byte = [0];
     if child == 0 {
+        // If the other end is killed, so is this one.
+        // SAFETY: no memory is involved.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         drop((ping_in, pong_out));
         let echoed = (0..count).try_for_each(|_| {
             ping_out.read_exact(&mut byte)?;

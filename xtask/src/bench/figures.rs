@@ -1,9 +1,7 @@
 //! The arithmetic: medians, spreads, ratios.
 
-use serde::Serialize;
-
 /// What the rounds of one figure gave.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) min: f64,

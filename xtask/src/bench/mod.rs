@@ -2,16 +2,21 @@
 //!
 //! It prints figures and never fails for one: a time depends on the host. See `docs/perf/bench.md`.
 
+mod account;
 mod bpf;
 mod budget;
 pub(crate) mod child;
+mod configuration;
 mod figures;
 mod host;
 mod page;
 mod probes;
 mod profiler;
 mod project;
+mod rounds;
+mod side_by_side;
 mod summary;
+mod table;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -22,11 +27,12 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{exec, workspace};
-use profiler::{Bench, Configuration};
-use summary::Rounds;
+use configuration::Configuration;
+use profiler::Bench;
+use rounds::Rounds;
 use workload::{Kind, Size, Workload};
 
 /// Measure what phasegraph costs, beside perf and bpftrace
@@ -45,7 +51,7 @@ pub(crate) struct Arguments {
     /// Rounds of the build [default: as --rounds]
     #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..))]
     build_rounds: Option<u32>,
-    /// C files of the build, about 0.4 s of CPU time each [default: 160, with --quick 24]
+    /// C files of the build, about a third of a second of CPU time each [default: 200, with --quick 24]
     #[arg(long)]
     files: Option<u32>,
     /// Small workloads, to see that everything works
@@ -57,6 +63,9 @@ pub(crate) struct Arguments {
     /// The tables as a Markdown page
     #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
+    /// Measure nothing: show what an earlier run has written by --json
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["parts", "json", "phasegraph"])]
+    from: Option<PathBuf>,
     /// Measure this binary instead of a fresh release build
     #[arg(long, value_name = "FILE")]
     phasegraph: Option<PathBuf>,
@@ -76,7 +85,7 @@ enum Part {
 }
 
 /// Everything that was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Results {
     kernel: String,
     cpu: String,
@@ -87,11 +96,37 @@ struct Results {
     size: Size,
     workloads: Vec<Rounds>,
     probes: Vec<probes::Round>,
+}
+
+/// What `--json` writes; `--from` reads the results alone.
+#[derive(Serialize)]
+struct Document<'a> {
     budgets: Vec<budget::Line>,
+    #[serde(flatten)]
+    results: &'a Results,
 }
 
 /// Runs the subcommand.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let results = match &arguments.from {
+        Some(path) => load(path)?,
+        None => run_all(arguments)?,
+    };
+    print!("{}", page::tables(&results));
+    if let Some(path) = &arguments.json {
+        let document = Document {
+            budgets: budget::of(&results),
+            results: &results,
+        };
+        write(path, &serde_json::to_string_pretty(&document)?)?;
+    }
+    if let Some(path) = &arguments.page {
+        write(path, &page::render(&results))?;
+    }
+    Ok(())
+}
+
+fn run_all(arguments: &Arguments) -> anyhow::Result<Results> {
     ensure!(
         exec::is_root(),
         "the bench loads eBPF programs and builds containers: run it as root"
@@ -111,22 +146,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     } else {
         Size {
-            files: arguments.files.unwrap_or(160),
+            files: arguments.files.unwrap_or(200),
             round_trips: 500_000,
             processes: 4_000,
         }
     };
     // On for every configuration, since phasegraph switches them on for itself.
     let _statistics = bpf::Statistics::on()?;
-    let results = measure(arguments, &bench, size)?;
-    print!("{}", page::tables(&results));
-    if let Some(path) = &arguments.json {
-        write(path, &serde_json::to_string_pretty(&results)?)?;
-    }
-    if let Some(path) = &arguments.page {
-        write(path, &page::render(&results))?;
-    }
-    Ok(())
+    measure(arguments, &bench, size)
 }
 
 fn measure(arguments: &Arguments, bench: &Bench, size: Size) -> anyhow::Result<Results> {
@@ -142,7 +169,6 @@ fn measure(arguments: &Arguments, bench: &Bench, size: Size) -> anyhow::Result<R
         size,
         workloads: Vec::new(),
         probes: Vec::new(),
-        budgets: Vec::new(),
     };
     for (part, kind) in [
         (Part::Build, Kind::Build),
@@ -157,9 +183,7 @@ fn measure(arguments: &Arguments, bench: &Bench, size: Size) -> anyhow::Result<R
             _ => arguments.rounds,
         };
         let workload = Workload::prepare(kind, &size, &bench.folder, &bench.xtask)?;
-        let rounds = alternate(bench, &workload, rounds)?;
-        results.budgets.extend(budget::of_workload(kind, &rounds));
-        results.workloads.push(rounds);
+        results.workloads.push(alternate(bench, &workload, rounds)?);
     }
     if asked(Part::Probes) {
         let storm = Workload::prepare(Kind::Switch, &size, &bench.folder, &bench.xtask)?.command();
@@ -171,7 +195,6 @@ fn measure(arguments: &Arguments, bench: &Bench, size: Size) -> anyhow::Result<R
             ));
             results.probes.push(probes::round(bench, &storm)?);
         }
-        results.budgets.extend(budget::of_probes(&results.probes));
     }
     results.load_after = host::load();
     Ok(results)
@@ -190,7 +213,7 @@ fn alternate(bench: &Bench, workload: &Workload, rounds: u32) -> anyhow::Result<
     bench.measure(Configuration::Unprofiled, &workload.command())?;
     workload.clean()?;
     let mut result = Rounds {
-        workload: name,
+        kind: workload.kind,
         what: workload.what.clone(),
         cpus: host::cpus(),
         rounds: Vec::new(),
@@ -206,7 +229,7 @@ fn alternate(bench: &Bench, workload: &Workload, rounds: u32) -> anyhow::Result<
                 "{name}, round {} of {rounds}: {} {} s, load {}",
                 round + 1,
                 configuration.name(),
-                summary::figure(run.stamp.wall_ns() as f64 / 1e9),
+                table::figure(run.stamp.wall_ns() as f64 / 1e9),
                 run.load
             ));
             measured.insert(configuration, run);
@@ -245,9 +268,51 @@ fn versions(bench: &Bench) -> Vec<String> {
     .collect()
 }
 
+/// The results in a file that `--json` has written.
+fn load(path: &Path) -> anyhow::Result<Results> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| format!("{}: not of this bench", path.display()))
+}
+
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
     fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Make sure that `--from` shows what `--json` has written, and that a foreign file is refused.
+    #[test]
+    fn again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let results = Results {
+            kernel: "6.18.0".to_owned(),
+            cpu: "a CPU".to_owned(),
+            cpus: 2,
+            load_before: "0.10 0.20 0.30".to_owned(),
+            load_after: "1.10 1.20 1.30".to_owned(),
+            versions: vec!["perf version 6".to_owned()],
+            size: Size {
+                files: 1,
+                round_trips: 2,
+                processes: 3,
+            },
+            workloads: vec![rounds::fixture::rounds(&[(1_000, 1_100), (1_000, 1_200)])],
+            probes: Vec::new(),
+        };
+        let json = serde_json::to_string(&Document {
+            budgets: budget::of(&results),
+            results: &results,
+        });
+        write(&file("results.json"), &json.unwrap()).unwrap();
+        let again = load(&file("results.json")).unwrap();
+        assert_eq!(page::render(&again), page::render(&results));
+        write(&file("other.json"), "{}").unwrap();
+        assert!(load(&file("other.json")).is_err());
+    }
 }

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Results, summary};
+use super::figures::Spread;
+use super::side_by_side::side_by_side;
+use super::table::figure;
+use super::{Results, budget, summary};
 
 /// All tables, with a line of explanation each.
 pub(super) fn tables(results: &Results) -> String {
@@ -14,10 +17,10 @@ pub(super) fn tables(results: &Results) -> String {
 }
 
 fn sections(results: &Results) -> Vec<(String, String)> {
-    let mut sections = vec![("Budgets".to_owned(), summary::budgets(&results.budgets))];
+    let mut sections = vec![("Budgets".to_owned(), summary::budgets(&budget::of(results)))];
     for rounds in &results.workloads {
-        let name = rounds.workload;
-        sections.push((format!("{name}: {}", rounds.what), summary::side_by_side(rounds)));
+        let name = rounds.kind.name();
+        sections.push((format!("{name}: {}", rounds.what), side_by_side(rounds)));
         sections.push((
             format!("{name}: where phasegraph's BPF time goes"),
             summary::programs(rounds),
@@ -41,6 +44,21 @@ pub(super) fn render(results: &Results) -> String {
          what else ran on it slows and spreads the wall times.\n",
         results.cpus, results.cpu, results.kernel, results.load_before, results.load_after
     );
+    let loads: Vec<f64> = (results.workloads.iter().flat_map(|rounds| &rounds.rounds))
+        .flat_map(|round| round.values())
+        .map(|run| run.load.as_str())
+        .chain(results.probes.iter().map(|round| round.load.as_str()))
+        .filter_map(|load| load.split(' ').next()?.parse().ok())
+        .collect();
+    if let Some(load) = Spread::of(&loads) {
+        _ = writeln!(
+            text,
+            "The 1-minute load when a run began was {} in the median, {} to {}.\n",
+            figure(load.median),
+            figure(load.min),
+            figure(load.max)
+        );
+    }
     let foreign = results
         .workloads
         .iter()

@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::bpf::{Empty, Program};
 use super::child::{self, Stamp};
@@ -13,7 +13,7 @@ use super::host;
 use super::profiler::Bench;
 
 /// One storm.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Storm {
     /// The empty program, meanwhile.
     pub(crate) empty: Program,
@@ -42,7 +42,7 @@ fn a_run(program: &Program) -> f64 {
 }
 
 /// One round.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Round {
     /// The empty program alone.
     pub(crate) alone: Storm,

@@ -1,4 +1,4 @@
-//! The configurations side by side, and one measurement under each.
+//! One run of a workload under a configuration.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::account::{self, Account};
 use super::child::{self, Stamp};
+use super::configuration::Configuration;
 use super::{bpf, host};
-use crate::exec;
 
 /// What a person would write with bpftrace.
 const SCRIPT: &str = include_str!("offcpu.bt");
@@ -22,49 +23,8 @@ const SCRIPT_KEYS: &str = "131072";
 /// How long bpftrace may take to compile and attach it.
 const SCRIPT_READY: Duration = Duration::from_secs(60);
 
-/// A way to run a workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Configuration {
-    Unprofiled,
-    Phasegraph,
-    PerfRecord,
-    PerfSched,
-    Bpftrace,
-}
-
-impl Configuration {
-    pub(crate) const ALL: [Configuration; 5] = [
-        Configuration::Unprofiled,
-        Configuration::Phasegraph,
-        Configuration::PerfRecord,
-        Configuration::PerfSched,
-        Configuration::Bpftrace,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Configuration::Unprofiled => "unprofiled",
-            Configuration::Phasegraph => "phasegraph",
-            Configuration::PerfRecord => "perf record",
-            Configuration::PerfSched => "perf sched",
-            Configuration::Bpftrace => "bpftrace",
-        }
-    }
-
-    /// Whether its program is here.
-    pub(crate) fn available(self) -> bool {
-        let version = match self {
-            Configuration::Unprofiled | Configuration::Phasegraph => return true,
-            Configuration::PerfRecord | Configuration::PerfSched => "perf",
-            Configuration::Bpftrace => "bpftrace",
-        };
-        exec::first_line(Command::new(version).arg("--version")).is_some()
-    }
-}
-
 /// One run of a workload under one configuration.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) configuration: Configuration,
     /// The workload's own account.
@@ -78,59 +38,12 @@ pub(crate) struct Measured {
     pub(crate) peak_bytes: u64,
     /// What it has written: recording, data file or printed stacks.
     pub(crate) written_bytes: u64,
-    /// Events or stacks that it says it has lost.
-    pub(crate) lost: u64,
-    /// Records in its file, where it tells.
-    pub(crate) samples: Option<u64>,
-    /// phasegraph's own account.
-    pub(crate) own: Option<Own>,
+    /// What it says itself.
+    pub(crate) account: Account,
     /// BPF programs on the host that are not this configuration's.
     pub(crate) foreign_programs: usize,
     /// Load of the host when it began.
     pub(crate) load: String,
-}
-
-/// The parts of `phasegraph show --json` that are used here.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Shown {
-    #[serde(rename = "self")]
-    own: Own,
-    coverage: Coverage,
-    losses: Vec<Loss>,
-}
-
-/// The profiler's own account of its cost.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Own {
-    pub(crate) bpf_ns: Option<u64>,
-    pub(crate) bpf_runs: u64,
-    pub(crate) bpf_missed: u64,
-    pub(crate) user_ns: u64,
-    pub(crate) system_ns: u64,
-    pub(crate) peak_memory_bytes: u64,
-    pub(crate) startup_ns: u64,
-    pub(crate) symbolize_ns: u64,
-    #[serde(default)]
-    pub(crate) coverage: Coverage,
-    #[serde(default)]
-    pub(crate) losses: Vec<(String, u64)>,
-}
-
-/// How much of the recording has stacks.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Coverage {
-    pub(crate) samples: u64,
-    pub(crate) samples_with_stack: u64,
-    pub(crate) blocked_ns: u64,
-    pub(crate) blocked_with_kernel_stack_ns: u64,
-    pub(crate) blocked_with_user_stack_ns: u64,
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Loss {
-    name: String,
-    count: u64,
-    is_loss: bool,
 }
 
 /// Where things are.
@@ -183,16 +96,16 @@ impl Bench {
             }
             Configuration::Bpftrace => self.bpftrace(workload, &note, &file, &log)?,
         };
-        let stamp = Stamp::read(&note).with_context(|| {
-            format!(
-                "{} ended with {}; see {}",
-                configuration.name(),
-                watched.status,
-                log.display()
-            )
-        })?;
+        ensure!(
+            watched.status.success(),
+            "{} ended with {}; see {}",
+            configuration.name(),
+            watched.status,
+            log.display()
+        );
+        let stamp = Stamp::read(&note)?;
         let profiled = configuration != Configuration::Unprofiled;
-        let mut measured = Measured {
+        Ok(Measured {
             configuration,
             ready_ns: if profiled {
                 stamp.before.at_ns.saturating_sub(started)
@@ -215,50 +128,11 @@ impl Bench {
             } else {
                 0
             },
-            lost: 0,
-            samples: None,
-            own: None,
+            account: account::of(configuration, &self.phasegraph, &file, &log)?,
             foreign_programs,
             load,
             stamp,
-        };
-        self.account(&mut measured, &file, &log)?;
-        Ok(measured)
-    }
-
-    /// Adds what the profiler itself tells.
-    fn account(&self, measured: &mut Measured, file: &Path, log: &Path) -> anyhow::Result<()> {
-        match measured.configuration {
-            Configuration::Unprofiled => {}
-            Configuration::Phasegraph => {
-                let json = exec::output(Command::new(&self.phasegraph).args(["show", "--json"]).arg(file))?;
-                let shown: Shown = serde_json::from_str(&json).context("`phasegraph show --json`")?;
-                let losses: Vec<_> = shown
-                    .losses
-                    .into_iter()
-                    .filter(|loss| loss.is_loss && loss.count > 0)
-                    .map(|loss| (loss.name, loss.count))
-                    .collect();
-                measured.lost = losses.iter().map(|(_, count)| count).sum();
-                measured.samples = Some(shown.coverage.samples);
-                measured.own = Some(Own {
-                    coverage: shown.coverage,
-                    losses,
-                    ..shown.own
-                });
-            }
-            Configuration::PerfRecord | Configuration::PerfSched => {
-                let text = exec::output(Command::new("perf").args(["report", "--stats", "-i"]).arg(file))?;
-                let (samples, lost) = perf_statistics(&text);
-                measured.samples = samples;
-                measured.lost = lost;
-            }
-            Configuration::Bpftrace => {
-                let text = fs::read(log).with_context(|| log.display().to_string())?;
-                measured.lost = bpftrace_losses(&String::from_utf8_lossy(&text));
-            }
-        }
-        Ok(())
+        })
     }
 
     /// `workload` below the stopwatch.
@@ -422,83 +296,5 @@ fn remove(path: &Path) -> anyhow::Result<()> {
             Err(error).with_context(|| format!("{} can't be removed", path.display()))
         }
         _ => Ok(()),
-    }
-}
-
-/// Samples and lost events of `perf report --stats`.
-fn perf_statistics(text: &str) -> (Option<u64>, u64) {
-    // Below the totals the same names come again for each event.
-    let totals = text
-        .lines()
-        .take_while(|line| !line.ends_with(" stats:") || line.starts_with("Aggregated"));
-    let mut samples = None;
-    let mut lost = 0;
-    for line in totals {
-        let Some((name, rest)) = line.trim().split_once(" events:") else {
-            continue;
-        };
-        let count = rest
-            .split_ascii_whitespace()
-            .next()
-            .and_then(|word| word.parse::<u64>().ok());
-        match name {
-            "SAMPLE" => samples = count,
-            "LOST" | "LOST_SAMPLES" => lost += count.unwrap_or(0),
-            _ => {}
-        }
-    }
-    (samples, lost)
-}
-
-/// Events and stacks that bpftrace says it has lost.
-fn bpftrace_losses(text: &str) -> u64 {
-    text.lines()
-        .map(|line| {
-            if line.contains("failed to look up stack id") {
-                return 1;
-            }
-            let lost = line.strip_prefix("Lost ").and_then(|rest| rest.split(' ').next());
-            lost.and_then(|count| count.parse::<u64>().ok()).unwrap_or(0)
-        })
-        .sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Make sure that perf's samples and losses are read from the totals, once.
-    #[test]
-    fn perf() {
-        let text = "\nAggregated stats:\n           TOTAL events:        552\n            MMAP events:          1  \
-                    ( 0.2%)\n            LOST events:          2  ( 0.4%)\n          SAMPLE events:        198  \
-                    (35.9%)\n    LOST_SAMPLES events:          3  ( 0.5%)\n  FINISHED_ROUND events:          2  ( \
-                    0.4%)\ncpu-clock:ppp stats:\n          SAMPLE events:        198\n    LOST_SAMPLES events:         \
-                    3\n";
-        assert_eq!(perf_statistics(text), (Some(198), 5));
-        assert_eq!(perf_statistics("Error:\nThe x.data data has no samples!\n"), (None, 0));
-    }
-
-    /// Make sure that bpftrace's lost events and failed stacks are added up, and nothing else.
-    #[test]
-    fn bpftrace() {
-        let text = "ERROR: Unknown error -1: couldn't set RLIMIT_MEMLOCK for bpftrace.\nERROR: failed to look up stack \
-                    id -17 (pid -1): -2\nLost 12 events\nERROR: failed to look up stack id -17 (pid -1): -2\nLost \
-                    interest\n";
-        assert_eq!(bpftrace_losses(text), 14);
-    }
-
-    /// Make sure that what is needed of `show --json` is found in it, whatever else it holds.
-    #[test]
-    fn shown() {
-        let json = r#"{"schema":1,"name":"","coverage":{"samples":10,"samples_with_stack":9,"samples_with_user_stack":8,
-            "samples_with_kernel_stack":2,"blocked_ns":1000,"blocked_with_kernel_stack_ns":960,
-            "blocked_with_user_stack_ns":900},"losses":[{"name":"ring_cycle","count":3,"text":"…","is_loss":true}],
-            "self":{"bpf_ns":123,"bpf_runs":4,"bpf_missed":0,"user_ns":5,"system_ns":6,"host_cpu_ns":7,
-            "peak_memory_bytes":8,"recording_bytes":9,"startup_ns":10,"symbolize_ns":11}}"#;
-        let shown: Shown = serde_json::from_str(json).unwrap();
-        assert_eq!(shown.own.bpf_ns, Some(123));
-        assert_eq!(shown.coverage.blocked_with_kernel_stack_ns, 960);
-        assert_eq!(shown.losses[0].count, 3);
     }
 }

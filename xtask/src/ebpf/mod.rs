@@ -163,19 +163,16 @@ fn cargo_home() -> anyhow::Result<PathBuf> {
 }
 
 /// A command without what `cargo run` and the caller's shell would have it inherit: each of these variables changes
-/// what is built.
+/// what is built. rustup's own stay: they say which toolchain is meant, also where a dependency's sources bring a
+/// toolchain file of their own.
 fn clean(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let bytes = name.as_encoded_bytes();
-        let ours = bytes.starts_with(b"CARGO") || bytes.starts_with(b"RUST") || bytes == b"LD_LIBRARY_PATH";
-        let network = [
-            &b"CARGO_HOME"[..],
-            b"RUSTUP_HOME",
-            b"RUSTUP_DIST_SERVER",
-            b"RUSTUP_UPDATE_ROOT",
-        ]
-        .contains(&bytes)
+        let ours = bytes.starts_with(b"CARGO")
+            || (bytes.starts_with(b"RUST") && !bytes.starts_with(b"RUSTUP_"))
+            || bytes == b"LD_LIBRARY_PATH";
+        let network = bytes == b"CARGO_HOME"
             || bytes.starts_with(b"CARGO_HTTP_")
             || bytes.starts_with(b"CARGO_NET_")
             || bytes.starts_with(b"CARGO_SOURCE_")
@@ -184,6 +181,8 @@ fn clean(program: impl AsRef<OsStr>) -> Command {
             command.env_remove(name);
         }
     }
+    // What is asked for must be there: rustup is not to fetch or change a toolchain on the side.
+    command.env("RUSTUP_AUTO_INSTALL", "0");
     command
 }
 

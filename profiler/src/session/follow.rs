@@ -1,0 +1,106 @@
+//! Draining while the command runs, and its signals.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::command::Running;
+use crate::ingest::{Ingest, IngestError};
+
+/// How often the rings are drained.
+const DRAIN_EVERY: Duration = Duration::from_millis(50);
+/// How often what was drained is written down: what a SIGKILL can cost at most.
+const FLUSH_EVERY: Duration = Duration::from_millis(500);
+/// How long the recording goes on after the command's end for what it left running (a container's cleanup goes on
+/// behind its client's back), unless all of that has ended before.
+const LINGER: Duration = Duration::from_millis(500);
+/// How often is looked, meanwhile, whether it has.
+const LINGER_STEP: Duration = Duration::from_millis(10);
+
+/// The signals that a person or a supervisor sends.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    quit: Signal,
+    child: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
+            child: signal(SignalKind::child())?,
+        })
+    }
+}
+
+/// Drains until the command has ended, and then what it left, or time is up. Returns its status.
+///
+/// A failed write ends the recording (`failed` says why), not the command: that goes on, unprofiled.
+pub(super) async fn follow(
+    running: &Running,
+    ingest: &mut Ingest,
+    signals: &mut Signals,
+    failed: &mut Option<IngestError>,
+) -> i32 {
+    let mut tick = tokio::time::interval(DRAIN_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut interrupts = 0;
+    let mut flushed = Instant::now();
+    let mut ended: Option<(i32, Instant)> = None;
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = signals.child.recv() => {}
+            // The terminal has sent it to the command as well; what it does about it is its own affair.
+            _ = signals.interrupt.recv() => {
+                interrupts += 1;
+                if interrupts > 1 {
+                    eprintln!("phasegraph: interrupted again: the recording ends here, the command is told to end");
+                    running.signal(libc::SIGTERM);
+                    return running.try_wait().unwrap_or(128 + libc::SIGINT);
+                }
+                eprintln!("phasegraph: interrupted: waiting for the command to end; once more ends the recording");
+            }
+            _ = signals.quit.recv() => {}
+            _ = signals.terminate.recv() => running.signal(libc::SIGTERM),
+            _ = signals.hangup.recv() => running.signal(libc::SIGHUP),
+        }
+        if failed.is_none()
+            && let Err(error) = step(ingest, &mut flushed)
+        {
+            eprintln!("phasegraph: {error}; the command goes on unprofiled");
+            *failed = Some(error);
+        }
+        match ended {
+            None => {
+                if let Some(status) = running.try_wait() {
+                    ended = Some((status, Instant::now()));
+                    tick = tokio::time::interval(LINGER_STEP);
+                    if ingest.alive() == 0 || failed.is_some() {
+                        return status;
+                    }
+                }
+            }
+            Some((status, since)) => {
+                if ingest.alive() == 0 || since.elapsed() >= LINGER || failed.is_some() {
+                    return status;
+                }
+            }
+        }
+    }
+}
+
+fn step(ingest: &mut Ingest, flushed: &mut Instant) -> Result<(), IngestError> {
+    ingest.drain()?;
+    if flushed.elapsed() >= FLUSH_EVERY {
+        ingest.flush()?;
+        *flushed = Instant::now();
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! Root's privileges: what is needed to begin, and what is given up once everything is attached.
+
+use std::io;
+
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+
+use super::Error;
+
+/// Says what is missing before the kernel refuses with a bare EPERM.
+pub(super) fn check() -> Result<(), Error> {
+    const NEEDED: [(u32, &str); 1] = [(21, "CAP_SYS_ADMIN")];
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    // SAFETY: no arguments.
+    let uid = unsafe { libc::geteuid() };
+    for (bit, name) in NEEDED {
+        if effective >> bit & 1 == 0 {
+            return Err(Error::Privilege(if uid == 0 {
+                format!(
+                    "this root lacks {name} (a container or a user namespace?); run it on the host, or in a container \
+                     with --privileged --pid=host"
+                )
+            } else {
+                format!("it loads eBPF programs, and user {uid} may not ({name} is missing)")
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// What recording goes on to need: reading the program's own maps and running its iterators (`BPF`, `PERFMON`), reading
+/// mapped files whoever owns them and by their handles (`DAC_READ_SEARCH`), `/proc` of other users' processes
+/// (`SYS_PTRACE`), passing signals on to a command that runs as another user (`KILL`), and giving the recording its
+/// name in a folder of another owner (`DAC_OVERRIDE`).
+const NEEDED_ON: CapabilitySet = CapabilitySet::BPF
+    .union(CapabilitySet::PERFMON)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::SYS_PTRACE)
+    .union(CapabilitySet::KILL);
+
+/// Gives up every other privilege, for good: an error in reading what a traced process made shall not reach further.
+/// Only of the calling thread, which is the only one by then.
+pub(super) fn drop_unneeded() -> io::Result<()> {
+    let now = rustix::thread::capabilities(None)?;
+    let kept = now.permitted & NEEDED_ON;
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, sets)?;
+    rustix::thread::set_no_new_privs(true)?;
+    Ok(())
+}
