@@ -1,9 +1,4 @@
 //! The program around a command: run it, wait for it, read what it recorded.
-#![allow(
-    dead_code,
-    clippy::allow_attributes,
-    reason = "each test program uses its own part of this"
-)]
 
 use std::ffi::OsStr;
 use std::fs;
