@@ -3,6 +3,7 @@
 
 #[path = "support/load.rs"]
 mod load;
+#[expect(dead_code, reason = "each test program uses its own part")]
 #[path = "support/run.rs"]
 mod run;
 

@@ -2,6 +2,7 @@
 //! root.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[expect(dead_code, reason = "each test program uses its own part")]
 #[path = "support/run.rs"]
 mod run;
 

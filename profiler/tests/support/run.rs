@@ -1,9 +1,4 @@
 //! The program around a command: run it, wait for it, read what it recorded.
-#![allow(
-    dead_code,
-    clippy::allow_attributes,
-    reason = "each test program uses its own part of this"
-)]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -235,15 +230,15 @@ impl Report {
             .filter(move |process| process.0["comm"]["text"] == comm)
     }
 
-    /// The command: what was adopted at the beginning, and is no daemon, has no parent in the recording.
+    /// The command, if it did not become another program: it was held back when the recording began, so adopted.
     pub(crate) fn command(&self) -> Process<'_> {
         let argv = &self.0["command"]["argv"];
         let found: Vec<Process> = self
             .processes()
-            .filter(|process| process.0["adopted"] == true && process.images(argv))
+            .filter(|process| process.0["adopted"] == true && process.0["argv"] == *argv)
             .collect();
         assert_eq!(found.len(), 1, "processes that are {argv}");
-        Process(found[0].0)
+        found[0]
     }
 
     /// Losses: name and count.
@@ -285,11 +280,6 @@ impl<'a> Process<'a> {
 
     pub(crate) fn pid(self) -> u64 {
         self.0["pid"].as_u64().unwrap()
-    }
-
-    /// Whether its last arguments are these.
-    fn images(self, argv: &Value) -> bool {
-        self.0["argv"] == *argv
     }
 }
 
