@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Why a scenario can't run here; tests print it and pass.
@@ -29,10 +30,18 @@ pub(crate) struct Corner {
     holder: Child,
     /// Scratch folder, removed with the corner.
     folder: tempfile::TempDir,
+    /// Released last, when nothing of the corner is left.
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// One corner at a time: a recording takes in every container daemon of the host, so what another test's dockerd does
+/// would stand in it.
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Corner {
     pub(crate) fn new() -> Result<Corner, Skip> {
+        // A test that failed while it had its turn is no reason for the others to fail.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         require(&["unshare", "nsenter", "mount", "umount", "ip"])?;
         let folder = tempfile::tempdir().unwrap();
         let ready = folder.path().join("ready");
@@ -47,7 +56,11 @@ impl Corner {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut corner = Corner { holder, folder };
+        let mut corner = Corner {
+            holder,
+            folder,
+            _turn: turn,
+        };
         let start = Instant::now();
         while !ready.exists() {
             if corner.holder.try_wait().unwrap().is_some() {
