@@ -95,6 +95,8 @@ How it is measured:
   its processes (getrusage).
 - BPF statistics are on in every configuration, as phasegraph switches them on for itself. They cost each run of a BPF
   program tens of ns, which are part of the figures.
+- The kernel cuts programs' names to 15 bytes; programs whose names are then the same are added up (`sched_process_e`
+  is exec and exit).
 - *Start to workload* and *workload's end to done* are seen from outside: for phasegraph the latter ends when the summary
   is printed and the process has ended.
 - *perf record* is `perf record -a -g -F 99`, *perf sched* is `perf sched record`; *bpftrace* runs
