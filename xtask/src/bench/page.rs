@@ -40,8 +40,8 @@ pub(super) fn render(results: &Results) -> String {
     let mut text = String::from(HEAD);
     _ = writeln!(
         text,
-        "Measured on {} CPUs ({}), Linux {}. Load of the host before: {}, after: {} (means over 1, 5 and 15 minutes); \
-         what else ran on it slows and spreads the wall times.\n",
+        "Measured on {} CPUs ({}), Linux {}. Load of the host before: {}, after: {}\n(means over 1, 5 and 15 minutes). \
+         What else runs on the host slows and spreads the wall times.\n",
         results.cpus, results.cpu, results.kernel, results.load_before, results.load_after
     );
     let loads: Vec<f64> = (results.workloads.iter().flat_map(|rounds| &rounds.rounds))
@@ -59,17 +59,17 @@ pub(super) fn render(results: &Results) -> String {
             figure(load.max)
         );
     }
-    let foreign = results
-        .workloads
-        .iter()
-        .flat_map(|rounds| &rounds.rounds)
+    let others: Vec<f64> = (results.workloads.iter().flat_map(|rounds| &rounds.rounds))
         .flat_map(|round| round.values())
-        .filter(|run| run.foreign_programs > 0)
-        .count();
-    if foreign > 0 {
+        .map(|run| run.foreign_programs as f64)
+        .collect();
+    if let Some(others) = Spread::of(&others).filter(|others| others.max > 0.0) {
         _ = writeln!(
             text,
-            "During {foreign} runs BPF programs of others were loaded on the host.\n"
+            "BPF programs of others that were loaded when a run began: {} in the median, {} to {}.\n",
+            figure(others.median),
+            figure(others.min),
+            figure(others.max)
         );
     }
     _ = writeln!(text, "Versions: {}.", results.versions.join(", "));
@@ -95,6 +95,8 @@ How it is measured:
   its processes (getrusage).
 - BPF statistics are on in every configuration, as phasegraph switches them on for itself. They cost each run of a BPF
   program tens of ns, which are part of the figures.
+- The kernel cuts programs' names to 15 bytes; programs whose names are then the same are added up (`sched_process_e`
+  is exec and exit).
 - *Start to workload* and *workload's end to done* are seen from outside: for phasegraph the latter ends when the summary
   is printed and the process has ended.
 - *perf record* is `perf record -a -g -F 99`, *perf sched* is `perf sched record`; *bpftrace* runs
