@@ -374,8 +374,8 @@ fn streams_are_the_commands() {
     assert!(stderr(&output).contains("own\n"), "{}", stderr(&output));
 }
 
-/// Runs in small steps, whatever signal comes.
-const STUBBORN: &str = "trap '' INT TERM; touch ran; until [ -e gate ]; do sleep 0.01; done; exit 6";
+/// Runs in small steps, whatever signal comes, until it may end or its folder is gone.
+const STUBBORN: &str = "trap '' INT TERM; touch ran; while [ -e ran ] && [ ! -e gate ]; do sleep 0.01; done; exit 6";
 
 /// Make sure that the first Ctrl-C waits for the command, and a second one ends the recording, whole.
 #[test]
@@ -410,7 +410,7 @@ fn second_interrupt() {
 fn terminate_is_passed_on() {
     needs_root!();
     let folder = Folder::new();
-    let polite = "trap 'exit 9' TERM; touch ran; while :; do sleep 0.01; done";
+    let polite = "trap 'exit 9' TERM; touch ran; while [ -e ran ]; do sleep 0.01; done";
     let mut program = Started::new(folder.profile("x.phg", ["sh", "-c", polite]).stderr(Stdio::null()));
     until("the command runs", || folder.path("ran").exists());
     program.signal(libc::SIGTERM);
@@ -424,7 +424,7 @@ fn terminal_is_the_commands() {
     needs_root!();
     let folder = Folder::new();
     let script = "test -t 0 && test -t 1 && test -t 2 && stty size < /dev/tty > size && read line && echo \"$line\" > ran; \
-                  exec sleep 1000";
+                  exec sleep 100";
     let mut terminal = Terminal::new(33, 111);
     let mut command = folder.profile("x.phg", ["sh", "-c", script]);
     let mut program = terminal.start(&mut command);

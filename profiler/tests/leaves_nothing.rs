@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use run::{Folder, Started, kill, monotonic_ns, needs_root, shell_status, until};
 
-/// Tells that it is there, with its pid, and works in small steps until it may end.
-const BUSY: &str = "echo $$ > pid.new; mv pid.new pid; until [ -e gate ]; do sleep 0.01; done; exit 4";
+/// Tells that it is there, with its pid, and works in small steps until it may end or its folder is gone.
+const BUSY: &str = "echo $$ > pid.new; mv pid.new pid; while [ -e pid ] && [ ! -e gate ]; do sleep 0.01; done; exit 4";
 
 /// An object that lives in the kernel: `bpf(2)`'s command that makes a descriptor of its id, what `fdinfo` calls
 /// that id, and the id.
