@@ -27,8 +27,8 @@ use crate::{
 /// one that came this shortly before still counts, ns.
 const WAKE_RACE_NS: u64 = 100_000;
 
-/// The first waits of a thread are worth a user stack whatever came before.
-const YOUNG_WAITS: u32 = 4;
+/// The first wait of a thread is worth a user stack: nothing foretells it.
+const YOUNG_WAITS: u32 = 1;
 
 #[map]
 static SCHED_SCRATCH: Scratch = Scratch::with_max_entries(1, 0);
