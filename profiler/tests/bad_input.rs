@@ -189,10 +189,10 @@ fn output_through_a_link() {
 fn disk_full() {
     needs_root!();
     let folder = Folder::new();
-    let script = "mount -t tmpfs -o size=96k none /mnt; \
+    let script = "mount -t tmpfs -o size=160k none /mnt; \
                   \"$1\" run --no-summary -o /mnt/x.phg -- sh -c \"$2\" && status=0 || status=$?; \
                   ls /mnt > names; cp /mnt/x.phg.partial .; exit $status";
-    let storm = "i=0; while [ $i -lt 3000 ]; do (exit 0); i=$((i + 1)); done; touch ran-to-its-end; exit $0";
+    let storm = "i=0; while [ $i -lt 6000 ]; do (exit 0); i=$((i + 1)); done; touch ran-to-its-end; exit $0";
     for (own, expected) in [("exit 5", 5), ("exit 0", 1)] {
         let command = storm.replace("exit $0", own);
         let Some(output) = in_own_mounts(&folder, script, &[PHASEGRAPH, &command]) else {
