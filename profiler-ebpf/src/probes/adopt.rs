@@ -77,6 +77,16 @@ pub fn existing(task: Task) -> Result<u64, Counter> {
     Ok(now)
 }
 
+/// [`TaskState::state`] of a task off its CPU whose state word is `state`.
+#[inline(always)]
+fn switched_out(state: u32) -> u32 {
+    if state == 0 {
+        STATE_PREEMPTED
+    } else {
+        state & !STATE_PREEMPTED
+    }
+}
+
 #[inline(always)]
 fn adopt(task: Task, now: u64, state: u32, on_cpu: bool) -> Result<(), Counter> {
     let base: *const u8 = task.cast();
@@ -86,15 +96,20 @@ fn adopt(task: Task, now: u64, state: u32, on_cpu: bool) -> Result<(), Counter> 
         on: now,
         off: if on_cpu { 0 } else { now },
         start: header.start,
-        state: if state == 0 {
-            STATE_PREEMPTED
-        } else {
-            state & !STATE_PREEMPTED
-        },
+        state: switched_out(state),
         user_stack: NO_USER_STACK,
         ..TaskState::default()
     };
-    task::create(task, &initial)?;
+    let created = task::create(task, &initial)?;
+    if on_cpu && task::read::<u32>(base, offset!(task_on_cpu)) == 0 {
+        // SAFETY: points into the map.
+        let created = unsafe { &mut *created };
+        if created.off == 0 {
+            // It left its CPU after the look and before it had a state to write that into.
+            created.off = task::now();
+            created.state = switched_out(task::read::<u32>(base, offset!(task_state)));
+        }
+    }
     let parent = task::read_ptr(base, offset!(task_real_parent));
     let (pid_ns, ns_tid) = task::in_pid_ns(task);
     let event = Adopt {
