@@ -15,7 +15,8 @@ use super::workload::Kind;
 const HOST_PERCENT: f64 = 1.0;
 /// From the profiler's start to the command's, ms.
 const START_MS: f64 = 500.0;
-/// From the command's end to the summary, for a recording of up to a minute, ms.
+/// From the command's end to the summary, for a recording of up to a minute, ms. Held against the process's end, which
+/// is what is seen from outside: detaching the last probes comes after the summary and takes a second of it.
 const END_MS: f64 = 1_000.0;
 /// Peak memory, MB.
 const PEAK_MB: f64 = 100.0;
@@ -103,7 +104,7 @@ pub(super) fn of_workload(rounds: &Rounds) -> Vec<Line> {
                 ),
                 most(
                     part,
-                    "command's end to the summary's",
+                    "command's end to the process's",
                     ours(&|run| Some(run.done_ns as f64 / 1e6)),
                     END_MS,
                     "ms",
