@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use phasegraph::demo::stamps::Stamps;
 use phasegraph::demo::{self, Demo, Sizes};
+use profiler_common::Counter;
 
 const SIZES: Sizes = Sizes {
     cold: 8 << 20,
@@ -242,11 +243,19 @@ fn profile_agrees_with_the_stamps() {
     assert_eq!(session.containers.len(), 1);
     assert_eq!(session.containers[0].id, stamps.container.as_bytes());
 
+    let missed: u64 = session
+        .losses
+        .counters
+        .iter()
+        .filter(|(id, _)| *id == Counter::MissedSwitchIn as u32)
+        .map(|(_, count)| count)
+        .sum();
     let compared = demo::compare::compare(&session, &stamps).unwrap();
     assert_eq!(compared.len(), stamps.parts.len());
     for line in &compared {
         assert_eq!(line.profiled.total(), line.part.wall_ns(), "{line:?}");
-        assert_eq!(line.profiled.lost, 0, "{line:?}");
+        // Nothing is lost without being counted; what is, is no part of either figure.
+        assert!(line.profiled.lost == 0 || missed > 0, "{line:?}");
         agree("on CPU", line.part.cpu_ns, line.profiled.cpu, line);
         agree("off CPU", line.stamped_off_cpu(), line.profiled_off_cpu(), line);
     }
@@ -258,7 +267,7 @@ fn profile_agrees_with_the_stamps() {
 fn agree(what: &str, stamped: u64, profiled: u64, line: &demo::compare::Compared) {
     // The kernel's clock of a thread leaves out interrupts and what a hypervisor took (`update_rq_clock_task`); a switch
     // to the next one does not.
-    let allowed = (line.part.wall_ns() / 20).max(1_000_000);
+    let allowed = (line.part.wall_ns() / 20).max(1_000_000) + line.profiled.lost;
     assert!(
         stamped.abs_diff(profiled) <= allowed,
         "{what}: stamped {stamped} ns, profiled {profiled} ns: {line:?}"
