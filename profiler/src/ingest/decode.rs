@@ -76,7 +76,7 @@ fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
 }
 
 /// Parts arguments at their NULs. A last one without NUL was cut.
-fn arguments(bytes: &[u8]) -> Vec<Text> {
+pub(super) fn arguments(bytes: &[u8]) -> Vec<Text> {
     let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
     if bytes.is_empty() {
         Vec::new()

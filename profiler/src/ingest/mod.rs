@@ -374,23 +374,7 @@ fn read_user_stack<'a>(
 
 /// Arguments and program file of a process that is there already.
 fn program_of(pid: u32) -> (Vec<Vec<u8>>, Vec<u8>) {
-    use std::os::unix::ffi::OsStrExt as _;
-    let Ok(process) = i32::try_from(pid)
-        .map_err(drop)
-        .and_then(|pid| procfs::process::Process::new(pid).map_err(drop))
-    else {
-        return Default::default();
-    };
     let argv = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let argv = argv.strip_suffix(&[0]).unwrap_or(&argv);
-    let argv = if argv.is_empty() {
-        Vec::new()
-    } else {
-        argv.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
-    };
-    let exe = process
-        .exe()
-        .map(|path| path.as_os_str().as_bytes().to_vec())
-        .unwrap_or_default();
-    (argv, exe)
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    (decode::arguments(&argv), exe.into_os_string().into_encoded_bytes())
 }

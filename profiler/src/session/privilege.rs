@@ -8,28 +8,24 @@ use super::Error;
 
 /// Says what is missing before the kernel refuses with a bare EPERM.
 pub(super) fn check() -> Result<(), Error> {
-    const NEEDED: [(u32, &str); 1] = [(21, "CAP_SYS_ADMIN")];
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(0);
-    // SAFETY: no arguments.
-    let uid = unsafe { libc::geteuid() };
-    for (bit, name) in NEEDED {
-        if effective >> bit & 1 == 0 {
-            return Err(Error::Privilege(if uid == 0 {
-                format!(
-                    "this root lacks {name} (a container or a user namespace?); run it on the host, or in a container \
-                     with --privileged --pid=host"
-                )
-            } else {
-                format!("it loads eBPF programs, and user {uid} may not ({name} is missing)")
-            }));
-        }
+    let sets = rustix::thread::capabilities(None).map_err(|error| Error::System {
+        what: "this process's capabilities can't be read",
+        error: error.into(),
+    })?;
+    if sets.effective.contains(CapabilitySet::SYS_ADMIN) {
+        return Ok(());
     }
-    Ok(())
+    let uid = rustix::process::geteuid();
+    Err(Error::Privilege(if uid.is_root() {
+        "this root lacks CAP_SYS_ADMIN (a container or a user namespace?); run it on the host, or in a container with \
+         --privileged --pid=host"
+            .to_owned()
+    } else {
+        format!(
+            "it loads eBPF programs, and user {} may not (CAP_SYS_ADMIN is missing)",
+            uid.as_raw()
+        )
+    }))
 }
 
 /// What recording goes on to need: reading the program's own maps and running its iterators (`BPF`, `PERFMON`), reading
