@@ -6,6 +6,7 @@
 mod demo;
 mod flame;
 mod load;
+mod names;
 mod output;
 mod problem;
 mod run;
@@ -128,6 +129,7 @@ mod tests {
             &["phasegraph", "show", "x.phg", "--sort", "name"],
             &["phasegraph", "show", "x.phg", "--width", "3"],
             &["phasegraph", "flame", "x.phg", "--kind", "heap"],
+            &["phasegraph", "flame", "x.phg", "--roots", "everything"],
         ] {
             assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
         }

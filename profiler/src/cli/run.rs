@@ -50,6 +50,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) no_redact: bool,
 
+    /// Look for debug information in this folder too, which is laid out as /usr/lib/debug; can be given several times
+    #[arg(long, value_name = "DIR")]
+    pub(crate) debug_dir: Vec<PathBuf>,
+
     /// Print no summary at the end
     #[arg(long)]
     pub(crate) no_summary: bool,
@@ -78,6 +82,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         user: args.user.clone(),
         redact: !args.no_redact,
         quiet: args.quiet,
+        debug_folders: args.debug_dir.clone(),
         command: args.command.clone(),
     })
     .map_err(|error| {

@@ -1,9 +1,11 @@
 //! From the kernel's rings to the recording: decoded, in order of time, with names and files looked up while they
 //! are there.
 
+mod code;
 pub mod decode;
 pub mod frames;
 pub mod mappings;
+pub mod naming;
 pub mod redact;
 pub mod spaces;
 pub mod stacks;
@@ -12,7 +14,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
     os::unix::ffi::OsStringExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use aya::maps::{MapData, RingBuf, StackTraceMap};
@@ -26,7 +28,7 @@ use crate::{
     lookup::dockerfile,
     recording::{
         Summary, WriteError, Writer,
-        record::{Exec, Exit, Fork, Lookup, Losses, Record, TaskId},
+        record::{Exec, Exit, Fork, Lookup, Losses, Parsing, Record, TaskId},
     },
     symbol::kernel::{Kernel, KernelError},
 };
@@ -134,6 +136,7 @@ impl Ingest {
         // Mappings of processes that gave no event are taken too, or their ring would overflow; but not those of
         // processes whose birth is still in the other ring.
         self.map_until(settled);
+        self.stacks.poll(&mut self.out);
         self.write_out()?;
         result
     }
@@ -213,6 +216,7 @@ impl Ingest {
             Record::Exec(exec) => {
                 self.mnt_ns.insert(exec.at.task.tgid, exec.at.mnt_ns);
                 self.map_until(exec.at.ts);
+                self.stacks.process(exec.at.task.tgid, exec.ns_tid);
                 self.build_file(exec);
                 if self.redact {
                     redact::redact(&mut exec.argv);
@@ -223,6 +227,7 @@ impl Ingest {
                 if task.tgid == task.tid {
                     self.leaders.insert(task.tgid, task);
                     self.mnt_ns.insert(task.tgid, adopt.at.mnt_ns);
+                    self.stacks.process(task.tgid, adopt.ns_tid);
                     let (argv, exe) = program_of(task.tgid);
                     adopt.argv = argv;
                     adopt.exe = exe;
@@ -273,6 +278,7 @@ impl Ingest {
             let child = fork.at.task.tgid;
             self.map_until(fork.at.ts);
             self.stacks.fork(fork.parent.tgid, child);
+            self.stacks.process(child, fork.ns_tid);
             self.mnt_ns.insert(child, fork.at.mnt_ns);
             self.alive.insert(child);
         }
@@ -310,6 +316,21 @@ impl Ingest {
     pub fn symbolize(&mut self) -> Result<(), IngestError> {
         self.stacks.symbolize(&mut self.out);
         self.write_out()
+    }
+
+    /// Also looks for debug information in these folders. Before the first file is seen.
+    pub fn set_debug_folders(&mut self, folders: Vec<PathBuf>) {
+        self.stacks.set_debug_folders(folders);
+    }
+
+    /// Starts the process that reads mapped files. While this one may still choose its user.
+    pub fn start_parser(&mut self) {
+        self.stacks.start_parser();
+    }
+
+    /// Ends the process that reads mapped files, and says what that took.
+    pub fn close_parser(&mut self) -> Parsing {
+        self.stacks.close_parser()
     }
 
     /// Writes the losses: the kernel's, counted in `counters`, and those of this side.

@@ -14,7 +14,7 @@ pub mod verify;
 pub use process::{Image, Interval, Process, State, Thread, Waker};
 pub use stack::Stacks;
 
-use crate::recording::record::{Begin, Cgroup, Clock, Lookup, Losses, Meta, SelfCost, Syscall, Text};
+use crate::recording::record::{Begin, Cgroup, Clock, Lookup, Losses, Meta, Parsing, SelfCost, Syscall, Text};
 
 macro_rules! index {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => { $(
@@ -95,6 +95,8 @@ pub struct Session {
     pub lookups: Vec<Lookup>,
     pub losses: Losses,
     pub self_cost: SelfCost,
+    /// What reading mapped files took besides.
+    pub parsing: Parsing,
     /// Filled by [`crate::detect`].
     pub operations: Vec<Operation>,
     pub containers: Vec<Container>,

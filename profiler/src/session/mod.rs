@@ -48,6 +48,8 @@ pub struct Options {
     pub user: Option<String>,
     /// Mask what looks like a secret in arguments.
     pub redact: bool,
+    /// Folders of debug information, besides the host's and the containers' own.
+    pub debug_folders: Vec<PathBuf>,
     /// Say nothing but errors.
     pub quiet: bool,
     pub command: Vec<OsString>,
@@ -206,6 +208,7 @@ impl Attached {
             symbols,
             options.redact,
         );
+        ingest.set_debug_folders(options.debug_folders.clone());
 
         let held = Held::spawn(&options.command, user)?;
         lap("the command is held");
@@ -327,6 +330,7 @@ impl Attached {
                 cost.startup_ns / 1_000_000
             );
         }
+        ingest.start_parser();
         // The command has its privileges already; what is left to do here needs few.
         if let Err(error) = privilege::drop_unneeded() {
             tracing::warn!("privileges that are not needed any more could not be dropped: {error}");
@@ -392,8 +396,10 @@ fn finish(
     cost.symbolize_ns = symbolizing.elapsed().as_nanos() as u64;
     cost.ts = end;
     cost.recording_bytes = ingest.bytes_written();
+    let parsing = ingest.close_parser();
     ingest.write_losses(losses)?;
     ingest.write(cost)?;
+    ingest.write(parsing)?;
     let pair: Clock = host::clock_pair();
     ingest.write(pair)?;
     ingest.write(End {
