@@ -1,6 +1,9 @@
 //! Struct offsets from the running kernel's BTF, with the names that members had across versions.
 
-use std::path::Path;
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use btfparse::{Error, ErrorKind, Offset, Readable, TypeInformation, TypeVariant};
 use profiler_common::kernel::{ABSENT, Features, Offsets};
@@ -119,6 +122,8 @@ pub struct Resolved {
     pub features: Features,
     /// Members that this kernel lacks, `struct.member`: what needs them is switched off.
     pub absent: Vec<&'static str>,
+    /// What is missing for it, each once.
+    pub lost: Vec<&'static str>,
 }
 
 /// The whole file in memory: the parser reads a few bytes at a time.
@@ -135,14 +140,40 @@ impl Readable for Bytes {
     }
 }
 
-struct Types(TypeInformation);
+/// The kernel's types, by kind and name. A name alone is not enough: of the types of one name the parser's own index has
+/// the last, and that can be a forward declaration (`pt_regs` in 5.10), or a function that is called like a struct.
+struct Types {
+    types: TypeInformation,
+    structs: HashMap<String, u32>,
+    typedefs: HashMap<String, u32>,
+    functions: HashSet<String>,
+}
 
 impl Types {
+    fn new(types: TypeInformation) -> Types {
+        let (mut structs, mut typedefs, mut functions) = (HashMap::new(), HashMap::new(), HashSet::new());
+        for (id, variant) in types.get() {
+            let Some(name) = types.name_of(*id) else { continue };
+            match variant {
+                TypeVariant::Struct(_) => _ = structs.entry(name).or_insert(*id),
+                TypeVariant::Typedef(_) => _ = typedefs.entry(name).or_insert(*id),
+                TypeVariant::Func(_) => _ = functions.insert(name),
+                _ => {}
+            }
+        }
+        Types {
+            types,
+            structs,
+            typedefs,
+            functions,
+        }
+    }
+
     /// Offset in bits of the first of the alternatives `(struct, path)` that this kernel has.
     fn bits(&self, alternatives: &[(&str, &str)]) -> Option<u32> {
         alternatives.iter().find_map(|(name, path)| {
-            let id = self.0.id_of(name)?;
-            match self.0.offset_of(id, path).ok()?.1 {
+            let id = *self.structs.get(*name)?;
+            match self.types.offset_of(id, path).ok()?.1 {
                 Offset::ByteOffset(bytes) => bytes.checked_mul(8),
                 Offset::BitOffsetAndSize(bits, _) => Some(bits),
             }
@@ -150,18 +181,18 @@ impl Types {
     }
 
     fn size(&self, name: &str) -> Option<u32> {
-        u32::try_from(self.0.size_of(self.0.id_of(name)?).ok()?).ok()
+        u32::try_from(self.types.size_of(*self.structs.get(name)?).ok()?).ok()
     }
 
     /// Number of arguments of a tracepoint, without the leading `void *`.
     fn tracepoint_args(&self, tracepoint: &str) -> Option<usize> {
-        let typedef = self.0.id_of(&format!("btf_trace_{tracepoint}"))?;
-        let pointer = match self.0.from_id(typedef)? {
+        let typedef = *self.typedefs.get(&format!("btf_trace_{tracepoint}"))?;
+        let pointer = match self.types.from_id(typedef)? {
             TypeVariant::Typedef(typedef) => *typedef.tid(),
             _ => return None,
         };
-        let prototype = self.0.pointee_tid(pointer).ok()?;
-        match self.0.from_id(prototype)? {
+        let prototype = self.types.pointee_tid(pointer).ok()?;
+        match self.types.from_id(prototype)? {
             TypeVariant::FuncProto(prototype) => prototype.parameter_list().len().checked_sub(1),
             _ => None,
         }
@@ -180,7 +211,7 @@ impl Types {
     }
 
     fn has_function(&self, name: &str) -> bool {
-        self.0.id_of(name).is_some()
+        self.functions.contains(name)
     }
 }
 
@@ -191,14 +222,19 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         why,
     };
     let bytes = std::fs::read(path).map_err(|io| error(io.to_string()))?;
-    let types = Types(TypeInformation::new(&Bytes(bytes)).map_err(|why| error(why.message().to_owned()))?);
+    let types = TypeInformation::new(&Bytes(bytes)).map_err(|why| error(why.message().to_owned()))?;
+    let types = Types::new(types);
     let mut absent = Vec::new();
+    let mut lost = Vec::new();
     let mut offsets = Offsets::NONE;
 
     for (member, name) in MEMBERS.iter().zip(NAMES) {
         match types.bits(member.names) {
             Some(bits) => (member.set)(&mut offsets, bits / 8),
-            None => absent.push(*name),
+            None => {
+                absent.push(*name);
+                lost.push(member.lost);
+            }
         }
     }
     match types.bits(IN_IOWAIT.names) {
@@ -206,7 +242,10 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
             (IN_IOWAIT.set)(&mut offsets, bits / 8);
             offsets.task_in_iowait_bit = bits % 8;
         }
-        None => absent.push("task_struct.in_iowait"),
+        None => {
+            absent.push("task_struct.in_iowait");
+            lost.push(IN_IOWAIT.lost);
+        }
     }
     offsets.upid_size = types.size("upid").unwrap_or(ABSENT);
 
@@ -220,6 +259,7 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
             return Err(OffsetsError::Required { member });
         }
     }
+    lost.dedup();
     let features = Features {
         switch_has_prev_state: u32::from(types.tracepoint_args("sched_switch").is_some_and(|args| args >= 4)),
         task_stack: 1,
@@ -236,6 +276,7 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         offsets,
         features,
         absent,
+        lost,
     })
 }
 

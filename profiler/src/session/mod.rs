@@ -2,6 +2,7 @@
 
 pub mod command;
 mod follow;
+pub mod limits;
 mod privilege;
 
 use std::{
@@ -23,7 +24,8 @@ use crate::{
     },
     kernel::{
         host,
-        offsets::{self, OffsetsError},
+        lockdown,
+        offsets::{self, OffsetsError, Resolved},
     },
     load::{
         LoadError, LoadOptions, Loaded,
@@ -84,6 +86,11 @@ pub enum Error {
     Fork(#[source] io::Error),
     #[error("phasegraph needs root: {0}")]
     Privilege(String),
+    #[error(
+        "this kernel is locked down to confidentiality: no eBPF program may read its memory ({})",
+        lockdown::FILE
+    )]
+    Lockdown,
     #[error(transparent)]
     Offsets(#[from] OffsetsError),
     #[error(transparent)]
@@ -137,6 +144,13 @@ impl Error {
             Error::Exec { .. } => "a program with execute permission".to_owned(),
             Error::User { .. } => "name a user of this host, as `getent passwd` lists them".to_owned(),
             Error::Privilege(_) => "sudo phasegraph run -- …".to_owned(),
+            Error::Lockdown => {
+                "boot with lockdown=integrity (or without secure boot's stricter setting) on the kernel's command line"
+                    .to_owned()
+            }
+            Error::Offsets(OffsetsError::Btf { .. }) => {
+                "mount sysfs, or run a kernel built with CONFIG_DEBUG_INFO_BTF".to_owned()
+            }
             Error::After { source, .. } => return source.next_step(),
             _ => return None,
         })
@@ -151,6 +165,9 @@ impl Error {
 pub fn run(options: &Options) -> Result<Outcome, Error> {
     let started = Instant::now();
     privilege::check()?;
+    if lockdown::mode() == Some(lockdown::Mode::Confidentiality) {
+        return Err(Error::Lockdown);
+    }
     let user = options.user.as_deref().map(User::find).transpose()?;
     let writer = Writer::create(&options.output, options.force)?;
     for note in writer.notes() {
@@ -194,7 +211,7 @@ impl Attached {
             ring_bytes: ring_bytes(cpus.len()),
             cpus,
             forced: Forced::from_environment()?.and(options.forced.clone()),
-            tracefs: None,
+            tracefs: std::env::var_os("PHASEGRAPH_TRACEFS").map(PathBuf::from),
         };
         let mappings = Mappings::open(&load_options.cpus)?;
         let lap = |what| tracing::debug!("{what}, {} ms after the start", started.elapsed().as_millis());
@@ -222,7 +239,7 @@ impl Attached {
             &mut loaded,
             &btf,
             &mut ingest,
-            &resolved.absent,
+            &resolved,
             &load_options,
             &held,
         ) {
@@ -250,7 +267,7 @@ impl Attached {
         loaded: &mut Loaded,
         btf: &Btf,
         ingest: &mut Ingest,
-        absent: &[&str],
+        resolved: &Resolved,
         load_options: &LoadOptions,
         held: &Held,
     ) -> Result<(), Error> {
@@ -285,10 +302,7 @@ impl Attached {
         }
         let redaction = if options.redact { "on" } else { "off" };
         meta.facts.push(("redaction".to_owned(), redaction.to_owned()));
-        if !absent.is_empty() {
-            meta.facts
-                .push(("members absent from this kernel".to_owned(), absent.join(", ")));
-        }
+        meta.facts.extend(limits::limits(resolved, &loaded.ladder));
         ingest.write(meta)?;
         ingest.write(host::clock_pair())?;
         Ok(())
