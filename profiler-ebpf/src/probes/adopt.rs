@@ -72,7 +72,7 @@ pub fn existing(task: Task) -> Result<u64, Counter> {
     let now = task::now();
     let base: *const u8 = task.cast();
     let state = task::read::<u32>(base, offset!(task_state));
-    let on_cpu = task::read::<u32>(base, offset!(task_on_cpu)) != 0;
+    let on_cpu = task::read::<u8>(base, offset!(task_on_cpu)) != 0;
     adopt(task, now, state, on_cpu)?;
     Ok(now)
 }
@@ -101,7 +101,7 @@ fn adopt(task: Task, now: u64, state: u32, on_cpu: bool) -> Result<(), Counter> 
         ..TaskState::default()
     };
     let created = task::create(task, &initial)?;
-    if on_cpu && task::read::<u32>(base, offset!(task_on_cpu)) == 0 {
+    if on_cpu && task::read::<u8>(base, offset!(task_on_cpu)) == 0 {
         // SAFETY: points into the map.
         let created = unsafe { &mut *created };
         if created.off == 0 {

@@ -62,7 +62,10 @@ mod tests {
     #[test]
     fn modes() {
         assert_eq!(Mode::of("none [integrity] confidentiality\n"), Some(Mode::Integrity));
-        assert_eq!(Mode::of("none integrity [confidentiality]\n"), Some(Mode::Confidentiality));
+        assert_eq!(
+            Mode::of("none integrity [confidentiality]\n"),
+            Some(Mode::Confidentiality)
+        );
         assert_eq!(Mode::of("[none] integrity confidentiality\n"), Some(Mode::None));
         for text in ["", "none", "[", "[open]", "]["] {
             assert_eq!(Mode::of(text), None, "{text}");

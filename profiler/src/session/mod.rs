@@ -23,8 +23,7 @@ use crate::{
         redact,
     },
     kernel::{
-        host,
-        lockdown,
+        host, lockdown,
         offsets::{self, OffsetsError, Resolved},
     },
     load::{
@@ -234,15 +233,7 @@ impl Attached {
 
         let held = Held::spawn(&options.command, user)?;
         lap("the command is held");
-        match Self::attach(
-            options,
-            &mut loaded,
-            &btf,
-            &mut ingest,
-            &resolved,
-            &load_options,
-            &held,
-        ) {
+        match Self::attach(options, &mut loaded, &btf, &mut ingest, &resolved, &load_options, &held) {
             Ok(()) => {
                 let cost = SelfCost {
                     startup_ns: started.elapsed().as_nanos() as u64,

@@ -47,7 +47,10 @@ pub(super) fn limits(page: &mut Page, session: &Session) {
     let limits = session.meta.facts.iter().filter(|(name, _)| name == "limit");
     for (index, (_, text)) in limits.enumerate() {
         if index == 0 {
-            page.heading("limits", "what this kernel or host could not give, or gave at a higher price");
+            page.heading(
+                "limits",
+                "what this kernel or host could not give, or gave at a higher price",
+            );
         }
         page.paragraph(&text::left("", LABEL), Paint::Dim, &text::visible(text.as_bytes()));
     }
