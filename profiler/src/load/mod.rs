@@ -3,9 +3,11 @@
 pub mod object;
 pub mod perf;
 pub mod registry;
+mod shed;
 pub mod tracefs;
 
 use std::{
+    any::Any,
     collections::BTreeMap,
     io::Read as _,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
@@ -13,7 +15,7 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf, StackTraceMap},
+    maps::{HashMap, Map, MapData, PerCpuArray, RingBuf, StackTraceMap},
     programs::{BtfTracePoint, Iter, PerfEvent, Program, TracePoint},
 };
 use profiler_common::{
@@ -80,7 +82,10 @@ pub fn ring_bytes(cpus: usize) -> u32 {
 /// Loaded programs, their links and maps.
 pub struct Loaded {
     ebpf: Ebpf,
-    clocks: Vec<perf::Event>,
+    /// Of each CPU.
+    clocks: Vec<(u32, perf::Event)>,
+    /// What keeps programs attached, by program; dropping one detaches it, and the program stays loaded.
+    links: Vec<(&'static str, Box<dyn Any>)>,
     /// Closed with the whole: each takes the kernel some 60 ms.
     tracepoints: Vec<perf::Event>,
     /// Program and rung, or why it is not available.
@@ -149,6 +154,7 @@ impl Loaded {
         let mut loaded = Loaded {
             ebpf,
             clocks: Vec::new(),
+            links: Vec::new(),
             tracepoints: Vec::new(),
             probes: vec![("per-task state".to_owned(), state.to_owned())],
             _statistics: statistics,
@@ -224,7 +230,23 @@ impl Loaded {
     fn attach_tp_btf(&mut self, probe: &Probe) -> Result<(), String> {
         let program = self.ebpf.program_mut(probe.program).ok_or("no such program")?;
         let program: &mut BtfTracePoint = program.try_into().map_err(|why| chain(&why))?;
-        program.attach().map(|_| ()).map_err(|why| chain(&why))
+        let id = program.attach().map_err(|why| chain(&why))?;
+        let link = program.take_link(id).map_err(|why| chain(&why))?;
+        self.links.push((probe.program, Box::new(link)));
+        Ok(())
+    }
+
+    /// Attaches a required program again whose link was dropped.
+    fn attach_again(&mut self, name: &'static str) -> Result<(), LoadError> {
+        let probe = PROBES
+            .iter()
+            .find(|probe| probe.program == name)
+            .ok_or(LoadError::Missing(name))?;
+        self.attach_tp_btf(probe).map_err(|why| LoadError::Required {
+            probe: probe.program,
+            gives: probe.gives,
+            why,
+        })
     }
 
     fn attach_syscalls(&mut self, probe: &Probe, prefix: &str, tracefs: &tracefs::Tracefs) -> Result<String, String> {
@@ -267,7 +289,7 @@ impl Loaded {
             for cpu in &options.cpus {
                 match perf::clock(*cpu, options.sample_hz, fd.as_fd()) {
                     Ok(event) => {
-                        self.clocks.push(event);
+                        self.clocks.push((*cpu, event));
                         started += 1;
                     }
                     Err(why) => tracing::warn!("CPU {cpu} is not sampled: {why}"),
@@ -286,6 +308,7 @@ impl Loaded {
     /// tracepoints go with the whole, since closing them takes a second in all (`docs/design/0005`).
     pub fn detach(&mut self) {
         self.clocks.clear();
+        self.links.clear();
         for probe in PROBES {
             if let Some(program) = self.ebpf.program_mut(probe.program)
                 && let Program::BtfTracePoint(program) = program
@@ -321,12 +344,31 @@ impl Loaded {
         self.iterate("adopt_tasks")
     }
 
+    /// Makes every process of the host tracked, but for this one and the kernel's threads.
+    pub fn adopt_all(&mut self) -> Result<(), LoadError> {
+        {
+            let mut map: HashMap<_, u32, u32> = self.map_mut("TRACK_TGID")?;
+            map.insert(profiler_common::task::EVERYONE, profiler_common::task::TRACK, 0)
+                .map_err(|why| map_error("TRACK_TGID", &why))?;
+        }
+        // The walk goes up the process ids: a child whose parent was not tracked when it was born, and whose id is one
+        // that the walk has passed, is found by the second.
+        self.iterate("adopt_tasks")?;
+        self.iterate("adopt_tasks")
+    }
+
+    /// Tracks what enters one of these cgroups of the default hierarchy.
+    pub fn track_cgroups(&mut self, ids: &[u64]) -> Result<(), LoadError> {
+        let mut map: HashMap<_, u64, u32> = self.map_mut("TRACK_CGROUP")?;
+        for id in ids {
+            map.insert(id, 1, 0).map_err(|why| map_error("TRACK_CGROUP", &why))?;
+        }
+        Ok(())
+    }
+
     /// Gives an `OPEN` cycle up to `end` for every tracked thread. Only after [`Loaded::detach`].
     pub fn flush(&mut self, end: u64) -> Result<(), LoadError> {
-        {
-            let mut control: Array<_, u64> = self.map_mut("CONTROL")?;
-            control.set(0, end, 0).map_err(|why| map_error("CONTROL", &why))?;
-        }
+        self.set_control(profiler_common::control::END, end)?;
         self.iterate("flush_tasks")
     }
 
