@@ -80,7 +80,7 @@ fn may_bear(parent: &mut TaskState, now: u64) -> bool {
 }
 
 #[inline(always)]
-fn try_newtask(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+pub(super) fn try_newtask(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let parent = task::current();
     let Some(parent_state) = task::get(parent) else {
         return Ok(());
@@ -118,7 +118,7 @@ fn try_newtask(ctx: &BtfTracePointContext) -> Result<(), Counter> {
 }
 
 #[inline(always)]
-fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+pub(super) fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let task: Task = ctx.arg(0);
     let old_tid: u32 = ctx.arg(1);
     let binprm: *const u8 = ctx.arg(2);
@@ -201,7 +201,7 @@ fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
 }
 
 #[inline(always)]
-fn try_exit(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+pub(super) fn try_exit(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let task: Task = ctx.arg(0);
     let Some(state) = task::get(task) else {
         return Ok(());

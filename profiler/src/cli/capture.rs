@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::problem::tell;
 use super::{Problem, load, terminal};
+use crate::load::forced::Forced;
 use crate::report::terminal as summary;
 use crate::report::text;
 use crate::session;
@@ -40,6 +41,10 @@ pub(crate) struct Args {
     /// Keep arguments that look like secrets (passwords, tokens) in the recording
     #[arg(long)]
     pub(crate) no_redact: bool,
+
+    /// Take a signal by this rung and no other (SIGNAL=RUNG, `none` to leave it out); `phasegraph rungs` lists them
+    #[arg(long, value_name = "SIGNAL=RUNG", hide = true)]
+    pub(crate) rung: Vec<Forced>,
 
     /// Print no summary at the end
     #[arg(long)]
@@ -81,6 +86,7 @@ impl Args {
             redact: !self.no_redact,
             quiet: self.quiet,
             max_overhead_ppm: self.max_overhead.0,
+            forced: self.rung.iter().cloned().fold(Forced::default(), Forced::and),
             command: Vec::new(),
             host: None,
         }

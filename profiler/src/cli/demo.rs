@@ -8,6 +8,7 @@ use super::{Problem, load, terminal};
 use crate::attribute::resources::Wait;
 use crate::demo::compare::{Compared, compare};
 use crate::demo::{self, Demo};
+use crate::load::forced::Forced;
 use crate::model::Session;
 use crate::report::flame::{self, Empty};
 use crate::report::select::Selection;
@@ -77,6 +78,7 @@ fn record(demo: &Demo, folder: &Path) -> Result<PathBuf, Problem> {
         quiet: true,
         // A few seconds, whose figures are held against the container's own.
         max_overhead_ppm: None,
+        forced: Forced::default(),
         command: demo.command(),
         host: None,
     })

@@ -11,6 +11,7 @@ mod output;
 mod problem;
 mod record;
 mod run;
+mod rungs;
 mod show;
 mod terminal;
 
@@ -52,6 +53,8 @@ enum Command {
     Show(show::Args),
     Flame(flame::Args),
     Demo(demo::Args),
+    #[command(hide = true)]
+    Rungs(rungs::Args),
 }
 
 /// Runs the program with the process's arguments.
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::run(args),
         Command::Flame(args) => flame::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Rungs(args) => rungs::run(args),
     };
     match done {
         Ok(status) => ExitCode::from(status),

@@ -1,22 +1,32 @@
 //! Giving up, and taking up again, part of what is attached: what the overhead cap does to the kernel's half.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, os::fd::AsFd as _};
 
-use aya::maps::Array;
 use profiler_common::control;
 
-use super::{LoadError, Loaded, map_error, perf};
+use super::{LoadError, Loaded, error::chain, perf, registry::PROBES};
 
 impl Loaded {
-    /// Run time of each program so far, ns, by the kernel's statistics.
+    /// Run time of each signal's programs so far, ns, by the kernel's statistics.
     pub fn run_times(&self) -> BTreeMap<String, u64> {
-        self.ebpf
-            .programs()
-            .filter_map(|(name, program)| {
-                let ns = program.info().ok()?.run_time().as_nanos();
-                Some((name.to_owned(), u64::try_from(ns).unwrap_or(u64::MAX)))
-            })
-            .collect()
+        let mut times = BTreeMap::new();
+        for (name, program) in self.ebpf.programs() {
+            let Ok(info) = program.info() else { continue };
+            let ns = u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
+            // A signal's program of another rung bears its name with an ending.
+            let signal = PROBES
+                .iter()
+                .find(|probe| {
+                    name.strip_prefix(probe.program)
+                        .is_some_and(|rest| rest.is_empty() || rest == "_raw")
+                })
+                .map_or(name, |probe| probe.program);
+            *times.entry(signal.to_owned()).or_default() += ns;
+        }
+        for (name, program) in &self.functions {
+            *times.entry((*name).to_owned()).or_default() += super::costs::cost(name, program.as_fd()).run_ns;
+        }
+        times
     }
 
     /// Lets the sampling clocks go on at another frequency, Hz.
@@ -36,11 +46,6 @@ impl Loaded {
     /// From what length on intervals are not summed, ns.
     pub fn set_whole_ns(&mut self, ns: u64) -> Result<(), LoadError> {
         self.set_control(control::WHOLE_NS, ns)
-    }
-
-    pub(super) fn set_control(&mut self, index: u32, value: u64) -> Result<(), LoadError> {
-        let mut control: Array<_, u64> = self.map_mut("CONTROL")?;
-        control.set(index, value, 0).map_err(|why| map_error("CONTROL", &why))
     }
 
     /// Ends the recording of threads' times at `end`: from there on they are not known. `bits` has
@@ -66,7 +71,24 @@ impl Loaded {
         Ok(())
     }
 
-    /// Samples a CPU that came online; returns whether it is.
+    /// Attaches a signal again, on the rung that it had.
+    fn attach_again(&mut self, name: &'static str) -> Result<(), LoadError> {
+        let probe = PROBES
+            .iter()
+            .find(|probe| probe.program == name)
+            .ok_or(LoadError::Missing(name))?;
+        let outcome = self.ladder.iter().find(|outcome| outcome.signal == name);
+        let Some(rung) = outcome.and_then(|outcome| outcome.rung) else {
+            return Ok(());
+        };
+        self.attach_one(probe, rung).map_err(|why| LoadError::Required {
+            probe: probe.program,
+            gives: probe.gives,
+            why,
+        })
+    }
+
+    /// Samples a CPU that came online.
     pub fn add_cpu(&mut self, cpu: u32, hz: u32) -> Result<(), LoadError> {
         self.remove_cpu(cpu);
         self.clock_of(cpu, hz).map(|event| self.clocks.push((cpu, event)))
@@ -85,8 +107,8 @@ impl Loaded {
             gives: "CPU samples with stacks",
             why,
         };
-        let fd = program.fd().map_err(|why| required(super::chain(&why)))?;
-        perf::clock(cpu, hz, std::os::fd::AsFd::as_fd(fd)).map_err(|why| required(format!("CPU {cpu}: {why}")))
+        let fd = program.fd().map_err(|why| required(chain(&why)))?;
+        perf::clock(cpu, hz, fd.as_fd()).map_err(|why| required(format!("CPU {cpu}: {why}")))
     }
 }
 

@@ -27,7 +27,11 @@ use crate::{
         host::{self, HostCounts},
         offsets::{self, OffsetsError},
     },
-    load::{LoadError, LoadOptions, Loaded, ring_bytes},
+    load::{
+        LoadError, LoadOptions, Loaded,
+        forced::{ForceError, Forced},
+        ring_bytes,
+    },
     recording::{
         WriteError, Writer,
         record::{Begin, Clock, End, HostCpu, Meta, SelfCost},
@@ -62,6 +66,8 @@ pub struct Options {
     pub redact: bool,
     /// Say nothing but errors.
     pub quiet: bool,
+    /// Rungs that are taken whatever else there is; they count more than the environment's.
+    pub forced: Forced,
     /// The most that it may cost, millionths of the host's CPU time; `None` for no cap.
     pub max_overhead_ppm: Option<u32>,
     /// The command; empty with [`Options::host`].
@@ -99,6 +105,8 @@ pub enum Error {
     Offsets(#[from] OffsetsError),
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Forced(#[from] ForceError),
     #[error(transparent)]
     Mappings(#[from] MappingsError),
     #[error(transparent)]
@@ -213,7 +221,8 @@ impl Attached {
             sample_hz: options.sample_hz,
             ring_bytes: ring_bytes(cpus.len()),
             cpus,
-            force_hash: std::env::var_os("PHASEGRAPH_FORCE_HASH").is_some(),
+            forced: Forced::from_environment()?.and(options.forced.clone()),
+            tracefs: None,
         };
         let mappings = Mappings::open(&load_options.cpus)?;
         let lap = |what| tracing::debug!("{what}, {} ms after the start", started.elapsed().as_millis());
@@ -224,7 +233,6 @@ impl Attached {
         let btf = Btf::from_sys_fs().map_err(LoadError::from)?;
         let mut loaded = Loaded::load(&btf, &resolved, &load_options)?;
         lap("programs are loaded");
-        drop(btf);
         loaded.track_programs(daemons::DAEMONS)?;
         let mut ingest = Ingest::new(
             writer,
@@ -243,6 +251,7 @@ impl Attached {
         match Self::attach(
             options,
             &mut loaded,
+            &btf,
             &mut ingest,
             &resolved.absent,
             &load_options,
@@ -271,12 +280,13 @@ impl Attached {
     fn attach(
         options: &Options,
         loaded: &mut Loaded,
+        btf: &Btf,
         ingest: &mut Ingest,
         absent: &[&str],
         load_options: &LoadOptions,
         held: Option<&Held>,
     ) -> Result<(), Error> {
-        loaded.attach()?;
+        loaded.attach(btf)?;
         match &options.host {
             None => {
                 let processes = daemons::processes();
@@ -318,7 +328,7 @@ impl Attached {
                 .to_vec(),
             name: options.name.clone(),
             user: options.user.clone().unwrap_or_default(),
-            probes: loaded.probes.clone(),
+            probes: loaded.probes(),
             ..Meta::default()
         };
         host::describe(&mut meta);
