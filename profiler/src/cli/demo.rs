@@ -8,6 +8,7 @@ use super::{Problem, load, terminal};
 use crate::attribute::resources::Wait;
 use crate::demo::compare::{Compared, compare};
 use crate::demo::{self, Demo};
+use crate::load::forced::Forced;
 use crate::model::Session;
 use crate::report::flame::{self, Empty};
 use crate::report::select::Selection;
@@ -71,12 +72,16 @@ fn record(demo: &Demo, folder: &Path) -> Result<PathBuf, Problem> {
         output: folder.join(RECORDING),
         force: false,
         name: "demo".to_owned(),
-        sample_hz: super::run::DEFAULT_HZ,
+        sample_hz: super::capture::DEFAULT_HZ,
         user: None,
         redact: true,
         debug_folders: Vec::new(),
         quiet: true,
+        // A few seconds, whose figures are held against the container's own.
+        max_overhead_ppm: None,
+        forced: Forced::default(),
         command: demo.command(),
+        host: None,
     })
     .map_err(|error| {
         let next = error.next_step();

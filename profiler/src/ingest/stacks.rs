@@ -102,6 +102,13 @@ impl Stacks {
         self.code.process(tgid, pid);
     }
 
+    /// A process runs a new image whose mappings are not known.
+    pub fn exec(&mut self, tgid: u32) {
+        let naming = self.interner.naming();
+        self.code.end(tgid, &self.spaces, &mut self.binaries, naming);
+        self.spaces.exec(tgid);
+    }
+
     /// A process ended.
     pub fn exit(&mut self, tgid: u32) {
         let naming = self.interner.naming();

@@ -100,6 +100,9 @@ impl Builder {
             Record::Losses(losses) => self.session.losses = losses,
             Record::SelfCost(cost) => self.session.self_cost = cost,
             Record::Parsing(parsing) => self.session.parsing = parsing,
+            Record::Throttle(throttle) => self.session.throttles.push(throttle),
+            Record::HostCpu(host) => self.session.host_cpu = Some(host),
+            Record::CpuChange(change) => self.session.cpu_changes.push(change),
         }
     }
 

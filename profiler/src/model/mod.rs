@@ -14,7 +14,9 @@ pub mod verify;
 pub use process::{Image, Interval, Process, State, Thread, Waker};
 pub use stack::Stacks;
 
-use crate::recording::record::{Begin, Cgroup, Clock, Lookup, Losses, Meta, Parsing, SelfCost, Syscall, Text};
+use crate::recording::record::{
+    Begin, Cgroup, Clock, CpuChange, HostCpu, Lookup, Losses, Meta, Parsing, SelfCost, Syscall, Text, Throttle,
+};
 
 macro_rules! index {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => { $(
@@ -97,6 +99,12 @@ pub struct Session {
     pub self_cost: SelfCost,
     /// What reading mapped files took besides.
     pub parsing: Parsing,
+    /// What the overhead cap gave up and took up again, in order of time.
+    pub throttles: Vec<Throttle>,
+    /// `None` in recordings that do not tell.
+    pub host_cpu: Option<HostCpu>,
+    /// In order of time.
+    pub cpu_changes: Vec<CpuChange>,
     /// Filled by [`crate::detect`].
     pub operations: Vec<Operation>,
     pub containers: Vec<Container>,
