@@ -47,6 +47,7 @@ const INSIDE: &str = "process ids inside a container";
 const INTERRUPT: &str = "whether a wake came from an interrupt on top of another task";
 const PROGRAM: &str = "name and identity of a program's file";
 const CALL: &str = "the system call that a thread waits in";
+const UNWIND: &str = "user stacks by unwind tables: frame pointers serve";
 const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
 
 macro_rules! members {
@@ -101,6 +102,21 @@ members! {
     inode_sb = "inode"::"i_sb", PROGRAM;
     super_block_dev = "super_block"::"s_dev", PROGRAM;
     pt_regs_orig_ax = "pt_regs"::"orig_ax", CALL;
+    mm_mt_root = "mm_struct"::"mm_mt.ma_root", UNWIND;
+    mm_rb = "mm_struct"::"mm_rb.rb_node", UNWIND;
+    mm_vdso = "mm_struct"::"context.vdso", UNWIND;
+    vma_start = "vm_area_struct"::"vm_start", UNWIND;
+    vma_end = "vm_area_struct"::"vm_end", UNWIND;
+    vma_rb = "vm_area_struct"::"vm_rb", UNWIND;
+    vma_flags = "vm_area_struct"::"vm_flags", UNWIND;
+    vma_pgoff = "vm_area_struct"::"vm_pgoff", UNWIND;
+    vma_file = "vm_area_struct"::"vm_file", UNWIND;
+    rb_left = "rb_node"::"rb_left", UNWIND;
+    rb_right = "rb_node"::"rb_right", UNWIND;
+    inode_generation = "inode"::"i_generation", UNWIND;
+    inode_mtime = "inode"::"i_mtime_sec" | "inode"::"__i_mtime.tv_sec" | "inode"::"i_mtime.tv_sec", UNWIND;
+    inode_mtime_nsec = "inode"::"i_mtime_nsec" | "inode"::"__i_mtime.tv_nsec" | "inode"::"i_mtime.tv_nsec", UNWIND;
+    task_flags = "task_struct"::"flags", UNWIND;
 }
 /// The one bit field that is read.
 pub const IN_IOWAIT: Member = Member {
@@ -185,6 +201,12 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
             Some(bits) => (member.set)(&mut offsets, bits / 8),
             None => absent.push(*name),
         }
+    }
+    // A kernel has one tree of mappings or the other.
+    if offsets.mm_mt_root != ABSENT {
+        absent.retain(|name| !matches!(*name, "mm_struct.mm_rb.rb_node" | "vm_area_struct.vm_rb"));
+    } else if offsets.mm_rb != ABSENT {
+        absent.retain(|name| *name != "mm_struct.mm_mt.ma_root");
     }
     match types.bits(IN_IOWAIT.names) {
         Some(bits) => {
