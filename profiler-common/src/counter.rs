@@ -57,6 +57,7 @@ counters! {
     RingWaitStack = 23, "ring_full.wait_stack", "user stacks of waits lost: ring full";
     RingCopy = 24, "ring_full.copied_stack", "copies of user stacks lost: ring full";
     CopyShort = 25, "copied_stack_cut", "copies of user stacks that ended before the stack did";
+    SyscallEnd = 46, "syscall_end_missed", "mount and namespace calls whose end was not told: they are not in the recording";
 }
 
 /// Length of the `COUNTERS` map; larger than the counters there are, so that a new one needs no new map.

@@ -67,8 +67,6 @@ pub mod end {
     pub const REGISTERS: u8 = 13;
     /// A 32-bit process.
     pub const COMPAT: u8 = 14;
-    /// Frame pointers were followed by the kernel, which does not tell how its walk ended.
-    pub const UNKNOWN: u8 = 15;
 }
 
 /// Names a file's content: inodes are used again, and files are written to.
@@ -451,7 +449,7 @@ pub type Wait = Sample;
 
 /// A piece of a user stack, for user space to go on with. Followed by `bytes` bytes from `at.sp` on.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Copied {
     pub header: Header,
     /// Where the walk in the kernel has stopped.

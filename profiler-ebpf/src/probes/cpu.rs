@@ -136,18 +136,12 @@ fn go_on(ctx: &PerfEventContext, walk: &mut Walk, scratch: *mut u8) -> Result<()
     }
     // SAFETY: `try_unwind` wrote it.
     let event = unsafe { &mut *scratch.cast::<contract::Sample>() };
-    event.end = walk.stop as u8;
-    event.user_frames = walk.frames as u16;
-    event.flags = if walk.exec != 0 { contract::flag::EXEC } else { 0 };
-    if event.end == contract::end::NO_TABLE {
-        event.missing = walk.key;
-        if unwind::copy(walk, &event.header) {
-            event.flags |= contract::flag::COPIED;
-        }
+    unwind::finish(walk, event);
+    if event.end == contract::end::NO_TABLE && unwind::copy(walk, &event.header) {
+        event.flags |= contract::flag::COPIED;
     }
-    let len = (walk.head & 0x7ff) + (walk.frames & 0x3ff) * 8;
-    // SAFETY: 0x7ff + 8 × 0x3ff is less than twice SCRATCH_LEN, and what was written is less than it.
-    unsafe { emit::send_raw(scratch, len as usize & (emit::SCRATCH_LEN - 1), Counter::RingSample) }
+    // SAFETY: what was written is less than scratch memory.
+    unsafe { emit::send_raw(scratch, unwind::length(walk), Counter::RingSample) }
 }
 
 /// A tick of the sampling clock (`cpu-clock`) on this CPU; user stacks by frame pointers.

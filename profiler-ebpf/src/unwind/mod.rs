@@ -6,7 +6,7 @@
 mod space;
 
 use aya_ebpf::{
-    helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs},
+    helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user},
     macros::map,
     maps::{Array, HashMap, PerCpuArray},
 };
@@ -14,8 +14,8 @@ use profiler_common::{
     Counter, Header, kind,
     unwind::{
         BLOCK_ENTRIES, BLOCK_ROWS, COPY_BYTES, Copied, FILES, FRAME_POINTERS, FRAMES_A_PROGRAM, FileKey, FileTable,
-        LOW_MASK, Memory, PAGE_SHIFT, RULES, Registers, Rule, Step, TABLE, USER_FRAMES, cfa, end, is_sigreturn, pt,
-        search, step,
+        LOW_MASK, Memory, PAGE_SHIFT, RULES, Registers, Rule, Sample, Step, TABLE, USER_FRAMES, cfa, end, flag,
+        is_sigreturn, pt, search, step,
     },
 };
 
@@ -62,6 +62,9 @@ pub struct Walk {
     pub exec: u32,
     /// Bytes of the event before the first user frame.
     pub head: u32,
+    pad: u32,
+    /// For waits: which one this walk is of.
+    pub begun: u64,
     /// A node of the tree of mappings.
     node: [u64; 32],
 }
@@ -97,21 +100,15 @@ impl Memory for User<'_> {
     }
 }
 
-/// Reads the running task's user registers, saved where it entered the kernel.
+/// Reads the running task's user registers, saved where it entered the kernel. Not by `bpf_task_pt_regs`: that is
+/// younger, and asks for a task of known type.
 #[inline(always)]
 pub fn saved_registers(task: Task, walk: &mut Walk) -> bool {
-    let regs: *const u8 = if enabled!(task_pt_regs) != 0 {
-        // SAFETY: a task pointer that the verifier knows.
-        (unsafe { bpf_task_pt_regs(task) }) as *const u8
-    } else {
-        let size = enabled!(kernel_stack_size);
-        let stack = task::read::<u64>(task.cast(), offset!(task_stack));
-        if size == 0 || stack == 0 {
-            return false;
-        }
-        // `task_pt_regs` of arch/x86/include/asm/processor.h; without padding before 6.9.
-        (stack + u64::from(size) - (pt::LEN * 8) as u64) as *const u8
-    };
+    let stack = task::read_ptr(task.cast(), offset!(task_stack));
+    if enabled!(saved_regs) == 0 || stack.is_null() {
+        return false;
+    }
+    let regs = stack.wrapping_add(enabled!(saved_regs) as usize);
     // SAFETY: the helper copes with any address, and `registers` is as large as is asked for.
     let failed =
         unsafe { bpf_probe_read_kernel(walk.registers.as_mut_ptr().cast(), (pt::LEN * 8) as u32, regs.cast()) };
@@ -282,6 +279,23 @@ fn at_sigreturn(pc: u64) -> bool {
             && bpf_probe_read_user((&raw mut next).cast(), 1, pc.wrapping_add(8) as *const _) == 0
             && is_sigreturn(code, next)
     }
+}
+
+/// Tells in `event` how the walk has ended.
+#[inline(always)]
+pub fn finish(walk: &Walk, event: &mut Sample) {
+    event.end = walk.stop as u8;
+    event.user_frames = walk.frames as u16;
+    event.flags = if walk.exec != 0 { flag::EXEC } else { 0 };
+    if event.end == end::NO_TABLE {
+        event.missing = walk.key;
+    }
+}
+
+/// Length of the event in bytes, at most what scratch memory holds.
+#[inline(always)]
+pub fn length(walk: &Walk) -> usize {
+    ((walk.head & 0x7ff) + (walk.frames & 0x3ff) * 8) as usize & (emit::SCRATCH_LEN - 1)
 }
 
 /// Copies the rest of the stack, for user space to go on with. Whether it did.

@@ -171,6 +171,7 @@ pub(crate) fn samples() -> Vec<Record> {
             user_error: -14,
         }
         .into(),
+        StackEnd { stack: 1, end: 1 }.into(),
         Symbol {
             frame: 1,
             name: b"schedule".to_vec(),
@@ -298,6 +299,7 @@ fn place_of(record: &Record) -> usize {
         Record::Losses(_) => 17,
         Record::SelfCost(_) => 18,
         Record::Account(_) => 19,
+        Record::StackEnd(_) => 20,
     }
 }
 

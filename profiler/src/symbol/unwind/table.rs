@@ -48,6 +48,11 @@ impl Table {
         Some(search(block, rows >> 16, rows & 0xffff, offset as u32 & LOW_MASK))
     }
 
+    /// How many of the blocks, from the first, are the index's.
+    pub fn index_blocks(&self) -> usize {
+        self.pages.div_ceil(BLOCK_ENTRIES) as usize
+    }
+
     /// Bytes of memory that it takes.
     pub fn bytes(&self) -> usize {
         size_of_val(self.blocks.as_slice()) + size_of_val(self.rules.as_slice())
@@ -102,7 +107,7 @@ struct Filler {
 
 impl Filler {
     fn index(&mut self) {
-        let blocks = self.table.pages.div_ceil(BLOCK_ENTRIES) as usize;
+        let blocks = self.table.index_blocks();
         self.table.blocks.resize(blocks, [0; BLOCK_ROWS]);
     }
 
@@ -126,12 +131,12 @@ impl Filler {
                     _ => self.page.push(row),
                 }
             }
-            self.close(index, before);
+            self.close(index);
         }
     }
 
     /// Puts the page's rows into a block that has room for them.
-    fn close(&mut self, index: u32, _before: u32) {
+    fn close(&mut self, index: u32) {
         if matches!(self.page.as_slice(), [only] if *only >> PAGE_SHIFT == NO_RULE) {
             return;
         }
