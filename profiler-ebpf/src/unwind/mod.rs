@@ -41,8 +41,9 @@ static UNWIND_RULES: Array<Rule> = Array::with_max_entries(RULES, 0);
 #[repr(C)]
 pub struct Walk {
     pub at: Registers,
-    /// `struct pt_regs` of the interrupted user code.
-    pub registers: [u64; pt::LEN],
+    /// `struct pt_regs` of the interrupted user code, and room up to what a mask can bound an index to: a comparison is
+    /// of no use to the verifier when the compiler makes it on a copy of the index.
+    pub registers: [u64; 32],
     mm: u64,
     vdso: u64,
     /// The mapping that was looked at last, and what to add to an address in it for the offset in its file.
@@ -93,10 +94,10 @@ impl Memory for User<'_> {
 
     #[inline(always)]
     fn register(&self, index: u8) -> Option<u64> {
-        if self.0.leaf == 0 || usize::from(index) >= pt::LEN {
+        if self.0.leaf == 0 {
             return None;
         }
-        Some(self.0.registers[usize::from(index)])
+        Some(self.0.registers[usize::from(index) & 31])
     }
 }
 
@@ -363,7 +364,7 @@ fn copied<const WORDS: usize>(walk: &Walk, header: &Header, wanted: u64) -> bool
                 ..*header
             },
             at: walk.at,
-            registers: walk.registers,
+            registers: *walk.registers.first_chunk().unwrap_or(&[0; pt::LEN]),
             bytes: bytes as u32,
             leaf: walk.leaf as u16,
             exact: walk.exact as u16,
