@@ -54,6 +54,10 @@ counters! {
     MissedSwitchIn = 20, "missed_switch_in", "switch-ins that were not seen: the time from their wake on shows as lost";
     MissedSwitchOut = 21, "missed_switch_out", "switch-outs that were not seen: that time shows as on-CPU";
     RingAccount = 22, "ring_full.account", "accounts of ended threads lost: ring full (a cross-check, no time)";
+    RingExchange = 36, "ring_full.exchange", "network exchanges of engines lost: ring full (a download may show without its bytes)";
+    RingRequest = 37, "ring_full.request", "requests to engines and registries lost: ring full (what they caused may show as unmatched)";
+    RingIo = 38, "ring_full.io", "bytes read and written by ended threads lost: ring full";
+    ExchangeMapFull = 39, "exchange_map_full", "network exchanges of engines not tracked: map full";
 }
 
 /// Length of the `COUNTERS` map; larger than the counters there are, so that a new one needs no new map.

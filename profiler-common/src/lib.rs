@@ -13,6 +13,7 @@ pub mod container;
 pub mod counter;
 pub mod cpu;
 pub mod kernel;
+pub mod net;
 pub mod sched;
 pub mod task;
 
@@ -20,7 +21,7 @@ pub use counter::Counter;
 
 /// Version of this contract. Raised with every change of a layout or a meaning; the checked-in eBPF object carries
 /// it in its manifest and in the `CONTRACT` global, and a mismatch refuses to load.
-pub const CONTRACT_VERSION: u32 = 1;
+pub const CONTRACT_VERSION: u32 = 2;
 
 /// Asserts size and field offsets of a shared type at compile time.
 #[macro_export]
@@ -54,6 +55,12 @@ pub mod kind {
     pub const SYSCALL: u16 = 8;
     /// [`crate::task::Account`]
     pub const ACCOUNT: u16 = 9;
+    /// [`crate::net::Exchange`]
+    pub const EXCHANGE: u16 = 17;
+    /// [`crate::net::Request`]
+    pub const REQUEST: u16 = 18;
+    /// [`crate::task::Io`]
+    pub const IO: u16 = 19;
 }
 
 /// First part of every event: when it happened, and to whom.
@@ -118,6 +125,9 @@ plain!(
     cpu::Sample,
     container::Cgroup,
     container::Syscall,
+    net::Exchange,
+    net::Request,
+    task::Io,
 );
 
 /// Reads a `T` from the front of `bytes`, and what follows it. `None` when `bytes` is too short.

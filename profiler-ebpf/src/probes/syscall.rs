@@ -5,7 +5,10 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_probe_read_user_str},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_probe_read_kernel,
+        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user_str},
+    },
     macros::{map, tracepoint},
     maps::HashMap,
     programs::TracePointContext,
@@ -17,9 +20,10 @@ use profiler_common::{
     sched::ATTENTION_STACKS,
 };
 
-use super::sched;
+use super::{net, sched};
 use crate::{
     emit::{self, Scratch},
+    globals::offset,
     task,
 };
 
@@ -65,12 +69,25 @@ fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
     unsafe { ctx.as_ptr().cast::<u8>().add(offset).cast::<T>().read_volatile() }
 }
 
+/// Whether the call is told of engines only, and the running thread is none of theirs.
+#[inline(always)]
+fn of_others(number: u32) -> bool {
+    match CALLS.get_ptr(number) {
+        // SAFETY: points into a map that only user space writes, before the programs are attached.
+        Some(what) => call::of_engines(unsafe { *what }) && !net::in_engine(),
+        None => false,
+    }
+}
+
 #[inline(always)]
 fn try_enter(ctx: &TracePointContext) -> Result<(), Counter> {
     let task = task::current();
     let Some(state) = task::get(task) else {
         return Ok(());
     };
+    if of_others(field(ctx, NUMBER)) {
+        return Ok(());
+    }
     let now = task::now();
     // SAFETY: points into the map; the running thread's own state.
     sched::boundary(task, unsafe { &mut *state }, now)?;
@@ -103,6 +120,27 @@ fn text(scratch: *mut u8, at: usize, max: usize, source: u64) -> usize {
     (len as usize - 1) & (max - 1)
 }
 
+/// Reads the name that a file descriptor of the running task has in its folder to `scratch`; its length.
+#[inline(always)]
+fn file_name(task: task::Task, scratch: *mut u8, fd: u64) -> usize {
+    const HEAD: usize = core::mem::size_of::<Syscall>();
+    let files = task::read_ptr(task.cast(), offset!(task_files));
+    let table = task::read_ptr(task::read_ptr(files, offset!(files_fdt)), offset!(fdtable_fd));
+    let file = task::read_ptr(table.wrapping_add((fd & 0xffff_ffff) as usize * 8), 0);
+    let dentry = task::read_ptr(file, offset!(file_dentry));
+    let name = task::read_ptr(dentry, offset!(dentry_name));
+    if name.is_null() {
+        return 0;
+    }
+    // SAFETY: HEAD + PATH_LEN is less than SCRATCH_LEN; the helper copes with any source.
+    let len = unsafe { bpf_probe_read_kernel_str(scratch.add(HEAD).cast(), PATH_LEN as u32, name.cast()) };
+    if len <= 0 {
+        emit::count(Counter::Path);
+        return 0;
+    }
+    (len as usize - 1) & (PATH_LEN - 1)
+}
+
 #[inline(always)]
 fn try_exit(ctx: &TracePointContext) -> Result<(), Counter> {
     let key = bpf_get_current_pid_tgid();
@@ -116,6 +154,9 @@ fn try_exit(ctx: &TracePointContext) -> Result<(), Counter> {
     };
     // SAFETY: points into a map that only user space writes, before the programs are attached.
     let what = unsafe { *what };
+    if call::of_engines(what) && !net::in_engine() {
+        return Ok(());
+    }
     let now = task::now();
     // SAFETY: points into the map; the running thread's own state.
     let state = unsafe { &mut *state };
@@ -167,6 +208,12 @@ fn try_exit(ctx: &TracePointContext) -> Result<(), Counter> {
                 0,
             )
         }
+        // renameat and renameat2: folder, path, folder, path.
+        call::RENAME => (second, fourth, 0, 0),
+        call::SYNC => {
+            event.args = [first, 0];
+            (0, 0, 0, 0)
+        }
         // unshare, setns, fsmount: numbers only
         _ => {
             event.args = [first, second];
@@ -175,7 +222,11 @@ fn try_exit(ctx: &TracePointContext) -> Result<(), Counter> {
     };
     let scratch = emit::scratch(&SYSCALL_SCRATCH)?;
     const HEAD: usize = core::mem::size_of::<Syscall>();
-    let a_len = text(scratch, HEAD, PATH_LEN, a);
+    let a_len = if what == call::SYNC {
+        file_name(task, scratch, first)
+    } else {
+        text(scratch, HEAD, PATH_LEN, a)
+    };
     let b_len = text(scratch, HEAD + a_len, PATH_LEN, b);
     let c_len = text(scratch, HEAD + a_len + b_len, FSTYPE_LEN, c);
     let d_len = text(scratch, HEAD + a_len + b_len + c_len, DATA_LEN, d);

@@ -96,6 +96,7 @@ impl Life<'_, '_> {
             container,
             main,
             processes,
+            bytes: None,
             evidence,
         });
         PhaseIx((self.phases.len() - 1) as u32)

@@ -5,6 +5,7 @@ pub mod decode;
 pub mod frames;
 pub mod mappings;
 pub mod redact;
+mod requests;
 pub mod spaces;
 pub mod stacks;
 
@@ -19,11 +20,12 @@ use aya::maps::{MapData, RingBuf, StackTraceMap};
 use decode::{Event, decode};
 use frames::RawStack;
 use mappings::Mappings;
+use profiler_common::{container::call, net};
 use stacks::Stacks;
 
 use crate::{
     kernel::host,
-    lookup::dockerfile,
+    lookup::{dockerfile, images},
     recording::{
         Summary, WriteError, Writer,
         record::{Exec, Exit, Fork, Lookup, Losses, Record, TaskId},
@@ -55,6 +57,7 @@ pub struct Ingest {
     stacks: Stacks,
     /// Mount namespace of each profiled process: perf does not tell it.
     mnt_ns: HashMap<u32, u32>,
+    images: images::Watch,
     redact: bool,
     batch: Vec<Event>,
     out: Vec<Record>,
@@ -83,6 +86,7 @@ impl Ingest {
             mappings,
             stacks: Stacks::new(symbols),
             mnt_ns: HashMap::new(),
+            images: images::Watch::default(),
             redact,
             batch: Vec::new(),
             out: Vec::new(),
@@ -134,6 +138,7 @@ impl Ingest {
         // Mappings of processes that gave no event are taken too, or their ring would overflow; but not those of
         // processes whose birth is still in the other ring.
         self.map_until(settled);
+        self.images.look_up(&mut self.out);
         self.write_out()?;
         result
     }
@@ -234,6 +239,9 @@ impl Ingest {
             Record::Syscall(call) => {
                 self.mnt_ns.insert(call.at.task.tgid, call.at.mnt_ns);
                 self.stacks.syscall(call);
+                if call.call == call::RENAME && call.result == 0 {
+                    self.images.renamed(call.at.task.tgid, &call.b);
+                }
             }
             _ => {}
         }
@@ -310,6 +318,14 @@ impl Ingest {
     pub fn symbolize(&mut self) -> Result<(), IngestError> {
         self.stacks.symbolize(&mut self.out);
         self.write_out()
+    }
+
+    /// Writes the exchanges that had not ended when the recording did.
+    pub fn write_exchanges(&mut self, open: &[net::Exchange]) -> Result<(), IngestError> {
+        for exchange in open.iter().filter(|exchange| exchange.begin != 0) {
+            self.write(decode::exchange(exchange))?;
+        }
+        Ok(())
     }
 
     /// Writes the losses: the kernel's, counted in `counters`, and those of this side.

@@ -47,6 +47,10 @@ const INSIDE: &str = "process ids inside a container";
 const INTERRUPT: &str = "whether a wake came from an interrupt on top of another task";
 const PROGRAM: &str = "name and identity of a program's file";
 const CALL: &str = "the system call that a thread waits in";
+const NETWORK: &str = "requests to engines, and downloads of layers";
+const PEER: &str = "which engine a request went to";
+const SYNCED: &str = "names of files that engines sync";
+const BYTES: &str = "bytes that ended threads read and wrote";
 const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
 
 macro_rules! members {
@@ -101,6 +105,22 @@ members! {
     inode_sb = "inode"::"i_sb", PROGRAM;
     super_block_dev = "super_block"::"s_dev", PROGRAM;
     pt_regs_orig_ax = "pt_regs"::"orig_ax", CALL;
+    sock_family = "sock"::"__sk_common.skc_family", NETWORK;
+    sock_dport = "sock"::"__sk_common.skc_dport", NETWORK;
+    sock_daddr = "sock"::"__sk_common.skc_daddr", NETWORK;
+    sock_v6_daddr = "sock"::"__sk_common.skc_v6_daddr", NETWORK;
+    sock_peer_pid = "sock"::"sk_peer_pid", PEER;
+    tcp_sock_copied_seq = "tcp_sock"::"copied_seq", NETWORK;
+    pt_regs_si = "pt_regs"::"si", NETWORK;
+    task_files = "task_struct"::"files", SYNCED;
+    files_fdt = "files_struct"::"fdt", SYNCED;
+    fdtable_fd = "fdtable"::"fd", SYNCED;
+    file_dentry = "file"::"f_path.dentry", SYNCED;
+    dentry_name = "dentry"::"d_name.name", SYNCED;
+    task_rchar = "task_struct"::"ioac.rchar", BYTES;
+    task_wchar = "task_struct"::"ioac.wchar", BYTES;
+    task_read_bytes = "task_struct"::"ioac.read_bytes", BYTES;
+    task_write_bytes = "task_struct"::"ioac.write_bytes", BYTES;
 }
 /// The one bit field that is read.
 pub const IN_IOWAIT: Member = Member {

@@ -19,6 +19,7 @@ use aya::{
 use profiler_common::{
     Counter,
     kernel::{Features, Offsets},
+    net::Exchange,
 };
 use registry::{Attach, CALLS, PROBES, Probe};
 
@@ -56,6 +57,8 @@ struct Global<T: Copy>(T);
 unsafe impl Pod for Global<Offsets> {}
 // SAFETY: as above.
 unsafe impl Pod for Global<Features> {}
+// SAFETY: as above.
+unsafe impl Pod for Global<Exchange> {}
 
 /// What the caller chooses.
 #[derive(Clone, Debug)]
@@ -332,15 +335,32 @@ impl Loaded {
 
     /// Tracks programs of these names (comm) from their exec on, whoever starts them.
     pub fn track_programs(&mut self, names: &[&str]) -> Result<(), LoadError> {
-        let mut map: HashMap<_, [u8; 16], u32> = self.map_mut("TRACK_COMM")?;
+        self.fill_names("TRACK_COMM", names)
+    }
+
+    /// Tells the programs whose work on images is watched, by comm.
+    pub fn watch_engines(&mut self, names: &[&str]) -> Result<(), LoadError> {
+        self.fill_names("ENGINE_COMM", names)
+    }
+
+    fn fill_names(&mut self, map: &'static str, names: &[&str]) -> Result<(), LoadError> {
+        let mut filled: HashMap<_, [u8; 16], u32> = self.map_mut(map)?;
         for name in names {
             let mut comm = [0u8; 16];
             for (to, from) in comm.iter_mut().zip(name.bytes().take(15)) {
                 *to = from;
             }
-            map.insert(comm, 1, 0).map_err(|why| map_error("TRACK_COMM", &why))?;
+            filled.insert(comm, 1, 0).map_err(|why| map_error(map, &why))?;
         }
         Ok(())
+    }
+
+    /// Exchanges whose connection is still there.
+    pub fn open_exchanges(&self) -> Result<Vec<Exchange>, LoadError> {
+        let map = self.ebpf.map("EXCHANGES").ok_or(LoadError::Missing("EXCHANGES"))?;
+        let map: HashMap<_, u64, Global<Exchange>> =
+            HashMap::try_from(map).map_err(|why| map_error("EXCHANGES", &why))?;
+        Ok(map.iter().filter_map(|entry| Some(entry.ok()?.1.0)).collect())
     }
 
     fn fill_calls(&mut self) -> Result<(), LoadError> {

@@ -115,6 +115,30 @@ pub const PROBES: &[Probe] = &[
         prototype: "cgroup_notify_populated(struct cgroup *cgrp, const char *path, int val)",
     },
     Probe {
+        program: "inet_sock_set_state",
+        attach: Attach::TpBtf("inet_sock_set_state"),
+        required: false,
+        gives: "engines' connections: when they are asked for and closed",
+        since: "5.8",
+        prototype: "inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)",
+    },
+    Probe {
+        program: "tcp_rcv_space_adjust",
+        attach: Attach::TpBtf("tcp_rcv_space_adjust"),
+        required: false,
+        gives: "bytes that engines read from registries",
+        since: "5.8",
+        prototype: "tcp_rcv_space_adjust(struct sock *sk)",
+    },
+    Probe {
+        program: "sock_send_length",
+        attach: Attach::TpBtf("sock_send_length"),
+        required: false,
+        gives: "downloads, and which client asked an engine for what",
+        since: "6.3",
+        prototype: "sock_send_length(struct sock *sk, int ret, int flags)",
+    },
+    Probe {
         program: "sys_exit",
         attach: Attach::Syscalls("sys_exit"),
         required: false,
@@ -189,6 +213,10 @@ calls! {
     "fsopen", SYS_fsopen, FSOPEN;
     "fsconfig", SYS_fsconfig, FSCONFIG;
     "fsmount", SYS_fsmount, FSMOUNT;
+    "renameat", SYS_renameat, RENAME;
+    "renameat2", SYS_renameat2, RENAME;
+    "fsync", SYS_fsync, SYNC;
+    "fdatasync", SYS_fdatasync, SYNC;
 }
 
 #[cfg(test)]

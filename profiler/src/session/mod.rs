@@ -198,6 +198,7 @@ impl Attached {
         lap("programs are loaded");
         drop(btf);
         loaded.track_programs(daemons::DAEMONS)?;
+        loaded.watch_engines(daemons::ENGINES)?;
         let mut ingest = Ingest::new(
             writer,
             loaded.take_ring()?,
@@ -392,6 +393,7 @@ fn finish(
     cost.symbolize_ns = symbolizing.elapsed().as_nanos() as u64;
     cost.ts = end;
     cost.recording_bytes = ingest.bytes_written();
+    ingest.write_exchanges(&loaded.open_exchanges()?)?;
     ingest.write_losses(losses)?;
     ingest.write(cost)?;
     let pair: Clock = host::clock_pair();
