@@ -58,6 +58,7 @@ counters! {
     RingRequest = 37, "ring_full.request", "requests to engines and registries lost: ring full (what they caused may show as unmatched)";
     RingIo = 38, "ring_full.io", "bytes read and written by ended threads lost: ring full";
     ExchangeMapFull = 39, "exchange_map_full", "network exchanges of engines not tracked: map full";
+    SyscallEnd = 46, "syscall_end_missed", "mount and namespace calls whose end was not told: they are not in the recording";
 }
 
 /// Length of the `COUNTERS` map; larger than the counters there are, so that a new one needs no new map.

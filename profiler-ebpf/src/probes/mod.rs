@@ -5,5 +5,6 @@ pub mod cgroup;
 pub mod cpu;
 pub mod net;
 pub mod process;
+pub mod raw;
 pub mod sched;
 pub mod syscall;
