@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use profiler_common::container::call;
 
 use crate::model::{Image, Process, ProcessIx, Session, Span, State, ThreadIx};
-use crate::recording::record::{CgroupOp, Lookup, TaskId, Text};
+use crate::recording::record::{CgroupOp, Lookup, Request, Syscall, TaskId, Text};
 
 /// A program that a process began to run.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +74,7 @@ pub(super) struct Context<'a> {
     mounts_from: HashMap<Text, Vec<usize>>,
     umounts_at: HashMap<Text, Vec<usize>>,
     processes: HashMap<TaskId, ProcessIx>,
+    threads: HashMap<TaskId, ThreadIx>,
     looked_up: HashMap<&'a [u8], (&'a [u8], &'a [u8])>,
 }
 
@@ -92,6 +93,7 @@ impl<'a> Context<'a> {
             mounts_from: HashMap::new(),
             umounts_at: HashMap::new(),
             processes: HashMap::new(),
+            threads: HashMap::new(),
             looked_up: HashMap::new(),
         };
         for lookup in &session.lookups {
@@ -119,6 +121,7 @@ impl<'a> Context<'a> {
             }
         }
         context.mounts(&threads);
+        context.threads = threads;
         context
     }
 
@@ -229,6 +232,21 @@ impl<'a> Context<'a> {
             .into_iter()
             .flatten()
             .map(|index| &self.umounts[*index])
+    }
+
+    /// Renames, and other calls, whose end lies in the time.
+    pub(super) fn calls_between(&self, from: u64, to: u64) -> &'a [Syscall] {
+        let calls = &self.session.syscalls;
+        let start = calls.partition_point(|call| call.at.ts < from);
+        let end = calls.partition_point(|call| call.at.ts < to);
+        &calls[start..end.max(start)]
+    }
+
+    /// The process that sent a request.
+    pub(super) fn sender(&self, request: &Request) -> Option<ProcessIx> {
+        self.threads
+            .get(&request.at.task)
+            .map(|thread| self.session.threads[thread.ix()].process)
     }
 
     /// Execs from `from` on, in order of time.

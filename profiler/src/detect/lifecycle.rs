@@ -14,6 +14,7 @@
 
 use profiler_common::container::call;
 
+use super::asked;
 use super::container::{Draft, Piece, RuntimeCall, is_own};
 use super::context::Context;
 use super::oci::{self, Verb};
@@ -96,6 +97,7 @@ impl Life<'_, '_> {
             container,
             main,
             processes,
+            bytes: None,
             evidence,
         });
         PhaseIx((self.phases.len() - 1) as u32)
@@ -315,9 +317,10 @@ impl Life<'_, '_> {
                 label: argv.join(&b' '),
                 open: process.open,
                 parent: run,
-                operation: self
-                    .request_at(call.process, call.span.from, &["exec"])
-                    .or_else(|| operation::by_exec(self.requests, call.span.from, argv)),
+                operation: asked::for_exec(self.context, self.requests, call)
+                    .or_else(|| self.client_at(call.process))
+                    .or_else(|| operation::by_exec(self.requests, call.span.from, argv))
+                    .or_else(|| self.request_at(call.process, call.span.from, &["exec"])),
                 main: self.context.leader(ended),
                 processes,
                 evidence: (self.exec_of(call), format!("exit of pid {}", process.tgid)),
@@ -484,10 +487,15 @@ impl Life<'_, '_> {
     /// The operation that asked for a later call: the client it descends from, or the only one that names the
     /// container; else the container's own.
     fn request_at(&self, process: ProcessIx, ts: u64, actions: &[&str]) -> Option<OperationIx> {
-        let by_descent = operation::of_process(self.context, self.requests, process);
-        let client = by_descent.filter(|operation| self.requests[operation.ix()].command.is_some());
-        client
+        self.client_at(process)
+            .or_else(|| asked::for_container(self.context, self.requests, self.draft, ts, actions))
             .or_else(|| operation::by_operand(self.requests, self.draft, ts, actions))
             .or(self.draft.operation)
+    }
+
+    /// The client that the process descends from.
+    fn client_at(&self, process: ProcessIx) -> Option<OperationIx> {
+        let by_descent = operation::of_process(self.context, self.requests, process);
+        by_descent.filter(|operation| self.requests[operation.ix()].command.is_some())
     }
 }

@@ -31,6 +31,19 @@ pub struct Process {
     /// Pid namespace at birth or last exec, and its pid in there.
     pub pid_ns: u32,
     pub ns_pid: u32,
+    /// Bytes that its ended threads moved; `None` when the kernel told of none.
+    pub io: Option<Bytes>,
+}
+
+/// Bytes moved, as the kernel accounts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// By system calls, from and to anything: files, pipes, terminals.
+    pub read: u64,
+    pub written: u64,
+    /// From block devices, and to them sooner or later.
+    pub disk_read: u64,
+    pub disk_written: u64,
 }
 
 /// A program that a process ran.

@@ -270,6 +270,7 @@ fn process(
         mnt_ns: vec![(span.from, 1)],
         pid_ns: 1,
         ns_pid: 100 + ix.0,
+        io: None,
     });
     ix
 }
@@ -326,6 +327,7 @@ fn phase(
         container: None,
         main: Some(ThreadIx(0)),
         processes: processes.to_vec(),
+        bytes: None,
         evidence: (String::new(), String::new()),
     });
     ix

@@ -114,7 +114,15 @@ fn process(group: &Group, parent: Option<ProcessIx>) -> Process {
         mnt_ns: Vec::new(),
         pid_ns: 0,
         ns_pid: 0,
+        io: None,
     };
+    for io in group.tasks.iter().flat_map(|task| &task.io) {
+        let sum = process.io.get_or_insert_default();
+        sum.read = sum.read.saturating_add(io.read_calls);
+        sum.written = sum.written.saturating_add(io.write_calls);
+        sum.disk_read = sum.disk_read.saturating_add(io.read_disk);
+        sum.disk_written = sum.disk_written.saturating_add(io.write_disk);
+    }
     match group.birth() {
         Some(Birth::Fork(fork)) => (process.pid_ns, process.ns_pid) = (fork.pid_ns, fork.ns_tid),
         Some(Birth::Adopt(adopt)) => {
