@@ -4,5 +4,6 @@ pub mod adopt;
 pub mod cgroup;
 pub mod cpu;
 pub mod process;
+pub mod raw;
 pub mod sched;
 pub mod syscall;

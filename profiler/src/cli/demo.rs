@@ -8,6 +8,7 @@ use super::{Problem, load, terminal};
 use crate::attribute::resources::Wait;
 use crate::demo::compare::{Compared, compare};
 use crate::demo::{self, Demo};
+use crate::load::forced::Forced;
 use crate::model::Session;
 use crate::report::flame::{self, Empty};
 use crate::report::select::Selection;
@@ -75,6 +76,7 @@ fn record(demo: &Demo, folder: &Path) -> Result<PathBuf, Problem> {
         user: None,
         redact: true,
         quiet: true,
+        forced: Forced::default(),
         command: demo.command(),
     })
     .map_err(|error| {

@@ -9,6 +9,7 @@ mod load;
 mod output;
 mod problem;
 mod run;
+mod rungs;
 mod show;
 mod terminal;
 
@@ -48,6 +49,8 @@ enum Command {
     Show(show::Args),
     Flame(flame::Args),
     Demo(demo::Args),
+    #[command(hide = true)]
+    Rungs(rungs::Args),
 }
 
 /// Runs the program with the process's arguments.
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::run(args),
         Command::Flame(args) => flame::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Rungs(args) => rungs::run(args),
     };
     match done {
         Ok(status) => ExitCode::from(status),

@@ -25,7 +25,11 @@ use crate::{
         host,
         offsets::{self, OffsetsError},
     },
-    load::{LoadError, LoadOptions, Loaded, ring_bytes},
+    load::{
+        LoadError, LoadOptions, Loaded,
+        forced::{ForceError, Forced},
+        ring_bytes,
+    },
     recording::{
         WriteError, Writer,
         record::{Begin, Clock, End, Meta, SelfCost},
@@ -50,6 +54,8 @@ pub struct Options {
     pub redact: bool,
     /// Say nothing but errors.
     pub quiet: bool,
+    /// Rungs that are taken whatever else there is; they count more than the environment's.
+    pub forced: Forced,
     pub command: Vec<OsString>,
 }
 
@@ -82,6 +88,8 @@ pub enum Error {
     Offsets(#[from] OffsetsError),
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Forced(#[from] ForceError),
     #[error(transparent)]
     Mappings(#[from] MappingsError),
     #[error(transparent)]
@@ -185,7 +193,8 @@ impl Attached {
             sample_hz: options.sample_hz,
             ring_bytes: ring_bytes(cpus.len()),
             cpus,
-            force_hash: std::env::var_os("PHASEGRAPH_FORCE_HASH").is_some(),
+            forced: Forced::from_environment()?.and(options.forced.clone()),
+            tracefs: None,
         };
         let mappings = Mappings::open(&load_options.cpus)?;
         let lap = |what| tracing::debug!("{what}, {} ms after the start", started.elapsed().as_millis());
@@ -196,7 +205,6 @@ impl Attached {
         let btf = Btf::from_sys_fs().map_err(LoadError::from)?;
         let mut loaded = Loaded::load(&btf, &resolved, &load_options)?;
         lap("programs are loaded");
-        drop(btf);
         loaded.track_programs(daemons::DAEMONS)?;
         let mut ingest = Ingest::new(
             writer,
@@ -212,6 +220,7 @@ impl Attached {
         match Self::attach(
             options,
             &mut loaded,
+            &btf,
             &mut ingest,
             &resolved.absent,
             &load_options,
@@ -239,12 +248,13 @@ impl Attached {
     fn attach(
         options: &Options,
         loaded: &mut Loaded,
+        btf: &Btf,
         ingest: &mut Ingest,
         absent: &[&str],
         load_options: &LoadOptions,
         held: &Held,
     ) -> Result<(), Error> {
-        loaded.attach()?;
+        loaded.attach(btf)?;
         let processes = daemons::processes();
         let mut tracked = daemons::serving(&processes, std::process::id());
         tracked.push(held.pid());
@@ -266,7 +276,7 @@ impl Attached {
                 .to_vec(),
             name: options.name.clone(),
             user: options.user.clone().unwrap_or_default(),
-            probes: loaded.probes.clone(),
+            probes: loaded.probes(),
             ..Meta::default()
         };
         host::describe(&mut meta);
