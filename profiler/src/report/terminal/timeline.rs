@@ -16,7 +16,7 @@ const DEEPEST: usize = 8;
 const UNATTRIBUTED: &str = "unattributed";
 
 /// Mark of a phase that had not ended when the recording did.
-const OPEN: &str = " open";
+const OPEN: &str = " open at end";
 
 /// A lane for each row, and one for `gaps`, the time in which no phase was.
 pub(super) fn add(page: &mut Page, session: &Session, rows: &[Row], span: Span, gaps: &[Span]) {
