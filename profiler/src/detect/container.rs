@@ -143,7 +143,7 @@ impl Draft {
     /// Its end: that of its first process.
     pub(super) fn exit(&self, context: &Context<'_>) -> Option<u64> {
         let process = context.process(self.entry?.process);
-        (!process.open).then_some(process.span.to)
+        (!process.open).then_some(process.end())
     }
 
     /// Processes of the container: those of its cgroup, and all that descends from its first.
