@@ -91,7 +91,7 @@ pub extern "C" fn resync_tasks(ctx: *mut IterTask) -> u32 {
     }
     let base: *const u8 = task.cast();
     let word = task::read::<u32>(base, offset!(task_state));
-    let on_cpu = task::read::<u32>(base, offset!(task_on_cpu)) != 0;
+    let on_cpu = task::read::<u8>(base, offset!(task_on_cpu)) != 0;
     let now = task::now();
     sched::restart(state, now);
     state.user_stack = NO_USER_STACK;
@@ -118,7 +118,7 @@ pub fn existing(task: Task) -> Result<u64, Counter> {
     let now = task::now();
     let base: *const u8 = task.cast();
     let state = task::read::<u32>(base, offset!(task_state));
-    let on_cpu = task::read::<u32>(base, offset!(task_on_cpu)) != 0;
+    let on_cpu = task::read::<u8>(base, offset!(task_on_cpu)) != 0;
     adopt(task, now, state, on_cpu)?;
     Ok(now)
 }
@@ -138,7 +138,7 @@ fn switched_out(state: u32) -> u32 {
 #[inline(always)]
 fn left_meanwhile(task: Task, state: &mut TaskState) {
     let base: *const u8 = task.cast();
-    if task::read::<u32>(base, offset!(task_on_cpu)) == 0 && state.off == 0 {
+    if task::read::<u8>(base, offset!(task_on_cpu)) == 0 && state.off == 0 {
         state.off = task::now();
         state.state = switched_out(task::read::<u32>(base, offset!(task_state)));
     }

@@ -66,6 +66,21 @@ fn cgroup_version() -> &'static str {
     }
 }
 
+/// What is missing where containers have no cgroup of version 2.
+pub fn cgroup_limit() -> Option<&'static str> {
+    match cgroup_version() {
+        "v2" | "hybrid" => None,
+        "v1" => Some(
+            "no cgroup2 is mounted, version 1 only: containers are told apart by their runtime's calls and their process \
+             tree, not by cgroup",
+        ),
+        _ => Some(
+            "no cgroup2 is mounted: containers are told apart by their runtime's calls and their process tree, not by \
+             cgroup",
+        ),
+    }
+}
+
 /// `CLOCK_MONOTONIC` now, ns: the clock of `bpf_ktime_get_ns()`.
 pub fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)

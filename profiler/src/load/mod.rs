@@ -156,7 +156,11 @@ impl Loaded {
                 Err(error) => {
                     tracing::info!("{variant:?} is not to be had: {error}");
                     if !refused.iter().any(|(rung, _)| *rung == variant.state) {
-                        refused.push((variant.state, error.to_string()));
+                        let why = match &error {
+                            LoadError::Object(why) => error::chain(why),
+                            error => error.to_string(),
+                        };
+                        refused.push((variant.state, why));
                     }
                     last = error;
                 }

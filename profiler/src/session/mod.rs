@@ -4,6 +4,7 @@
 pub mod command;
 mod follow;
 mod guard;
+pub mod limits;
 mod privilege;
 
 use std::{
@@ -25,7 +26,8 @@ use crate::{
     },
     kernel::{
         host::{self, HostCounts},
-        offsets::{self, OffsetsError},
+        lockdown,
+        offsets::{self, OffsetsError, Resolved},
     },
     load::{
         LoadError, LoadOptions, Loaded,
@@ -101,6 +103,11 @@ pub enum Error {
     Fork(#[source] io::Error),
     #[error("phasegraph needs root: {0}")]
     Privilege(String),
+    #[error(
+        "this kernel is locked down to confidentiality: no eBPF program may read its memory ({})",
+        lockdown::FILE
+    )]
+    Lockdown,
     #[error(transparent)]
     Offsets(#[from] OffsetsError),
     #[error(transparent)]
@@ -154,6 +161,13 @@ impl Error {
             Error::Exec { .. } => "a program with execute permission".to_owned(),
             Error::User { .. } => "name a user of this host, as `getent passwd` lists them".to_owned(),
             Error::Privilege(_) => "run it with sudo, or as root of the host".to_owned(),
+            Error::Lockdown => {
+                "boot with lockdown=integrity (or without secure boot's stricter setting) on the kernel's command line"
+                    .to_owned()
+            }
+            Error::Offsets(OffsetsError::Btf { .. }) => {
+                "mount sysfs, or run a kernel built with CONFIG_DEBUG_INFO_BTF".to_owned()
+            }
             Error::After { source, .. } => return source.next_step(),
             _ => return None,
         })
@@ -177,6 +191,9 @@ pub fn check_privilege() -> Result<(), Error> {
 pub fn run(options: &Options) -> Result<Outcome, Error> {
     let started = Instant::now();
     privilege::check()?;
+    if lockdown::mode() == Some(lockdown::Mode::Confidentiality) {
+        return Err(Error::Lockdown);
+    }
     let user = options.user.as_deref().map(User::find).transpose()?;
     let writer = Writer::create(&options.output, options.force)?;
     for note in writer.notes() {
@@ -222,7 +239,7 @@ impl Attached {
             ring_bytes: ring_bytes(cpus.len()),
             cpus,
             forced: Forced::from_environment()?.and(options.forced.clone()),
-            tracefs: None,
+            tracefs: std::env::var_os("PHASEGRAPH_TRACEFS").map(PathBuf::from),
         };
         let mappings = Mappings::open(&load_options.cpus)?;
         let lap = |what| tracing::debug!("{what}, {} ms after the start", started.elapsed().as_millis());
@@ -253,7 +270,7 @@ impl Attached {
             &mut loaded,
             &btf,
             &mut ingest,
-            &resolved.absent,
+            &resolved,
             &load_options,
             held.as_ref(),
         ) {
@@ -282,7 +299,7 @@ impl Attached {
         loaded: &mut Loaded,
         btf: &Btf,
         ingest: &mut Ingest,
-        absent: &[&str],
+        resolved: &Resolved,
         load_options: &LoadOptions,
         held: Option<&Held>,
     ) -> Result<(), Error> {
@@ -349,10 +366,7 @@ impl Attached {
         }
         let redaction = if options.redact { "on" } else { "off" };
         meta.facts.push(("redaction".to_owned(), redaction.to_owned()));
-        if !absent.is_empty() {
-            meta.facts
-                .push(("members absent from this kernel".to_owned(), absent.join(", ")));
-        }
+        meta.facts.extend(limits::limits(resolved, &loaded.ladder));
         ingest.write(meta)?;
         ingest.write(host::clock_pair())?;
         Ok(())

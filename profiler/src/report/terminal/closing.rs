@@ -44,6 +44,20 @@ pub(super) fn unavailable(page: &mut Page, session: &Session) {
     }
 }
 
+/// What else this kernel or this host left out.
+pub(super) fn limits(page: &mut Page, session: &Session) {
+    let limits = session.meta.facts.iter().filter(|(name, _)| name == "limit");
+    for (index, (_, text)) in limits.enumerate() {
+        if index == 0 {
+            page.heading(
+                "limits",
+                "what this kernel or host could not give, or gave at a higher price",
+            );
+        }
+        page.paragraph(&text::left("", LABEL), Paint::Dim, &text::visible(text.as_bytes()));
+    }
+}
+
 /// What share of the waiting and of the samples has stacks, and by how much the figures can be off.
 pub(super) fn coverage(page: &mut Page, session: &Session, selection: &Selection) {
     let all = figures::selected(session, &selection.spans(session), &mut Classifier::default());

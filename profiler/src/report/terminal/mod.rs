@@ -61,6 +61,7 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
     phases::add(&mut page, session, &selection, options.sort);
     processes::add(&mut page, session, &selection, options);
     closing::unavailable(&mut page, session);
+    closing::limits(&mut page, session);
     closing::losses(&mut page, session);
     closing::cap(&mut page, session);
     closing::coverage(&mut page, session, &selection);
