@@ -254,7 +254,7 @@ fn panicked() {
     assert!(!report.closed() && report.named("sleep").count() > 5);
 }
 
-/// Puts a process into a memory cgroup of its own as the one to be killed first, and fills that cgroup with another.
+/// Puts a process into a memory cgroup of its own as the one to be killed first, and fills that cgroup up.
 const OUT_OF_MEMORY: &str = r#"
 if grep -qw memory /sys/fs/cgroup/cgroup.controllers 2>/dev/null; then
     group=/sys/fs/cgroup/phasegraph-oom-$$
@@ -267,11 +267,14 @@ else
     limit=memory.limit_in_bytes
 fi
 mkdir "$group"
-trap 'sleep 0.2; rmdir "$group"' EXIT
+trap 'for i in 1 2 3 4 5 6 7 8 9; do rmdir "$group" && break; sleep 0.2; done' EXIT
 echo 64M > "$group/$limit"
 echo "$1" > "$group/cgroup.procs"
 echo 1000 > "/proc/$1/oom_score_adj"
-sh -c 'echo $$ > "$1/cgroup.procs"; echo 900 > /proc/$$/oom_score_adj; head -c 500M /dev/zero | tail -c 400M > /dev/null' sh "$group" || true
+mkdir full
+mount -t tmpfs none full
+# What fills a tmpfs is nobody's own memory, so whoever fills it is not the one to be ended for it.
+sh -c 'echo $$ > "$1/cgroup.procs"; exec head -c 200M /dev/zero > full/up' sh "$group" || true
 "#;
 
 /// Make sure that an end by the kernel for want of memory leaves nothing attached and lets the command go on.

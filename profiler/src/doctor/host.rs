@@ -8,6 +8,7 @@ use super::{Check, Verdict};
 use crate::{
     kernel::{
         host,
+        lockdown::{self, Mode},
         offsets::{self, OffsetsError},
     },
     lookup::mounts::mounts_of,
@@ -121,18 +122,13 @@ fn pid_namespace() -> Check {
 }
 
 fn lockdown() -> Check {
-    let text = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
-    let mode = text
-        .split_once('[')
-        .and_then(|(_, rest)| rest.split_once(']'))
-        .map(|(mode, _)| mode);
-    match mode {
-        Some("confidentiality") => Check::good("lockdown", "confidentiality").but(
+    match lockdown::mode() {
+        Some(mode @ Mode::Confidentiality) => Check::good("lockdown", mode.name()).but(
             Verdict::Bad,
             "the kernel lets nobody read its memory: boot with lockdown=integrity or without",
         ),
-        Some(mode) => Check::good("lockdown", mode),
-        None => Check::good("lockdown", "not told (no securityfs, or a kernel without lockdown)"),
+        Some(mode) => Check::good("lockdown", mode.name()),
+        None => Check::good("lockdown", "not told (no right to look, or a kernel without lockdown)"),
     }
 }
 

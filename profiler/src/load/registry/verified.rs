@@ -21,9 +21,9 @@ const KERNEL_LIMIT: u32 = 1_000_000;
 
 /// The most that each program may take on any kernel, about twice what it takes at present. One that grows past it has
 /// got a loop or a branch too many, or needs a new row here with a reason in its commit.
-const LIMITS: &[(&str, u32)] = &[];
+const LIMITS: &[(&str, u32)] = &[("sched_switch", 60_000)];
 /// For programs without a row.
-const OTHERS: u32 = 5_000;
+const OTHERS: u32 = 10_000;
 
 /// Instructions by program (with its variant), by kernel.
 type Table = BTreeMap<String, BTreeMap<String, u32>>;
