@@ -137,6 +137,12 @@ fn switch_storm_is_shed() {
     let cpus = capped.0["host"]["cpus"].as_f64().unwrap();
     let allowed = CAP / 100.0 * (host(&capped) as f64 + 1.5e9 * cpus) + rate * 1.0e9 * cpus;
     let spent = cost(&capped) as f64;
+    let share = spent / host(&capped) as f64;
+    eprintln!(
+        "{:.2} % without a cap, {:.2} % with one of {CAP} %",
+        rate * 100.0,
+        share * 100.0
+    );
     assert!(
         spent <= allowed,
         "{spent} of {allowed} ns; {:.2} % without a cap; {gaps:#?}",
