@@ -271,6 +271,8 @@ calls! {
 
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod verified;
 
 #[cfg(test)]
 mod tests {
