@@ -21,7 +21,7 @@ struct Maker {
 
 /// All of them.
 #[derive(Debug)]
-pub(super) struct Code {
+pub(super) struct Makers {
     makers: HashMap<u32, Maker>,
     /// Processes of other pid namespaces: what they know themselves as.
     pids: HashMap<u32, u32>,
@@ -31,10 +31,10 @@ pub(super) struct Code {
     without_map: u64,
 }
 
-impl Default for Code {
+impl Default for Makers {
     fn default() -> Self {
         let own = std::fs::metadata("/proc/self/ns/mnt").map_or(0, |file| file.ino());
-        Code {
+        Makers {
             makers: HashMap::new(),
             pids: HashMap::new(),
             own_mnt_ns: u32::try_from(own).unwrap_or(0),
@@ -49,7 +49,7 @@ pub(super) fn is_made(map: &Map<'_>) -> bool {
     map.ino == 0 && (map.path.is_empty() || map.path == b"//anon" || map.path.starts_with(b"[anon"))
 }
 
-impl Code {
+impl Makers {
     /// A process knows itself as `pid`.
     pub(super) fn process(&mut self, tgid: u32, pid: u32) {
         if pid != tgid && pid != 0 {
@@ -95,7 +95,7 @@ impl Code {
         }
     }
 
-    /// As [`Code::end`], and the process id may return.
+    /// As [`Makers::end`], and the process id may return.
     pub(super) fn exit(&mut self, tgid: u32, spaces: &Spaces, binaries: &mut Binaries, naming: &Naming) {
         self.end(tgid, spaces, binaries, naming);
         self.pids.remove(&tgid);

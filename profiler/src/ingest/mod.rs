@@ -7,8 +7,10 @@ pub mod frames;
 pub mod mappings;
 pub mod naming;
 pub mod redact;
+mod requests;
 pub mod spaces;
 pub mod stacks;
+pub mod unwound;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -18,15 +20,18 @@ use std::{
 };
 
 use aya::maps::{MapData, RingBuf, StackTraceMap};
-use decode::{Event, decode};
+use decode::{Event, UserStack, decode};
 use frames::RawStack;
 use mappings::{Mappings, MappingsError};
+use profiler_common::{container::call, net};
 use stacks::Stacks;
+use unwound::Unwinding;
 
 use crate::{
     control::work::Work,
     kernel::host,
-    lookup::dockerfile,
+    load::unwind::UnwindMaps,
+    lookup::{dockerfile, images},
     recording::{
         Summary, WriteError, Writer,
         record::{Exec, Exit, Fork, Lookup, Losses, Parsing, Record, TaskId},
@@ -56,8 +61,10 @@ pub struct Ingest {
     user_stacks_read: HashMap<u32, Vec<u64>>,
     mappings: Mappings,
     stacks: Stacks,
+    unwinding: Unwinding,
     /// Mount namespace of each profiled process: perf does not tell it.
     mnt_ns: HashMap<u32, u32>,
+    images: images::Watch,
     redact: bool,
     batch: Vec<Event>,
     out: Vec<Record>,
@@ -93,7 +100,9 @@ impl Ingest {
             user_stacks_read: HashMap::new(),
             mappings,
             stacks: Stacks::new(symbols),
+            unwinding: Unwinding::default(),
             mnt_ns: HashMap::new(),
+            images: images::Watch::default(),
             redact,
             batch: Vec::new(),
             out: Vec::new(),
@@ -106,6 +115,11 @@ impl Ingest {
             unmapped_execs: 0,
             work: Work::default(),
         }
+    }
+
+    /// Makes unwind tables for the kernel from here on.
+    pub fn unwind_by(&mut self, maps: Option<UnwindMaps>) {
+        self.stacks.unwind_by(maps);
     }
 
     /// Learns the mappings of a process that is there already.
@@ -184,6 +198,7 @@ impl Ingest {
     pub fn drain(&mut self) -> Result<(), IngestError> {
         // What is older than this is in the rings by now.
         let settled = host::monotonic_ns().saturating_sub(SETTLE_NS);
+        self.stacks.poll();
         let mut batch = std::mem::take(&mut self.batch);
         while let Some(item) = self.ring.next() {
             match decode(&item) {
@@ -201,7 +216,9 @@ impl Ingest {
         // Mappings of processes that gave no event are taken too, or their ring would overflow; but not those of
         // processes whose birth is still in the other ring.
         self.map_until(settled);
-        self.stacks.poll(&mut self.out);
+        self.unwinding.retry(&mut self.stacks, &mut self.out);
+        self.images.look_up(&mut self.out);
+        self.stacks.name(&mut self.out);
         self.write_out()?;
         result
     }
@@ -233,27 +250,38 @@ impl Ingest {
                 kernel,
                 user_stack,
             } => {
-                if kernel.is_empty() && user_stack.is_none() {
+                let streamed = if user_stack == UserStack::Streamed {
+                    self.unwinding.waited(record.at.task, record.off)
+                } else {
+                    None
+                };
+                if kernel.is_empty() && streamed.is_none() && !matches!(user_stack, UserStack::Map(_)) {
                     self.work.cycles += 1;
                 } else {
                     self.work.stacks += 1;
                     self.map_until(record.at.ts);
-                    if user_stack.is_some() {
+                    if matches!(user_stack, UserStack::Map(_)) {
                         self.seed_now(record.at.task.tgid);
                     }
-                    let user = user_stack.map_or(&[][..], |id| {
-                        read_user_stack(
-                            &self.user_stacks,
-                            &mut self.user_stacks_read,
-                            &mut self.failed_user_stacks,
-                            id,
-                        )
-                    });
+                    let (user, end) = match (&streamed, user_stack) {
+                        (Some(user), _) => (user.frames.as_slice(), user.end),
+                        (None, UserStack::Map(id)) => {
+                            let user = read_user_stack(
+                                &self.user_stacks,
+                                &mut self.user_stacks_read,
+                                &mut self.failed_user_stacks,
+                                id,
+                            );
+                            (user, 0)
+                        }
+                        _ => (&[][..], 0),
+                    };
                     let raw = RawStack {
                         tgid: record.at.task.tgid,
                         kernel: &kernel,
                         user,
                         user_error: 0,
+                        end,
                     };
                     record.stack = self.stacks.record(&raw, &mut self.out);
                 }
@@ -275,9 +303,28 @@ impl Ingest {
                     kernel: &kernel,
                     user: &user,
                     user_error,
+                    end: 0,
                 };
                 record.stack = self.stacks.record(&raw, &mut self.out);
                 record.into()
+            }
+            Event::Unwound { record, kernel, user } => {
+                self.work.samples += 1;
+                self.map_until(record.at.ts);
+                self.seed_now(record.at.task.tgid);
+                self.unwinding
+                    .sample(record, kernel, user, &mut self.stacks, &mut self.out);
+                return self.write_out();
+            }
+            Event::Wait { at, user } => {
+                self.map_until(at.ts);
+                self.seed_now(at.task.tgid);
+                self.unwinding.wait(&at, user, &mut self.stacks);
+                return Ok(());
+            }
+            Event::Copied(piece) => {
+                self.unwinding.copied(piece);
+                return Ok(());
             }
         };
         self.out.push(record);
@@ -326,6 +373,9 @@ impl Ingest {
             Record::Syscall(call) => {
                 self.mnt_ns.insert(call.at.task.tgid, call.at.mnt_ns);
                 self.stacks.syscall(call);
+                if call.call == call::RENAME && call.result == 0 {
+                    self.images.renamed(call.at.task.tgid, &call.b);
+                }
             }
             _ => {}
         }
@@ -378,6 +428,7 @@ impl Ingest {
 
     fn exit(&mut self, exit: &Exit) {
         let task = exit.at.task;
+        self.unwinding.exit(task);
         // Where the kernel does not tell the group's end, the leader's stands for it.
         if exit.group_dead.unwrap_or(task.tgid == task.tid) {
             self.map_until(exit.at.ts);
@@ -410,6 +461,7 @@ impl Ingest {
 
     /// Names the user frames.
     pub fn symbolize(&mut self) -> Result<(), IngestError> {
+        self.unwind_rest();
         self.stacks.symbolize(&mut self.out);
         self.write_out()
     }
@@ -429,6 +481,24 @@ impl Ingest {
         self.stacks.close_parser()
     }
 
+    /// Records the samples that still wait for a table.
+    fn unwind_rest(&mut self) {
+        const STEP: std::time::Duration = std::time::Duration::from_millis(2);
+        while self.unwinding.is_waiting() {
+            self.stacks.poll();
+            self.unwinding.retry(&mut self.stacks, &mut self.out);
+            std::thread::sleep(STEP);
+        }
+    }
+
+    /// Writes the exchanges that had not ended when the recording did.
+    pub fn write_exchanges(&mut self, open: &[net::Exchange]) -> Result<(), IngestError> {
+        for exchange in open.iter().filter(|exchange| exchange.begin != 0) {
+            self.write(decode::exchange(exchange))?;
+        }
+        Ok(())
+    }
+
     /// Writes the losses: the kernel's, counted in `counters`, and those of this side.
     /// `further` are causes that others counted.
     pub fn write_losses(
@@ -438,6 +508,7 @@ impl Ingest {
     ) -> Result<(), IngestError> {
         let mut named = self.stacks.losses();
         named.extend(further);
+        named.extend(self.unwinding.losses());
         if self.failed_user_stacks > 0 {
             named.push((
                 "user stacks of waits that could not be read back".to_owned(),

@@ -15,6 +15,7 @@ pub mod perf;
 pub mod registry;
 mod shed;
 pub mod tracefs;
+pub mod unwind;
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,10 @@ mod tests;
 use std::{any::Any, os::fd::OwnedFd, path::PathBuf};
 
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
-use profiler_common::kernel::{Features, Offsets};
+use profiler_common::{
+    kernel::{Features, Offsets},
+    net::Exchange,
+};
 
 pub use costs::ProgramCost;
 pub use error::LoadError;
@@ -36,10 +40,12 @@ use crate::kernel::offsets::Resolved;
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 struct Global<T: Copy>(T);
-// SAFETY: only used for `Offsets` and `Features`: repr(C), integers, no implicit padding (their layout is asserted).
+// SAFETY: only used for `Offsets`, `Features` and `Exchange`: repr(C), integers, no implicit padding (their layout is asserted).
 unsafe impl Pod for Global<Offsets> {}
 // SAFETY: as above.
 unsafe impl Pod for Global<Features> {}
+// SAFETY: as above.
+unsafe impl Pod for Global<Exchange> {}
 
 /// What the caller chooses.
 #[derive(Clone, Debug, Default)]
@@ -76,6 +82,8 @@ pub struct Loaded {
     pub ladder: Vec<Outcome>,
     forced: Forced,
     tracefs: Option<PathBuf>,
+    /// Whether a process's mappings can be found in the kernel's memory.
+    can_unwind: bool,
     /// Keeps the kernel's run-time statistics of BPF programs on.
     _statistics: Option<OwnedFd>,
 }
@@ -121,7 +129,8 @@ fn load_object(btf: &Btf, resolved: &Resolved, options: &LoadOptions, variant: V
         .override_global("OFFSETS", &offsets, true)
         .override_global("FEATURES", &features, true)
         .override_global("SELF_TGID", &tgid, true)
-        .map_max_entries("EVENTS", options.ring_bytes);
+        .map_max_entries("EVENTS", options.ring_bytes)
+        .map_max_entries("UNWIND_BLOCKS", unwind::blocks());
     let bytes = match variant.state {
         Rung::Storage => object::storage(),
         _ => object::hash(),
@@ -191,6 +200,7 @@ impl Loaded {
             ladder: Vec::new(),
             forced: options.forced.clone(),
             tracefs: options.tracefs.clone(),
+            can_unwind: unwind::possible(&resolved.offsets),
             _statistics: statistics,
         };
         loaded.fill_calls()?;

@@ -15,6 +15,8 @@ pub struct Stacks {
     pub inlined: HashMap<u32, Vec<Text>>,
     /// By file.
     pub images: HashMap<u32, Image>,
+    /// Why a stack's user frames end where they do (`profiler_common::unwind::end`), where that is known.
+    pub ends: HashMap<u32, u8>,
 }
 
 impl Stacks {

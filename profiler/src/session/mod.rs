@@ -253,6 +253,7 @@ impl Attached {
         let mut loaded = Loaded::load(&btf, &resolved, &load_options)?;
         lap("programs are loaded");
         loaded.track_programs(daemons::DAEMONS)?;
+        loaded.watch_engines(daemons::ENGINES)?;
         let mut ingest = Ingest::new(
             writer,
             loaded.take_ring()?,
@@ -262,6 +263,7 @@ impl Attached {
             options.redact,
         );
         ingest.set_debug_folders(options.debug_folders.clone());
+        ingest.unwind_by(loaded.take_unwind());
 
         let held = match options.host {
             Some(_) => None,
@@ -545,6 +547,7 @@ fn finish(loaded: &mut Loaded, mut ingest: Ingest, ending: Ending, options: &Opt
     cost.ts = end;
     cost.recording_bytes = ingest.bytes_written();
     let parsing = ingest.close_parser();
+    ingest.write_exchanges(&loaded.open_exchanges()?)?;
     ingest.write_losses(losses, guard.losses())?;
     ingest.write(cost)?;
     ingest.write(parsing)?;

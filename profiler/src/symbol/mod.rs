@@ -8,4 +8,5 @@ pub mod later;
 pub mod perf_map;
 pub mod sandbox;
 pub mod table;
+pub mod unwind;
 pub mod user;

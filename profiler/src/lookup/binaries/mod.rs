@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::control::unwind::Tables;
 use crate::ingest::mappings::Map;
 use crate::lookup::beside::{self, Root};
 use crate::lookup::elf::{self, Image};
@@ -99,6 +100,7 @@ pub struct Binaries {
     debug_folders: Vec<PathBuf>,
     /// Files that got names from elsewhere.
     debug_files: u64,
+    unwind: Tables,
     /// Files not kept for want of room.
     refused: u64,
     ways: [u64; 4],
@@ -132,6 +134,7 @@ impl Binaries {
             names: Vec::new(),
             debug_folders: Vec::new(),
             debug_files: 0,
+            unwind: Tables::default(),
             refused: 0,
             ways: [0; 4],
             since: i128::try_from(since.as_nanos()).unwrap_or(i128::MAX),
@@ -261,6 +264,21 @@ impl Binaries {
         &mut self.user
     }
 
+    /// Makes unwind tables of the files that are found from here on.
+    pub fn unwind_by(&mut self, tables: Tables) {
+        self.unwind = tables;
+    }
+
+    /// The unwind tables of all files.
+    pub fn unwind(&self) -> &Tables {
+        &self.unwind
+    }
+
+    /// As [`Binaries::unwind`].
+    pub fn unwind_mut(&mut self) -> &mut Tables {
+        &mut self.unwind
+    }
+
     /// Number of files.
     pub fn len(&self) -> usize {
         self.files.len()
@@ -292,6 +310,7 @@ impl Binaries {
         named
             .filter(|(_, count)| *count > 0)
             .map(|(name, count)| (name.to_string(), count))
+            .chain(self.unwind.losses())
             .collect()
     }
 
@@ -306,9 +325,12 @@ impl Binaries {
         let file = self.add(FileKey::default(), path, 0)?;
         self.special.insert(path.to_vec(), file);
         if path == b"[vdso]"
-            && let Some(image) = own_vdso()
+            && let Some(bytes) = own_vdso()
         {
-            self.user.insert(file, image);
+            self.unwind.vdso(file, &bytes);
+            if let Ok(image) = elf::read(&bytes[..]) {
+                self.user.insert(file, image);
+            }
         }
         Some(file)
     }
@@ -398,6 +420,7 @@ impl Binaries {
         if let Some(count) = self.ways.get_mut(found.way as usize) {
             *count += 1;
         }
+        self.unwind.submit(file, &found.file, found.written);
         let Ok(open) = found.file.try_clone() else {
             binary.cause = Some(Cause::Read);
             return;
@@ -572,7 +595,7 @@ fn real_time(ts: u64) -> Option<i128> {
 }
 
 /// The kernel maps one and the same vdso into every process (of our word size): ours.
-fn own_vdso() -> Option<Image> {
+fn own_vdso() -> Option<Vec<u8>> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let (range, _) = maps.lines().find(|line| line.ends_with("[vdso]"))?.split_once(' ')?;
     let (start, end) = range.split_once('-')?;
@@ -582,7 +605,7 @@ fn own_vdso() -> Option<Image> {
         .ok()?
         .read_exact_at(&mut bytes, start)
         .ok()?;
-    elf::read(&bytes[..]).ok()
+    Some(bytes)
 }
 
 #[cfg(test)]
