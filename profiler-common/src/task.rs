@@ -132,3 +132,7 @@ layout!(
 
 /// What user space writes into the `TRACK_TGID` map before it runs the adopting iterator.
 pub const TRACK: u32 = 1;
+
+/// Key in the `TRACK_TGID` map that stands for every process that is not the profiler's own or a thread of the kernel.
+/// No process has the id 0.
+pub const EVERYONE: u32 = 0;

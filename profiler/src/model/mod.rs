@@ -14,7 +14,9 @@ pub mod verify;
 pub use process::{Image, Interval, Process, State, Thread, Waker};
 pub use stack::Stacks;
 
-use crate::recording::record::{Begin, Cgroup, Clock, Lookup, Losses, Meta, SelfCost, Syscall, Text};
+use crate::recording::record::{
+    Begin, Cgroup, Clock, CpuChange, HostCpu, Lookup, Losses, Meta, SelfCost, Syscall, Text, Throttle,
+};
 
 macro_rules! index {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => { $(
@@ -95,6 +97,12 @@ pub struct Session {
     pub lookups: Vec<Lookup>,
     pub losses: Losses,
     pub self_cost: SelfCost,
+    /// What the overhead cap gave up and took up again, in order of time.
+    pub throttles: Vec<Throttle>,
+    /// `None` in recordings that do not tell.
+    pub host_cpu: Option<HostCpu>,
+    /// In order of time.
+    pub cpu_changes: Vec<CpuChange>,
     /// Filled by [`crate::detect`].
     pub operations: Vec<Operation>,
     pub containers: Vec<Container>,
