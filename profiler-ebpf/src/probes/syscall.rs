@@ -248,9 +248,13 @@ fn try_exit(result: i64, record: Option<&TracePointContext>) -> Result<(), Count
                 0,
             )
         }
-        // unshare, setns, fsmount: numbers only
-        _ => {
+        call::SETNS => {
             event.args = [first, second];
+            (0, 0, 0, 0)
+        }
+        // unshare, fsmount: one number. What follows is none of theirs: whatever was in the registers.
+        _ => {
+            event.args = [first, 0];
             (0, 0, 0, 0)
         }
     };

@@ -146,6 +146,11 @@ impl Loaded {
                 gives: signal.gives,
                 why: "left out by --rung".to_owned(),
             }),
+            Some(Choice::Rung(rung)) if !matches!(last, LoadError::Forced { .. }) => Err(LoadError::Forced {
+                signal: signal.program,
+                rung,
+                why: refused.pop().map_or_else(|| last.to_string(), |(_, why)| why),
+            }),
             _ => Err(last),
         }
     }
