@@ -60,8 +60,32 @@ pub struct Offsets {
     pub super_block_dev: u32,
     /// `orig_ax` of the saved user registers.
     pub pt_regs_orig_ax: u32,
+    /// Unwinding: the mappings of an address space, as a maple tree (6.1 and later) or a red-black tree.
+    pub mm_mt_root: u32,
+    pub mm_rb: u32,
+    /// `context.vdso`
+    pub mm_vdso: u32,
+    pub vma_start: u32,
+    pub vma_end: u32,
+    pub vma_rb: u32,
+    pub vma_flags: u32,
+    pub vma_pgoff: u32,
+    pub vma_file: u32,
+    pub rb_left: u32,
+    pub rb_right: u32,
+    pub inode_generation: u32,
+    pub inode_mtime: u32,
+    pub inode_mtime_nsec: u32,
+    pub task_flags: u32,
 }
-layout!(Offsets, size = 164, task_pid = 0, pt_regs_orig_ax = 160);
+layout!(
+    Offsets,
+    size = 224,
+    task_pid = 0,
+    pt_regs_orig_ax = 160,
+    mm_mt_root = 164,
+    task_flags = 220
+);
 
 impl Offsets {
     /// Every member absent.
@@ -107,6 +131,21 @@ impl Offsets {
         inode_sb: ABSENT,
         super_block_dev: ABSENT,
         pt_regs_orig_ax: ABSENT,
+        mm_mt_root: ABSENT,
+        mm_rb: ABSENT,
+        mm_vdso: ABSENT,
+        vma_start: ABSENT,
+        vma_end: ABSENT,
+        vma_rb: ABSENT,
+        vma_flags: ABSENT,
+        vma_pgoff: ABSENT,
+        vma_file: ABSENT,
+        rb_left: ABSENT,
+        rb_right: ABSENT,
+        inode_generation: ABSENT,
+        inode_mtime: ABSENT,
+        inode_mtime_nsec: ABSENT,
+        task_flags: ABSENT,
     };
 }
 

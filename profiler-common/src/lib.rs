@@ -16,6 +16,7 @@ pub mod cpu;
 pub mod kernel;
 pub mod sched;
 pub mod task;
+pub mod unwind;
 
 pub use counter::Counter;
 
@@ -55,6 +56,12 @@ pub mod kind {
     pub const SYSCALL: u16 = 8;
     /// [`crate::task::Account`]
     pub const ACCOUNT: u16 = 9;
+    /// [`crate::unwind::Sample`]
+    pub const UNWOUND_SAMPLE: u16 = 10;
+    /// [`crate::unwind::Wait`]
+    pub const UNWOUND_WAIT: u16 = 11;
+    /// [`crate::unwind::Copied`]
+    pub const COPIED_STACK: u16 = 12;
 }
 
 /// First part of every event: when it happened, and to whom.
@@ -119,6 +126,11 @@ plain!(
     cpu::Sample,
     container::Cgroup,
     container::Syscall,
+    unwind::FileKey,
+    unwind::FileTable,
+    unwind::Rule,
+    unwind::Sample,
+    unwind::Copied,
 );
 
 /// Reads a `T` from the front of `bytes`, and what follows it. `None` when `bytes` is too short.

@@ -109,6 +109,9 @@ layout!(
 /// [`Cycle::user_stack`] when no user stack was asked for.
 pub const NO_USER_STACK: i32 = i32::MIN;
 
+/// [`Cycle::user_stack`] when it came as an [`crate::unwind::Wait`] of the time `off`.
+pub const USER_STACK_STREAMED: i32 = i32::MIN + 1;
+
 /// [`Cycle::syscall`] when the system call was not looked up.
 pub const SYSCALL_NOT_ASKED: i32 = -2;
 

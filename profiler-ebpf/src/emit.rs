@@ -4,7 +4,7 @@ use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
     helpers::generated::bpf_ringbuf_output,
     macros::map,
-    maps::{Array, PerCpuArray, RingBuf},
+    maps::{Array, PerCpuArray, RingBuf, ring_buf::RingBufEntry},
 };
 use profiler_common::{Counter, Plain, control, counter::COUNTERS_LEN};
 
@@ -88,6 +88,18 @@ pub unsafe fn send_raw(scratch: *const u8, len: usize, full: Counter) -> Result<
         )
     };
     if result == 0 { Ok(()) } else { Err(full) }
+}
+
+/// Room for an event in the ring; to be given to [`submit`].
+#[inline(always)]
+pub fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
+    EVENTS.reserve::<T>(0)
+}
+
+/// Sends what was reserved.
+#[inline(always)]
+pub fn submit<T: 'static>(entry: RingBufEntry<T>) {
+    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
 }
 
 /// This CPU's scratch memory.

@@ -4,7 +4,7 @@ use aya_ebpf::{
     EbpfContext as _,
     helpers::{bpf_get_current_pid_tgid, generated::bpf_task_pt_regs},
     macros::{btf_tracepoint, map},
-    maps::PerCpuArray,
+    maps::{PerCpuArray, ProgramArray},
     programs::BtfTracePointContext,
 };
 use profiler_common::{
@@ -13,9 +13,10 @@ use profiler_common::{
     kind,
     sched::{
         ATTENTION_STACKS, Cycle, GAP, NO_USER_STACK, STACK_ALWAYS_NS, STACK_EVERY_NS, STATE_PREEMPTED,
-        SYSCALL_NOT_ASKED, TASK_DEAD, TaskState, WHOLE_NS, flag, new_window,
+        SYSCALL_NOT_ASKED, TASK_DEAD, TaskState, USER_STACK_STREAMED, WHOLE_NS, flag, new_window,
     },
     task::Account,
+    unwind::{Wait, end},
 };
 
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     globals::{enabled, offset},
     stack,
     task::{self, Task},
+    unwind::{self, Walks},
 };
 
 /// A wake is raised before the task is queued, so on another CPU it can be seen before the switch-out that it ends;
@@ -43,7 +45,58 @@ static STACK_DEBT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// the fourth argument since 5.18 (fa2c3254d7cf).
 #[btf_tracepoint(function = "sched_switch")]
 pub fn sched_switch(ctx: BtfTracePointContext) -> u32 {
-    emit::done(try_switch(&ctx))
+    emit::done(try_switch::<true>(&ctx))
+}
+
+/// [`wait_unwind`], where it was loaded. Raw tracepoints have none: an array holds programs of one type.
+#[map]
+static WAIT_MORE: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+#[map]
+static WAIT_WALK: Walks = Walks::with_max_entries(1, 0);
+
+/// Unwinds the user stack of the task that leaves its CPU, at the end of [`sched_switch`]; and goes on where a run of its
+/// own has stopped.
+#[btf_tracepoint(function = "sched_switch")]
+pub fn wait_unwind(ctx: BtfTracePointContext) -> u32 {
+    emit::done(try_wait(&ctx))
+}
+
+#[inline(always)]
+fn try_wait(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+    let task: Task = ctx.arg(1);
+    let scratch = emit::scratch(&SCHED_SCRATCH)?;
+    let Some(walk) = WAIT_WALK.get_ptr_mut(0) else {
+        return Err(Counter::Scratch);
+    };
+    // SAFETY: this CPU's own, and switches do not nest.
+    let walk = unsafe { &mut *walk };
+    let Some(state) = task::get(task) else {
+        return Ok(());
+    };
+    // SAFETY: points into the map; only this CPU writes a running thread's state.
+    let off = unsafe { (*state).off };
+    // SAFETY: scratch memory holds a sample, of whatever walk was the last.
+    let event = unsafe { &mut *scratch.cast::<Wait>() };
+    if walk.begun != off {
+        walk.begun = off;
+        walk.head = core::mem::size_of::<Wait>() as u32;
+        let registers = unwind::saved_registers(task, walk);
+        unwind::begin(walk, registers, false);
+        *event = Wait {
+            header: task::header(task, kind::UNWOUND_WAIT, off),
+            ..Default::default()
+        };
+    }
+    // SAFETY: scratch memory is as large as it must be.
+    if unsafe { unwind::walk(walk, scratch) } {
+        // SAFETY: this program itself; when it can't be called, the stack ends here.
+        unsafe { WAIT_MORE.tail_call(ctx, 0) };
+        walk.stop = u32::from(end::DEPTH);
+    }
+    unwind::finish(walk, event);
+    // SAFETY: what was written is less than scratch memory.
+    unsafe { emit::send_raw(scratch, unwind::length(walk), Counter::RingWaitStack) }
 }
 
 /// `sched_waking(struct task_struct *p)`: not `sched_wakeup`, whose current differs in 9 % of wakes.
@@ -54,7 +107,7 @@ pub fn sched_waking(ctx: BtfTracePointContext) -> u32 {
 }
 
 #[inline(always)]
-pub(super) fn try_switch(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+pub(super) fn try_switch<const UNWIND: bool>(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let prev: Task = ctx.arg(1);
     let next: Task = ctx.arg(2);
     let mut now = 0;
@@ -64,20 +117,45 @@ pub(super) fn try_switch(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     if let Some(state) = task::get(prev) {
         now = task::now();
         // SAFETY: points into the map, and only this CPU writes a running thread's state.
-        result = switch_out(ctx, prev, unsafe { &mut *state }, now);
+        result = switch_out::<UNWIND>(ctx, prev, unsafe { &mut *state }, now);
     }
     if let Some(state) = task::get(next) {
         if now == 0 {
             now = task::now();
         }
         // SAFETY: as above: from here on `next` runs on this CPU.
-        switch_in(next, unsafe { &mut *state }, now)?;
+        let switched = switch_in(next, unsafe { &mut *state }, now);
+        result = result.and(switched);
+    }
+    if UNWIND
+        && let Some(state) = task::get(prev)
+        // SAFETY: as above.
+        && unsafe { (*state).user_stack } == USER_STACK_STREAMED
+    {
+        // SAFETY: the program there is of this type; what comes after it is for when it can't be called.
+        unsafe { WAIT_MORE.tail_call(ctx, 0) };
+        // SAFETY: as above.
+        frame_pointers(ctx, unsafe { &mut *state });
     }
     result
 }
 
+/// Takes the running task's user stack by frame pointers.
 #[inline(always)]
-fn switch_out(ctx: &BtfTracePointContext, task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter> {
+fn frame_pointers(ctx: &BtfTracePointContext, state: &mut TaskState) {
+    state.user_stack = stack::user_id(ctx.as_ptr());
+    if state.user_stack < 0 {
+        emit::count(Counter::WaitUserStack);
+    }
+}
+
+#[inline(always)]
+fn switch_out<const UNWIND: bool>(
+    ctx: &BtfTracePointContext,
+    task: Task,
+    state: &mut TaskState,
+    now: u64,
+) -> Result<(), Counter> {
     let preempt = ctx.arg::<u64>(0) & 0xff != 0;
     let task_state = if enabled!(switch_has_prev_state) != 0 {
         ctx.arg::<u32>(3)
@@ -119,9 +197,11 @@ fn switch_out(ctx: &BtfTracePointContext, task: Task, state: &mut TaskState, now
         || state.attention & ATTENTION_STACKS != 0)
         && !emit::shed(shed::WAIT_STACKS)
     {
-        state.user_stack = stack::user_id(ctx.as_ptr());
-        if state.user_stack < 0 {
-            emit::count(Counter::WaitUserStack);
+        if UNWIND {
+            // Unwound last, by a program that does not come back.
+            state.user_stack = USER_STACK_STREAMED;
+        } else {
+            frame_pointers(ctx, state);
         }
     }
     state.waits = state.waits.wrapping_add(1);

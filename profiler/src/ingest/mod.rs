@@ -7,6 +7,7 @@ pub mod mappings;
 pub mod redact;
 pub mod spaces;
 pub mod stacks;
+pub mod unwound;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -16,14 +17,16 @@ use std::{
 };
 
 use aya::maps::{MapData, RingBuf, StackTraceMap};
-use decode::{Event, decode};
+use decode::{Event, UserStack, decode};
 use frames::RawStack;
 use mappings::{Mappings, MappingsError};
 use stacks::Stacks;
+use unwound::Unwinding;
 
 use crate::{
     control::work::Work,
     kernel::host,
+    load::unwind::UnwindMaps,
     lookup::dockerfile,
     recording::{
         Summary, WriteError, Writer,
@@ -54,6 +57,7 @@ pub struct Ingest {
     user_stacks_read: HashMap<u32, Vec<u64>>,
     mappings: Mappings,
     stacks: Stacks,
+    unwinding: Unwinding,
     /// Mount namespace of each profiled process: perf does not tell it.
     mnt_ns: HashMap<u32, u32>,
     redact: bool,
@@ -91,6 +95,7 @@ impl Ingest {
             user_stacks_read: HashMap::new(),
             mappings,
             stacks: Stacks::new(symbols),
+            unwinding: Unwinding::default(),
             mnt_ns: HashMap::new(),
             redact,
             batch: Vec::new(),
@@ -104,6 +109,11 @@ impl Ingest {
             unmapped_execs: 0,
             work: Work::default(),
         }
+    }
+
+    /// Makes unwind tables for the kernel from here on.
+    pub fn unwind_by(&mut self, maps: Option<UnwindMaps>) {
+        self.stacks.unwind_by(maps);
     }
 
     /// Learns the mappings of a process that is there already.
@@ -182,6 +192,7 @@ impl Ingest {
     pub fn drain(&mut self) -> Result<(), IngestError> {
         // What is older than this is in the rings by now.
         let settled = host::monotonic_ns().saturating_sub(SETTLE_NS);
+        self.stacks.poll();
         let mut batch = std::mem::take(&mut self.batch);
         while let Some(item) = self.ring.next() {
             match decode(&item) {
@@ -199,6 +210,7 @@ impl Ingest {
         // Mappings of processes that gave no event are taken too, or their ring would overflow; but not those of
         // processes whose birth is still in the other ring.
         self.map_until(settled);
+        self.unwinding.retry(&mut self.stacks, &mut self.out);
         self.write_out()?;
         result
     }
@@ -230,27 +242,38 @@ impl Ingest {
                 kernel,
                 user_stack,
             } => {
-                if kernel.is_empty() && user_stack.is_none() {
+                let streamed = if user_stack == UserStack::Streamed {
+                    self.unwinding.waited(record.at.task, record.off)
+                } else {
+                    None
+                };
+                if kernel.is_empty() && streamed.is_none() && !matches!(user_stack, UserStack::Map(_)) {
                     self.work.cycles += 1;
                 } else {
                     self.work.stacks += 1;
                     self.map_until(record.at.ts);
-                    if user_stack.is_some() {
+                    if matches!(user_stack, UserStack::Map(_)) {
                         self.seed_now(record.at.task.tgid);
                     }
-                    let user = user_stack.map_or(&[][..], |id| {
-                        read_user_stack(
-                            &self.user_stacks,
-                            &mut self.user_stacks_read,
-                            &mut self.failed_user_stacks,
-                            id,
-                        )
-                    });
+                    let (user, end) = match (&streamed, user_stack) {
+                        (Some(user), _) => (user.frames.as_slice(), user.end),
+                        (None, UserStack::Map(id)) => {
+                            let user = read_user_stack(
+                                &self.user_stacks,
+                                &mut self.user_stacks_read,
+                                &mut self.failed_user_stacks,
+                                id,
+                            );
+                            (user, 0)
+                        }
+                        _ => (&[][..], 0),
+                    };
                     let raw = RawStack {
                         tgid: record.at.task.tgid,
                         kernel: &kernel,
                         user,
                         user_error: 0,
+                        end,
                     };
                     record.stack = self.stacks.record(&raw, &mut self.out);
                 }
@@ -272,9 +295,28 @@ impl Ingest {
                     kernel: &kernel,
                     user: &user,
                     user_error,
+                    end: 0,
                 };
                 record.stack = self.stacks.record(&raw, &mut self.out);
                 record.into()
+            }
+            Event::Unwound { record, kernel, user } => {
+                self.work.samples += 1;
+                self.map_until(record.at.ts);
+                self.seed_now(record.at.task.tgid);
+                self.unwinding
+                    .sample(record, kernel, user, &mut self.stacks, &mut self.out);
+                return self.write_out();
+            }
+            Event::Wait { at, user } => {
+                self.map_until(at.ts);
+                self.seed_now(at.task.tgid);
+                self.unwinding.wait(&at, user, &mut self.stacks);
+                return Ok(());
+            }
+            Event::Copied(piece) => {
+                self.unwinding.copied(piece);
+                return Ok(());
             }
         };
         self.out.push(record);
@@ -372,6 +414,7 @@ impl Ingest {
 
     fn exit(&mut self, exit: &Exit) {
         let task = exit.at.task;
+        self.unwinding.exit(task);
         // Where the kernel does not tell the group's end, the leader's stands for it.
         if exit.group_dead.unwrap_or(task.tgid == task.tid) {
             self.map_until(exit.at.ts);
@@ -404,8 +447,19 @@ impl Ingest {
 
     /// Names the user frames.
     pub fn symbolize(&mut self) -> Result<(), IngestError> {
+        self.unwind_rest();
         self.stacks.symbolize(&mut self.out);
         self.write_out()
+    }
+
+    /// Records the samples that still wait for a table.
+    fn unwind_rest(&mut self) {
+        const STEP: std::time::Duration = std::time::Duration::from_millis(2);
+        while self.unwinding.is_waiting() {
+            self.stacks.poll();
+            self.unwinding.retry(&mut self.stacks, &mut self.out);
+            std::thread::sleep(STEP);
+        }
     }
 
     /// Writes the losses: the kernel's, counted in `counters`, and those of this side.
@@ -417,6 +471,7 @@ impl Ingest {
     ) -> Result<(), IngestError> {
         let mut named = self.stacks.losses();
         named.extend(further);
+        named.extend(self.unwinding.losses());
         if self.failed_user_stacks > 0 {
             named.push((
                 "user stacks of waits that could not be read back".to_owned(),

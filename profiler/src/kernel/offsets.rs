@@ -55,6 +55,7 @@ const INSIDE: &str = "process ids inside a container";
 const INTERRUPT: &str = "whether a wake came from an interrupt on top of another task";
 const PROGRAM: &str = "name and identity of a program's file";
 const CALL: &str = "the system call that a thread waits in";
+const UNWIND: &str = "user stacks by unwind tables: frame pointers serve";
 const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
 
 macro_rules! members {
@@ -110,6 +111,21 @@ members! {
     inode_sb = "inode"::"i_sb" [8], PROGRAM;
     super_block_dev = "super_block"::"s_dev" [4], PROGRAM;
     pt_regs_orig_ax = "pt_regs"::"orig_ax" [4], CALL;
+    mm_mt_root = "mm_struct"::"mm_mt.ma_root" [8], UNWIND;
+    mm_rb = "mm_struct"::"mm_rb.rb_node" [8], UNWIND;
+    mm_vdso = "mm_struct"::"context.vdso" [8], UNWIND;
+    vma_start = "vm_area_struct"::"vm_start" [8], UNWIND;
+    vma_end = "vm_area_struct"::"vm_end" [8], UNWIND;
+    vma_rb = "vm_area_struct"::"vm_rb", UNWIND;
+    vma_flags = "vm_area_struct"::"vm_flags" [8], UNWIND;
+    vma_pgoff = "vm_area_struct"::"vm_pgoff" [8], UNWIND;
+    vma_file = "vm_area_struct"::"vm_file" [8], UNWIND;
+    rb_left = "rb_node"::"rb_left" [8], UNWIND;
+    rb_right = "rb_node"::"rb_right" [8], UNWIND;
+    inode_generation = "inode"::"i_generation" [4], UNWIND;
+    inode_mtime = "inode"::"i_mtime_sec" | "inode"::"__i_mtime.tv_sec" | "inode"::"i_mtime.tv_sec" [8], UNWIND;
+    inode_mtime_nsec = "inode"::"i_mtime_nsec" | "inode"::"__i_mtime.tv_nsec" | "inode"::"i_mtime.tv_nsec" [4], UNWIND;
+    task_flags = "task_struct"::"flags" [4], UNWIND;
 }
 /// The one bit field that is read.
 pub const IN_IOWAIT: Member = Member {
@@ -232,28 +248,27 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
     let bytes = std::fs::read(path).map_err(|io| error(io.to_string()))?;
     let types = TypeInformation::new(&Bytes(bytes)).map_err(|why| error(why.message().to_owned()))?;
     let types = Types::new(types);
-    let mut absent = Vec::new();
-    let mut lost = Vec::new();
+    let mut missing = Vec::new();
     let mut offsets = Offsets::NONE;
 
     for (member, name) in MEMBERS.iter().zip(NAMES) {
         match types.bits(member) {
             Some(bits) => (member.set)(&mut offsets, bits / 8),
-            None => {
-                absent.push(*name);
-                lost.push(member.lost);
-            }
+            None => missing.push((*name, member.lost)),
         }
+    }
+    // A kernel has one tree of mappings or the other.
+    if offsets.mm_mt_root != ABSENT {
+        missing.retain(|(name, _)| !matches!(*name, "mm_struct.mm_rb.rb_node" | "vm_area_struct.vm_rb"));
+    } else if offsets.mm_rb != ABSENT {
+        missing.retain(|(name, _)| *name != "mm_struct.mm_mt.ma_root");
     }
     match types.bits(&IN_IOWAIT) {
         Some(bits) => {
             (IN_IOWAIT.set)(&mut offsets, bits / 8);
             offsets.task_in_iowait_bit = bits % 8;
         }
-        None => {
-            absent.push("task_struct.in_iowait");
-            lost.push(IN_IOWAIT.lost);
-        }
+        None => missing.push(("task_struct.in_iowait", IN_IOWAIT.lost)),
     }
     offsets.upid_size = types.size("upid").unwrap_or(ABSENT);
 
@@ -267,6 +282,7 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
             return Err(OffsetsError::Required { member });
         }
     }
+    let (absent, mut lost): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
     lost.dedup();
     let features = Features {
         switch_has_prev_state: u32::from(types.tracepoint_args("sched_switch").is_some_and(|args| args >= 4)),

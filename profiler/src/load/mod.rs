@@ -15,6 +15,7 @@ pub mod perf;
 pub mod registry;
 mod shed;
 pub mod tracefs;
+pub mod unwind;
 
 #[cfg(test)]
 mod tests;
@@ -76,6 +77,8 @@ pub struct Loaded {
     pub ladder: Vec<Outcome>,
     forced: Forced,
     tracefs: Option<PathBuf>,
+    /// Whether a process's mappings can be found in the kernel's memory.
+    can_unwind: bool,
     /// Keeps the kernel's run-time statistics of BPF programs on.
     _statistics: Option<OwnedFd>,
 }
@@ -97,7 +100,8 @@ fn load_object(btf: &Btf, resolved: &Resolved, options: &LoadOptions, state: Run
         .override_global("OFFSETS", &offsets, true)
         .override_global("FEATURES", &features, true)
         .override_global("SELF_TGID", &tgid, true)
-        .map_max_entries("EVENTS", options.ring_bytes);
+        .map_max_entries("EVENTS", options.ring_bytes)
+        .map_max_entries("UNWIND_BLOCKS", unwind::blocks());
     let bytes = match state {
         Rung::Storage => object::storage(),
         _ => object::hash(),
@@ -165,6 +169,7 @@ impl Loaded {
             ladder: Vec::new(),
             forced: options.forced.clone(),
             tracefs: options.tracefs.clone(),
+            can_unwind: unwind::possible(&resolved.offsets),
             _statistics: statistics,
         };
         loaded.fill_calls()?;

@@ -15,6 +15,8 @@ pub enum Attach {
     Tracepoint(&'static str),
     /// The beginnings and ends of [`CALLS`], each call by itself.
     Calls,
+    /// A program that another one on this tracepoint goes on in; not attached by itself.
+    Tail(&'static str),
     /// The sampling clock, on each CPU.
     Clock,
     /// A task iterator, run when it is needed.
@@ -29,7 +31,8 @@ impl Attach {
             Attach::TpBtf(_) => &[Rung::TpBtf],
             Attach::Tracepoint(_) => &[Rung::TpBtf, Rung::RawTp],
             Attach::Calls => &[Rung::Fentry, Rung::Kprobe, Rung::Classic],
-            Attach::Clock => &[Rung::Clock],
+            Attach::Clock => &[Rung::Unwind, Rung::Clock],
+            Attach::Tail(_) => &[Rung::TpBtf],
             Attach::TaskIterator => &[Rung::TaskIterator],
         }
     }
@@ -78,6 +81,14 @@ pub const PROBES: &[Probe] = &[
         since: "5.9",
         prototype: "sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next); \
                     with unsigned int prev_state since 5.18",
+    },
+    Probe {
+        program: "wait_unwind",
+        attach: Attach::Tail("sched_switch"),
+        required: false,
+        gives: "user stacks of waits by unwind tables (else by frame pointers)",
+        since: "5.9",
+        prototype: "as sched_switch, which calls it",
     },
     Probe {
         program: "sched_waking",

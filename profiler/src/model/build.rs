@@ -82,6 +82,9 @@ impl Builder {
             Record::Stack(stack) => {
                 self.session.stacks.stacks.insert(stack.id, stack);
             }
+            Record::StackEnd(end) => {
+                self.session.stacks.ends.insert(end.stack, end.end);
+            }
             Record::Symbol(symbol) => {
                 self.session.stacks.symbols.insert(symbol.frame, symbol);
             }

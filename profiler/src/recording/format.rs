@@ -229,6 +229,7 @@ pub fn time_of(record: &Record) -> Option<u64> {
         | Record::Frame(_)
         | Record::Stack(_)
         | Record::Symbol(_)
+        | Record::StackEnd(_)
         | Record::Lookup(_)
         | Record::Losses(_) => return None,
     };

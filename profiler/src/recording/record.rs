@@ -210,6 +210,15 @@ pub struct Stack {
     pub user_error: i16,
 }
 
+/// Why a stack's user frames end where they do; stacks without one were not unwound by tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StackEnd {
+    /// Id of a [`Stack`].
+    pub stack: u32,
+    /// `profiler_common::unwind::end`.
+    pub end: u8,
+}
+
 /// The name of a frame.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Symbol {
@@ -415,6 +424,7 @@ records! {
     21 => Frame,
     22 => Stack,
     23 => Symbol,
+    24 => StackEnd,
     30 => Cgroup,
     31 => Syscall,
     40 => Lookup,

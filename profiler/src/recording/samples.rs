@@ -171,6 +171,7 @@ pub(crate) fn samples() -> Vec<Record> {
             user_error: -14,
         }
         .into(),
+        StackEnd { stack: 1, end: 1 }.into(),
         Symbol {
             frame: 1,
             name: b"schedule".to_vec(),
@@ -332,6 +333,7 @@ fn place_of(record: &Record) -> usize {
         Record::Throttle(_) => 20,
         Record::HostCpu(_) => 21,
         Record::CpuChange(_) => 22,
+        Record::StackEnd(_) => 23,
     }
 }
 

@@ -259,6 +259,7 @@ impl Attached {
             symbols,
             options.redact,
         );
+        ingest.unwind_by(loaded.take_unwind());
 
         let held = match options.host {
             Some(_) => None,
