@@ -5,6 +5,7 @@
 
 mod capture;
 mod demo;
+mod doctor;
 mod flame;
 mod load;
 mod output;
@@ -32,6 +33,7 @@ pub use problem::Problem;
     long_about = "Profiles a container command from the kernel: its lifecycle's phases with CPU and waiting time for \
                   each, and a flamegraph of any of them. Workloads, images and runtimes are not modified.",
     after_help = "Examples:\n  \
+                  sudo phasegraph doctor                                whether it works here, and what it would lack\n  \
                   sudo phasegraph demo                                  see it work, without a container runtime\n  \
                   sudo phasegraph run -- podman build -t app .          profile one command and all that it causes\n  \
                   sudo phasegraph record --duration 60s                 the whole host\n  \
@@ -53,6 +55,7 @@ enum Command {
     Show(show::Args),
     Flame(flame::Args),
     Demo(demo::Args),
+    Doctor(doctor::Args),
     #[command(hide = true)]
     Rungs(rungs::Args),
 }
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::run(args),
         Command::Flame(args) => flame::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Rungs(args) => rungs::run(args),
     };
     match done {

@@ -5,6 +5,7 @@ pub mod decode;
 pub mod frames;
 pub mod mappings;
 pub mod redact;
+mod requests;
 pub mod spaces;
 pub mod stacks;
 pub mod unwound;
@@ -20,6 +21,7 @@ use aya::maps::{MapData, RingBuf, StackTraceMap};
 use decode::{Event, UserStack, decode};
 use frames::RawStack;
 use mappings::{Mappings, MappingsError};
+use profiler_common::{container::call, net};
 use stacks::Stacks;
 use unwound::Unwinding;
 
@@ -27,7 +29,7 @@ use crate::{
     control::work::Work,
     kernel::host,
     load::unwind::UnwindMaps,
-    lookup::dockerfile,
+    lookup::{dockerfile, images},
     recording::{
         Summary, WriteError, Writer,
         record::{Exec, Exit, Fork, Lookup, Losses, Record, TaskId},
@@ -60,6 +62,7 @@ pub struct Ingest {
     unwinding: Unwinding,
     /// Mount namespace of each profiled process: perf does not tell it.
     mnt_ns: HashMap<u32, u32>,
+    images: images::Watch,
     redact: bool,
     batch: Vec<Event>,
     out: Vec<Record>,
@@ -97,6 +100,7 @@ impl Ingest {
             stacks: Stacks::new(symbols),
             unwinding: Unwinding::default(),
             mnt_ns: HashMap::new(),
+            images: images::Watch::default(),
             redact,
             batch: Vec::new(),
             out: Vec::new(),
@@ -211,6 +215,7 @@ impl Ingest {
         // processes whose birth is still in the other ring.
         self.map_until(settled);
         self.unwinding.retry(&mut self.stacks, &mut self.out);
+        self.images.look_up(&mut self.out);
         self.write_out()?;
         result
     }
@@ -363,6 +368,9 @@ impl Ingest {
             Record::Syscall(call) => {
                 self.mnt_ns.insert(call.at.task.tgid, call.at.mnt_ns);
                 self.stacks.syscall(call);
+                if call.call == call::RENAME && call.result == 0 {
+                    self.images.renamed(call.at.task.tgid, &call.b);
+                }
             }
             _ => {}
         }
@@ -460,6 +468,14 @@ impl Ingest {
             self.unwinding.retry(&mut self.stacks, &mut self.out);
             std::thread::sleep(STEP);
         }
+    }
+
+    /// Writes the exchanges that had not ended when the recording did.
+    pub fn write_exchanges(&mut self, open: &[net::Exchange]) -> Result<(), IngestError> {
+        for exchange in open.iter().filter(|exchange| exchange.begin != 0) {
+            self.write(decode::exchange(exchange))?;
+        }
+        Ok(())
     }
 
     /// Writes the losses: the kernel's, counted in `counters`, and those of this side.

@@ -23,7 +23,10 @@ mod tests;
 use std::{any::Any, os::fd::OwnedFd, path::PathBuf};
 
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
-use profiler_common::kernel::{Features, Offsets};
+use profiler_common::{
+    kernel::{Features, Offsets},
+    net::Exchange,
+};
 
 pub use costs::ProgramCost;
 pub use error::LoadError;
@@ -37,10 +40,12 @@ use crate::kernel::offsets::Resolved;
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 struct Global<T: Copy>(T);
-// SAFETY: only used for `Offsets` and `Features`: repr(C), integers, no implicit padding (their layout is asserted).
+// SAFETY: only used for `Offsets`, `Features` and `Exchange`: repr(C), integers, no implicit padding (their layout is asserted).
 unsafe impl Pod for Global<Offsets> {}
 // SAFETY: as above.
 unsafe impl Pod for Global<Features> {}
+// SAFETY: as above.
+unsafe impl Pod for Global<Exchange> {}
 
 /// What the caller chooses.
 #[derive(Clone, Debug, Default)]

@@ -15,6 +15,14 @@ use crate::{
     },
 };
 
+/// For tests of what a panic leaves behind: panics once the file exists that the environment names.
+#[cfg(debug_assertions)]
+fn panic_if_forced() {
+    if std::env::var_os("PHASEGRAPH_FORCE_PANIC").is_some_and(|path| std::path::Path::new(&path).exists()) {
+        panic!("forced by PHASEGRAPH_FORCE_PANIC");
+    }
+}
+
 /// From what length on intervals stream whole while [`Lever::ShortWaits`] is pulled, ns.
 const SHORT_WAITS_NS: u64 = 1_000_000;
 
@@ -51,6 +59,8 @@ impl Guard {
             return Ok(());
         }
         self.next = now + Duration::from_nanos(INTERVAL_NS);
+        #[cfg(debug_assertions)]
+        panic_if_forced();
         self.hotplug(loaded, ingest)?;
         let Some(watchdog) = &mut self.watchdog else {
             return Ok(());

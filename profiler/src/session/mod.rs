@@ -251,6 +251,7 @@ impl Attached {
         let mut loaded = Loaded::load(&btf, &resolved, &load_options)?;
         lap("programs are loaded");
         loaded.track_programs(daemons::DAEMONS)?;
+        loaded.watch_engines(daemons::ENGINES)?;
         let mut ingest = Ingest::new(
             writer,
             loaded.take_ring()?,
@@ -541,6 +542,7 @@ fn finish(loaded: &mut Loaded, mut ingest: Ingest, ending: Ending, options: &Opt
     cost.symbolize_ns = symbolizing.elapsed().as_nanos() as u64;
     cost.ts = end;
     cost.recording_bytes = ingest.bytes_written();
+    ingest.write_exchanges(&loaded.open_exchanges()?)?;
     ingest.write_losses(losses, guard.losses())?;
     ingest.write(cost)?;
     if let Some((before, after)) = counts {

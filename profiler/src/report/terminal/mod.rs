@@ -14,6 +14,7 @@ use super::select::{NoMatch, Query, Selection};
 use crate::model::Session;
 
 pub use page::Style;
+pub(crate) use page::{Page, Paint};
 
 /// Processes listed when nobody says how many.
 pub const DEFAULT_TOP: usize = 10;
