@@ -69,6 +69,8 @@ pub(super) struct Draft {
     pub operation: Option<OperationIx>,
     /// In order of time.
     pub calls: Vec<RuntimeCall>,
+    /// When the previous run of the same container began; 0 when there is none.
+    pub since: u64,
     /// When the next run of the same container began; `u64::MAX` when there is none.
     pub until: u64,
     /// Its cgroup and those below it.
@@ -104,6 +106,7 @@ impl Draft {
             kind,
             operation: None,
             calls: Vec::new(),
+            since: 0,
             until: u64::MAX,
             cgroups: Vec::new(),
             made: None,
@@ -140,7 +143,7 @@ impl Draft {
     /// Its end: that of its first process.
     pub(super) fn exit(&self, context: &Context<'_>) -> Option<u64> {
         let process = context.process(self.entry?.process);
-        (!process.open).then_some(process.span.to)
+        (!process.open).then_some(process.end())
     }
 
     /// Processes of the container: those of its cgroup, and all that descends from its first.
@@ -215,11 +218,13 @@ pub(super) fn find(context: &Context<'_>) -> Vec<Draft> {
         let creates = matches!(call.verb, Verb::Create | Verb::Run);
         let runs = by_id.entry(call.id.clone()).or_default();
         if creates || runs.is_empty() {
+            let mut draft = Draft::new(&call.id, name, kind);
             if let Some(last) = runs.last() {
                 drafts[*last].until = exec.ts;
+                draft.since = drafts[*last].from();
             }
             runs.push(drafts.len());
-            drafts.push(Draft::new(&call.id, name, kind));
+            drafts.push(draft);
         }
         if let Some(draft) = runs.last().and_then(|last| drafts.get_mut(*last)) {
             let span = Span {

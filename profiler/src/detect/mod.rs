@@ -15,7 +15,9 @@ mod container;
 mod context;
 mod oci;
 
+mod asked;
 mod buildah;
+mod buildkit;
 mod chroot;
 mod containerd;
 mod crun;
@@ -25,6 +27,7 @@ mod instruction;
 mod lifecycle;
 mod operation;
 mod podman;
+mod pull;
 mod runc;
 mod step;
 
@@ -80,6 +83,7 @@ const ENGINES: &[&dyn Engine] = &[
     &buildah::Buildah,
     &podman::Podman,
     &docker::Docker,
+    &buildkit::BuildKit,
     &containerd::Containerd,
     &demo::Demo,
 ];
@@ -102,10 +106,12 @@ pub fn detect(session: &mut Session) {
         operation::adopt_names(&requests, draft);
         known.insert(draft.id.clone(), (draft.name.clone(), draft.image.clone()));
     }
+    operation::unmatched(&context, &mut requests, &mut drafts);
     operation::gather(&context, &mut requests, &drafts);
     let mut phases = lifecycle::phases(&context, &requests, &drafts);
     step::phases(&context, &requests, &drafts, &mut phases);
-    let phases = in_order(phases);
+    pull::phases(&context, &requests, &mut phases);
+    let phases = in_order(operation::unmatched_pulls(&context, &mut requests, phases));
     let spans = spans_of_containers(&phases, drafts.len());
     let containers = drafts
         .iter()

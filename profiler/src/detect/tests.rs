@@ -46,6 +46,7 @@ const CASES: &[Case] = cases! {
     "docker_run" None;
     "docker_two" None;
     "podman_build" Some(("podman", BUILD));
+    "podman_crun_run" None;
     "podman_failed_build" Some(("podman", FAILED));
     "podman_life" None;
     "podman_no_layers" Some(("podman", STAGES));

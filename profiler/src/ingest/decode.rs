@@ -1,15 +1,18 @@
 //! From the kernel's bytes to records.
 
 use profiler_common::{
-    Header, Plain, container, cpu, kind,
-    sched::{self, NO_USER_STACK},
+    Header, Plain, container, cpu, kind, net,
+    sched::{self, NO_USER_STACK, USER_STACK_STREAMED},
     split,
     task::{self, COMM_LEN},
+    unwind::{self, FileKey},
 };
 
+use super::requests;
 use crate::recording::record::{
-    Account, Adopt, At, Cgroup, CgroupOp, Cycle, Exec, Exit, Fork, Record, Sample, Syscall, TaskId, Text,
+    Account, Adopt, At, Cgroup, CgroupOp, Cycle, Exchange, Exec, Exit, Fork, Io, Record, Sample, Syscall, TaskId, Text,
 };
+use crate::symbol::unwind::walk::Piece;
 
 /// Bytes from the ring that are no event of this contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +31,7 @@ pub enum Event {
     Cycle {
         record: Cycle,
         kernel: Vec<u64>,
-        user_stack: Option<u32>,
+        user_stack: UserStack,
     },
     /// As above.
     Sample {
@@ -37,6 +40,39 @@ pub enum Event {
         user: Vec<u64>,
         user_error: i16,
     },
+    /// As above, with a user stack that was unwound.
+    Unwound {
+        record: Sample,
+        kernel: Vec<u64>,
+        user: Unwound,
+    },
+    /// The user stack of a wait that begins now.
+    Wait { at: At, user: Unwound },
+    /// What the walk of the event of the same time and thread goes on with.
+    Copied(Box<Piece>),
+}
+
+/// Where the user stack of a wait is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserStack {
+    None,
+    /// In the stack map, under that id.
+    Map(u32),
+    /// It came as an [`Event::Wait`] of the wait's begin.
+    Streamed,
+}
+
+/// A user stack as the kernel unwound it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unwound {
+    /// Leaf first.
+    pub frames: Vec<u64>,
+    /// [`unwind::end`]
+    pub end: u8,
+    /// [`unwind::flag`]
+    pub flags: u8,
+    /// The file without a table at which it ended.
+    pub missing: FileKey,
 }
 
 fn at(header: &Header) -> At {
@@ -199,8 +235,9 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
             let (cycle, tail) = split::<sched::Cycle>(bytes)?;
             let (kernel, _) = addresses(tail, cycle.kernel_frames)?;
             let user_stack = match cycle.user_stack {
-                NO_USER_STACK => None,
-                id => u32::try_from(id).ok(),
+                NO_USER_STACK => UserStack::None,
+                USER_STACK_STREAMED => UserStack::Streamed,
+                id => u32::try_from(id).map_or(UserStack::None, UserStack::Map),
             };
             Event::Cycle {
                 record: Cycle {
@@ -237,6 +274,25 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
                 user,
                 user_error: sample.user_error,
             }
+        }
+        kind::UNWOUND_SAMPLE => {
+            let (sample, kernel, user) = unwound(bytes)?;
+            let record = Sample {
+                at: at(&sample.header),
+                stack: 0,
+            };
+            Event::Unwound { record, kernel, user }
+        }
+        kind::UNWOUND_WAIT => {
+            let (wait, _, user) = unwound(bytes)?;
+            let at = at(&wait.header);
+            Event::Wait { at, user }
+        }
+        kind::COPIED_STACK => {
+            let (head, mut tail) = split::<unwind::Copied>(bytes)?;
+            // Room was reserved for more than there was.
+            let bytes = take(&mut tail, usize::try_from(head.bytes).ok()?)?.to_vec();
+            Event::Copied(Box::new(Piece { head, bytes }))
         }
         kind::CGROUP => {
             let (cgroup, mut tail) = split::<container::Cgroup>(bytes)?;
@@ -277,8 +333,61 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
                 d: text(call.d_len)?,
             }))
         }
+        kind::EXCHANGE => Event::Whole(exchange(&whole(bytes)?).into()),
+        kind::REQUEST => {
+            let (request, mut tail) = split::<net::Request>(bytes)?;
+            let text = take(&mut tail, request.text_len.into())?;
+            Event::Whole(requests::read(at(&request.header), request.peer, text).into())
+        }
+        kind::IO => {
+            let task::Io {
+                header,
+                read_calls,
+                write_calls,
+                read_disk,
+                write_disk,
+            } = whole(bytes)?;
+            Event::Whole(Record::Io(Io {
+                at: at(&header),
+                read_calls,
+                write_calls,
+                read_disk,
+                write_disk,
+            }))
+        }
         _ => return None,
     })
+}
+
+fn unwound(bytes: &[u8]) -> Option<(unwind::Sample, Vec<u64>, Unwound)> {
+    let (sample, tail) = split::<unwind::Sample>(bytes)?;
+    let (kernel, tail) = addresses(tail, sample.kernel_frames)?;
+    let (frames, _) = addresses(tail, sample.user_frames)?;
+    let user = Unwound {
+        frames,
+        end: sample.end,
+        flags: sample.flags,
+        missing: sample.missing,
+    };
+    Some((sample, kernel, user))
+}
+
+/// An exchange as the kernel keeps it.
+pub(super) fn exchange(exchange: &net::Exchange) -> Exchange {
+    let length = match exchange.family {
+        net::AF_INET => 4,
+        _ => 16,
+    };
+    Exchange {
+        at: at(&exchange.header),
+        connect: exchange.connect,
+        begin: exchange.begin,
+        last: exchange.last,
+        sent: exchange.sent,
+        received: exchange.received,
+        address: exchange.address[..length].to_vec(),
+        port: exchange.port,
+    }
 }
 
 /// An event without a tail.
@@ -291,7 +400,9 @@ impl Event {
     pub fn ts(&self) -> u64 {
         match self {
             Event::Cycle { record, .. } => record.at.ts,
-            Event::Sample { record, .. } => record.at.ts,
+            Event::Sample { record, .. } | Event::Unwound { record, .. } => record.at.ts,
+            Event::Wait { at, .. } => at.ts,
+            Event::Copied(piece) => piece.head.header.ts,
             Event::Whole(record) => match record {
                 Record::Fork(record) => record.at.ts,
                 Record::Exec(record) => record.at.ts,
@@ -300,6 +411,9 @@ impl Event {
                 Record::Adopt(record) => record.at.ts,
                 Record::Cgroup(record) => record.at.ts,
                 Record::Syscall(record) => record.at.ts,
+                Record::Exchange(record) => record.at.ts,
+                Record::Request(record) => record.at.ts,
+                Record::Io(record) => record.at.ts,
                 _ => 0,
             },
         }

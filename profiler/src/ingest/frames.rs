@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, Hash, RandomState};
 
 use crate::ingest::spaces::Spaces;
 use crate::lookup::binaries::{Binaries, FileIx};
-use crate::recording::record::{File, Frame, Place, Record, Stack, Symbol, Text};
+use crate::recording::record::{File, Frame, Place, Record, Stack, StackEnd, Symbol, Text};
 use crate::symbol::kernel::Kernel;
 
 /// Most frames of a recording, about 60 bytes each; real builds have 10,000. Walks of frame pointers in code that has
@@ -41,6 +41,8 @@ pub struct RawStack<'a> {
     pub user: &'a [u64],
     /// As in [`Stack::user_error`].
     pub user_error: i16,
+    /// Why the user frames end where they do ([`profiler_common::unwind::end`]), 0 where nothing tells.
+    pub end: u8,
 }
 
 /// Numbers frames, files and stacks.
@@ -62,7 +64,7 @@ impl Interner {
     /// The stack's number, from 1. What it needs and was not recorded yet is appended to `out`. 0 for a stack without
     /// frames and without an error, and when there are too many stacks (see [`Interner::losses`]).
     pub fn stack(&mut self, raw: &RawStack<'_>, sources: &mut Sources<'_>, out: &mut Vec<Record>) -> u32 {
-        if raw.kernel.is_empty() && raw.user.is_empty() && raw.user_error == 0 {
+        if raw.kernel.is_empty() && raw.user.is_empty() && raw.user_error == 0 && raw.end == 0 {
             return 0;
         }
         // Equal user addresses mean the same only in address spaces of equal content.
@@ -71,7 +73,7 @@ impl Interner {
         } else {
             sources.spaces.version(raw.tgid)
         };
-        let raw_key = self.hash(&(space, raw.kernel, raw.user, raw.user_error));
+        let raw_key = self.hash(&(space, raw.kernel, raw.user, raw.user_error, raw.end));
         if let Some(&id) = self.raw.get(&raw_key) {
             return id;
         }
@@ -131,13 +133,13 @@ impl Interner {
             };
             frames.push(frame);
         }
-        let id = self.known_stack(kernel, &frames, raw.user_error, out);
+        let id = self.known_stack(kernel, &frames, raw, out);
         self.scratch = frames;
         id
     }
 
-    fn known_stack(&mut self, kernel: u16, frames: &[u32], user_error: i16, out: &mut Vec<Record>) -> u32 {
-        let key = self.hash(&(kernel, frames, user_error));
+    fn known_stack(&mut self, kernel: u16, frames: &[u32], raw: &RawStack<'_>, out: &mut Vec<Record>) -> u32 {
+        let key = self.hash(&(kernel, frames, raw.user_error, raw.end));
         if let Some(&id) = self.stacks.get(&key) {
             return id;
         }
@@ -152,10 +154,14 @@ impl Interner {
                 id,
                 kernel,
                 frames: frames.to_vec(),
-                user_error,
+                user_error: raw.user_error,
             }
             .into(),
         );
+        if raw.end != 0 {
+            let end = raw.end;
+            out.push(StackEnd { stack: id, end }.into());
+        }
         id
     }
 
@@ -310,6 +316,7 @@ mod tests {
                     kernel,
                     user,
                     user_error: 0,
+                    end: 0,
                 },
                 &mut sources,
                 out,

@@ -126,6 +126,19 @@ impl Spaces {
         (address < map.end).then(|| (map.file, map.pgoff.wrapping_add(address - map.start)))
     }
 
+    /// The process' space as it is now, by itself.
+    pub fn snapshot(&self, tgid: u32) -> Spaces {
+        Spaces {
+            spaces: self
+                .spaces
+                .get(&tgid)
+                .map(|space| (tgid, space.clone()))
+                .into_iter()
+                .collect(),
+            ..Spaces::default()
+        }
+    }
+
     /// A number for the content of the process' space: while it stays, [`Spaces::resolve`] gives the same answers.
     /// 0: nothing is known of the process.
     pub fn version(&self, tgid: u32) -> u64 {

@@ -1,17 +1,20 @@
 //! Everything that turns a task's addresses into a recorded stack: address spaces, files, names.
 
 use crate::{
+    control::unwind::{Found, Tables},
     ingest::{
         frames::{Interner, RawStack, Sources},
         mappings::{MappingEvent, What},
         spaces::Spaces,
     },
     kernel::host,
+    load::unwind::UnwindMaps,
     lookup::{binaries::Binaries, locate::Sighting},
     recording::record::{Record, Syscall},
     symbol::kernel::{Kernel, KernelError},
+    symbol::unwind::walk::{Code, NotYet, Piece, walk},
 };
-use profiler_common::container::call;
+use profiler_common::{container::call, unwind::FileKey};
 
 /// See the module.
 pub struct Stacks {
@@ -35,6 +38,46 @@ impl Stacks {
             kernel_refused: u64::from(kernel.is_none()),
             kernel,
         }
+    }
+
+    /// Makes unwind tables for the kernel from here on.
+    pub fn unwind_by(&mut self, maps: Option<UnwindMaps>) {
+        self.binaries.unwind_by(Tables::new(maps));
+    }
+
+    /// Takes in the tables that were made meanwhile.
+    pub fn poll(&mut self) {
+        self.binaries.unwind_mut().poll();
+    }
+
+    /// The kernel's walk at `address` has missed the table of the file there, which it calls `key`.
+    pub fn missed(&mut self, tgid: u32, address: u64, key: FileKey) {
+        if let Some((file, _)) = self.spaces.resolve(tgid, address) {
+            self.binaries.unwind_mut().link(key, file);
+        }
+    }
+
+    /// Goes on with a walk in `spaces`, or in the process' space of now.
+    ///
+    /// # Errors
+    ///
+    /// A table that it needs is on its way.
+    pub fn walk(&self, piece: &Piece, spaces: Option<&Spaces>, frames: &mut Vec<u64>) -> Result<u8, NotYet> {
+        let spaces = spaces.unwrap_or(&self.spaces);
+        let tgid = piece.head.header.tgid;
+        walk(piece, frames, |address| match spaces.resolve(tgid, address) {
+            None => Code::Unmapped,
+            Some((file, offset)) => match self.binaries.unwind().find(file) {
+                Found::Table(table) => Code::File(table, offset),
+                Found::Later => Code::Later,
+                Found::Nothing => Code::FramePointers,
+            },
+        })
+    }
+
+    /// The process' mappings as they are now.
+    pub fn snapshot(&self, tgid: u32) -> Spaces {
+        self.spaces.snapshot(tgid)
     }
 
     /// Learns the executable mappings of a process that is there already. One that has ended meanwhile has none.
@@ -74,6 +117,11 @@ impl Stacks {
         self.spaces.fork(parent, child);
     }
 
+    /// A process runs a new image whose mappings are not known.
+    pub fn exec(&mut self, tgid: u32) {
+        self.spaces.exec(tgid);
+    }
+
     /// A process ended.
     pub fn exit(&mut self, tgid: u32) {
         self.spaces.exit(tgid);
@@ -88,8 +136,13 @@ impl Stacks {
 
     /// The stack's number; what it needs and was not recorded yet is appended to `out`. 0: no stack.
     pub fn record(&mut self, raw: &RawStack<'_>, out: &mut Vec<Record>) -> u32 {
+        self.record_in(raw, None, out)
+    }
+
+    /// As [`Stacks::record`], in the mappings of an earlier time.
+    pub fn record_in(&mut self, raw: &RawStack<'_>, spaces: Option<&Spaces>, out: &mut Vec<Record>) -> u32 {
         let mut sources = Sources {
-            spaces: &self.spaces,
+            spaces: spaces.unwrap_or(&self.spaces),
             binaries: &mut self.binaries,
             kernel: self.kernel.as_ref(),
         };

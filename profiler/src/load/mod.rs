@@ -13,7 +13,9 @@ mod maps;
 pub mod object;
 pub mod perf;
 pub mod registry;
+mod shed;
 pub mod tracefs;
+pub mod unwind;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +23,10 @@ mod tests;
 use std::{any::Any, os::fd::OwnedFd, path::PathBuf};
 
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
-use profiler_common::kernel::{Features, Offsets};
+use profiler_common::{
+    kernel::{Features, Offsets},
+    net::Exchange,
+};
 
 pub use costs::ProgramCost;
 pub use error::LoadError;
@@ -35,10 +40,12 @@ use crate::kernel::offsets::Resolved;
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 struct Global<T: Copy>(T);
-// SAFETY: only used for `Offsets` and `Features`: repr(C), integers, no implicit padding (their layout is asserted).
+// SAFETY: only used for `Offsets`, `Features` and `Exchange`: repr(C), integers, no implicit padding (their layout is asserted).
 unsafe impl Pod for Global<Offsets> {}
 // SAFETY: as above.
 unsafe impl Pod for Global<Features> {}
+// SAFETY: as above.
+unsafe impl Pod for Global<Exchange> {}
 
 /// What the caller chooses.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +72,8 @@ pub fn ring_bytes(cpus: usize) -> u32 {
 /// Loaded programs, their links and maps.
 pub struct Loaded {
     ebpf: Ebpf,
-    clocks: Vec<perf::Event>,
+    /// Of each CPU.
+    clocks: Vec<(u32, perf::Event)>,
     /// What is attached, by signal; dropping it detaches.
     links: Vec<(&'static str, Box<dyn Any>)>,
     /// Programs that are loaded once for each of several functions, for their costs.
@@ -74,6 +82,8 @@ pub struct Loaded {
     pub ladder: Vec<Outcome>,
     forced: Forced,
     tracefs: Option<PathBuf>,
+    /// Whether a process's mappings can be found in the kernel's memory.
+    can_unwind: bool,
     /// Keeps the kernel's run-time statistics of BPF programs on.
     _statistics: Option<OwnedFd>,
 }
@@ -119,7 +129,8 @@ fn load_object(btf: &Btf, resolved: &Resolved, options: &LoadOptions, variant: V
         .override_global("OFFSETS", &offsets, true)
         .override_global("FEATURES", &features, true)
         .override_global("SELF_TGID", &tgid, true)
-        .map_max_entries("EVENTS", options.ring_bytes);
+        .map_max_entries("EVENTS", options.ring_bytes)
+        .map_max_entries("UNWIND_BLOCKS", unwind::blocks());
     let bytes = match variant.state {
         Rung::Storage => object::storage(),
         _ => object::hash(),
@@ -154,7 +165,11 @@ impl Loaded {
                 Err(error) => {
                     tracing::info!("{variant:?} is not to be had: {error}");
                     if !refused.iter().any(|(rung, _)| *rung == variant.state) {
-                        refused.push((variant.state, error.to_string()));
+                        let why = match &error {
+                            LoadError::Object(why) => error::chain(why),
+                            error => error.to_string(),
+                        };
+                        refused.push((variant.state, why));
                     }
                     last = error;
                 }
@@ -185,6 +200,7 @@ impl Loaded {
             ladder: Vec::new(),
             forced: options.forced.clone(),
             tracefs: options.tracefs.clone(),
+            can_unwind: unwind::possible(&resolved.offsets),
             _statistics: statistics,
         };
         loaded.fill_calls()?;

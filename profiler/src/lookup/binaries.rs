@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::control::unwind::Tables;
 use crate::ingest::mappings::Map;
-use crate::lookup::elf::{self, ElfError, Image};
+use crate::lookup::elf::{self, ElfError};
 use crate::lookup::locate::{Found, Locator, Miss, Sighting, Way};
 use crate::lookup::mounts::mounts_of;
 use crate::symbol::user::User;
@@ -85,6 +86,7 @@ pub struct Binaries {
     special: HashMap<Vec<u8>, FileIx>,
     locator: Locator,
     user: User,
+    unwind: Tables,
     /// Files not kept for want of room.
     refused: u64,
     ways: [u64; 3],
@@ -111,6 +113,7 @@ impl Binaries {
             special: HashMap::new(),
             locator: Locator::default(),
             user: User::default(),
+            unwind: Tables::default(),
             refused: 0,
             ways: [0; 3],
             since: i128::try_from(since.as_nanos()).unwrap_or(i128::MAX),
@@ -219,6 +222,21 @@ impl Binaries {
         &mut self.user
     }
 
+    /// Makes unwind tables of the files that are found from here on.
+    pub fn unwind_by(&mut self, tables: Tables) {
+        self.unwind = tables;
+    }
+
+    /// The unwind tables of all files.
+    pub fn unwind(&self) -> &Tables {
+        &self.unwind
+    }
+
+    /// As [`Binaries::unwind`].
+    pub fn unwind_mut(&mut self) -> &mut Tables {
+        &mut self.unwind
+    }
+
     /// Build id of a file; empty when it has none or could not be read.
     pub fn build_id(&self, file: FileIx) -> &[u8] {
         self.user.image(file).map_or(&[], |image| &image.build_id)
@@ -255,6 +273,7 @@ impl Binaries {
         named
             .filter(|(_, count)| *count > 0)
             .map(|(name, count)| (name.to_string(), count))
+            .chain(self.unwind.losses())
             .collect()
     }
 
@@ -269,9 +288,12 @@ impl Binaries {
         let file = self.add(FileKey::default(), path, 0)?;
         self.special.insert(path.to_vec(), file);
         if path == b"[vdso]"
-            && let Some(image) = own_vdso()
+            && let Some(bytes) = own_vdso()
         {
-            self.user.insert(file, image);
+            self.unwind.vdso(file, &bytes);
+            if let Ok(image) = elf::read(&bytes[..]) {
+                self.user.insert(file, image);
+            }
         }
         Some(file)
     }
@@ -328,6 +350,7 @@ impl Binaries {
                 if let Some(count) = self.ways.get_mut(found.way as usize) {
                     *count += 1;
                 }
+                self.unwind.submit(file, &found.file, found.written);
                 elf::read(&found.file).map_err(Cause::from)
             }
             Err(miss) => Err(Cause::from(miss)),
@@ -374,7 +397,7 @@ fn real_time(ts: u64) -> Option<i128> {
 }
 
 /// The kernel maps one and the same vdso into every process (of our word size): ours.
-fn own_vdso() -> Option<Image> {
+fn own_vdso() -> Option<Vec<u8>> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let (range, _) = maps.lines().find(|line| line.ends_with("[vdso]"))?.split_once(' ')?;
     let (start, end) = range.split_once('-')?;
@@ -384,7 +407,7 @@ fn own_vdso() -> Option<Image> {
         .ok()?
         .read_exact_at(&mut bytes, start)
         .ok()?;
-    elf::read(&bytes[..]).ok()
+    Some(bytes)
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ pub struct Stacks {
     pub frames: HashMap<u32, Place>,
     pub files: HashMap<u32, File>,
     pub symbols: HashMap<u32, Symbol>,
+    /// Why a stack's user frames end where they do (`profiler_common::unwind::end`), where that is known.
+    pub ends: HashMap<u32, u8>,
 }
 
 impl Stacks {

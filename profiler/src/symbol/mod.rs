@@ -3,4 +3,5 @@
 pub mod demangle;
 pub mod kernel;
 pub mod table;
+pub mod unwind;
 pub mod user;

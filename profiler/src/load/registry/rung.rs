@@ -17,7 +17,9 @@ pub enum Rung {
     RawTp,
     /// A classic tracepoint, with the record that its format file describes.
     Classic,
-    /// The `cpu-clock` of each CPU.
+    /// The `cpu-clock` of each CPU, user stacks by unwind tables.
+    Unwind,
+    /// The `cpu-clock` of each CPU, user stacks by frame pointers.
     Clock,
     /// An iterator over all tasks.
     TaskIterator,
@@ -40,6 +42,7 @@ impl Rung {
         Rung::TpBtf,
         Rung::RawTp,
         Rung::Classic,
+        Rung::Unwind,
         Rung::Clock,
         Rung::TaskIterator,
     ];
@@ -88,11 +91,17 @@ impl Rung {
                 needs: "tracefs, `CONFIG_FTRACE_SYSCALLS`",
                 lost: "nothing, but every system call of the host is some 60 ns dearer while it is recorded",
             },
+            Rung::Unwind => Facts {
+                name: "unwind",
+                since: "5.8",
+                needs: "perf events; user stacks by unwind tables, x86-64",
+                lost: "",
+            },
             Rung::Clock => Facts {
                 name: "cpu-clock",
                 since: "4.9",
                 needs: "perf events",
-                lost: "",
+                lost: "user stacks of code that keeps no frame pointers are broken",
             },
             Rung::TaskIterator => Facts {
                 name: "iter",
