@@ -54,6 +54,10 @@ counters! {
     MissedSwitchIn = 20, "missed_switch_in", "switch-ins that were not seen: the time from their wake on shows as lost";
     MissedSwitchOut = 21, "missed_switch_out", "switch-outs that were not seen: that time shows as on-CPU";
     RingAccount = 22, "ring_full.account", "accounts of ended threads lost: ring full (a cross-check, no time)";
+    RingListen = 31, "ring_full.listen", "sockets that began to listen lost: ring full";
+    ListenSocket = 32, "listen_socket_unreadable", "sockets that began to listen whose address could not be read";
+    RingMemory = 33, "ring_full.memory", "memory readings lost: ring full";
+    RingOom = 34, "ring_full.oom", "out-of-memory kills lost: ring full";
 }
 
 /// Length of the `COUNTERS` map; larger than the counters there are, so that a new one needs no new map.

@@ -59,8 +59,44 @@ pub struct Offsets {
     pub super_block_dev: u32,
     /// `orig_ax` of the saved user registers.
     pub pt_regs_orig_ax: u32,
+    pub task_files: u32,
+    pub task_signal: u32,
+    pub signal_maxrss: u32,
+    /// `live.counter`: threads that have not ended.
+    pub signal_live: u32,
+    pub mm_hiwater_rss: u32,
+    /// The three counters that a resident set is the sum of: a plain array to 6.1, per-CPU counters since.
+    pub mm_rss_file: u32,
+    pub mm_rss_anon: u32,
+    pub mm_rss_shmem: u32,
+    /// Element of `subsys` for the memory controller, whose place differs with the configuration.
+    pub css_set_memory: u32,
+    pub css_cgroup: u32,
+    /// `memory.watermark`, from the start of the `css` in it.
+    pub mem_cgroup_watermark: u32,
+    pub files_fdt: u32,
+    pub fdtable_fd: u32,
+    pub fdtable_max_fds: u32,
+    pub file_private_data: u32,
+    pub socket_sk: u32,
+    pub sock_type: u32,
+    pub sock_protocol: u32,
+    pub sock_family: u32,
+    pub sock_num: u32,
+    /// `__sk_common.skc_rcv_saddr`
+    pub sock_rcv_saddr: u32,
+    pub sock_v6_rcv_saddr: u32,
+    pub unix_sock_addr: u32,
+    pub unix_address_len: u32,
+    pub unix_address_name: u32,
 }
-layout!(Offsets, size = 164, task_pid = 0, pt_regs_orig_ax = 160);
+layout!(
+    Offsets,
+    size = 264,
+    task_pid = 0,
+    pt_regs_orig_ax = 160,
+    unix_address_name = 260
+);
 
 impl Offsets {
     /// Every member absent.
@@ -106,6 +142,31 @@ impl Offsets {
         inode_sb: ABSENT,
         super_block_dev: ABSENT,
         pt_regs_orig_ax: ABSENT,
+        task_files: ABSENT,
+        task_signal: ABSENT,
+        signal_maxrss: ABSENT,
+        signal_live: ABSENT,
+        mm_hiwater_rss: ABSENT,
+        mm_rss_file: ABSENT,
+        mm_rss_anon: ABSENT,
+        mm_rss_shmem: ABSENT,
+        css_set_memory: ABSENT,
+        css_cgroup: ABSENT,
+        mem_cgroup_watermark: ABSENT,
+        files_fdt: ABSENT,
+        fdtable_fd: ABSENT,
+        fdtable_max_fds: ABSENT,
+        file_private_data: ABSENT,
+        socket_sk: ABSENT,
+        sock_type: ABSENT,
+        sock_protocol: ABSENT,
+        sock_family: ABSENT,
+        sock_num: ABSENT,
+        sock_rcv_saddr: ABSENT,
+        sock_v6_rcv_saddr: ABSENT,
+        unix_sock_addr: ABSENT,
+        unix_address_len: ABSENT,
+        unix_address_name: ABSENT,
     };
 }
 
@@ -123,7 +184,8 @@ pub struct Features {
     pub exit_has_group_dead: u32,
     /// Size of a kernel stack, bytes; 0 when unknown.
     pub kernel_stack_size: u32,
-    pub pad: u32,
+    /// `mark_victim` is given the victim's task (6.9 and later), not its pid alone.
+    pub victim_is_task: u32,
 }
 layout!(
     Features,

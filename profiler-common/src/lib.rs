@@ -13,6 +13,8 @@ pub mod container;
 pub mod counter;
 pub mod cpu;
 pub mod kernel;
+pub mod listen;
+pub mod memory;
 pub mod sched;
 pub mod task;
 
@@ -20,7 +22,7 @@ pub use counter::Counter;
 
 /// Version of this contract. Raised with every change of a layout or a meaning; the checked-in eBPF object carries
 /// it in its manifest and in the `CONTRACT` global, and a mismatch refuses to load.
-pub const CONTRACT_VERSION: u32 = 1;
+pub const CONTRACT_VERSION: u32 = 2;
 
 /// Asserts size and field offsets of a shared type at compile time.
 #[macro_export]
@@ -54,6 +56,12 @@ pub mod kind {
     pub const SYSCALL: u16 = 8;
     /// [`crate::task::Account`]
     pub const ACCOUNT: u16 = 9;
+    /// [`crate::listen::Listen`]
+    pub const LISTEN: u16 = 13;
+    /// [`crate::memory::Memory`]
+    pub const MEMORY: u16 = 14;
+    /// [`crate::memory::Oom`]
+    pub const OOM: u16 = 15;
 }
 
 /// First part of every event: when it happened, and to whom.
@@ -118,6 +126,9 @@ plain!(
     cpu::Sample,
     container::Cgroup,
     container::Syscall,
+    listen::Listen,
+    memory::Memory,
+    memory::Oom,
 );
 
 /// Reads a `T` from the front of `bytes`, and what follows it. `None` when `bytes` is too short.

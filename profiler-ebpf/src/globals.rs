@@ -20,7 +20,7 @@ static FEATURES: Features = Features {
     task_pt_regs: 0,
     exit_has_group_dead: 0,
     kernel_stack_size: 0,
-    pad: 0,
+    victim_is_task: 0,
 };
 
 /// Pid of the profiler itself (in the host's pid namespace): its own threads are never sampled.

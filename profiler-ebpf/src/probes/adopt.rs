@@ -7,7 +7,7 @@ use profiler_common::{
     task::{Adopt, COMM_LEN},
 };
 
-use super::sched;
+use super::{memory, sched};
 use crate::{
     emit, globals,
     globals::offset,
@@ -55,6 +55,7 @@ pub extern "C" fn flush_tasks(ctx: *mut IterTask) -> u32 {
     };
     // SAFETY: points into the map; the switch programs are detached by now.
     let state = unsafe { &*state };
+    memory::at_end(task, emit::control(emit::CONTROL_END));
     emit::done(sched::flush(task, state, emit::control(emit::CONTROL_END)))
 }
 

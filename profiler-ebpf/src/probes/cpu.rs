@@ -8,6 +8,7 @@ use aya_ebpf::{
 };
 use profiler_common::{Counter, cpu::Sample, kind};
 
+use super::memory;
 use crate::{
     emit::{self, Scratch},
     globals, stack, task,
@@ -33,6 +34,7 @@ fn try_sample(ctx: &PerfEventContext) -> Result<(), Counter> {
         return Err(Counter::SampleUntracked);
     }
     let now = task::now();
+    memory::sampled(task, now);
     let scratch = emit::scratch(&CPU_SCRATCH)?;
     const HEAD: usize = core::mem::size_of::<Sample>();
     // SAFETY: HEAD + 2 × STACK_BYTES is less than SCRATCH_LEN; lengths are masked to at most 0x3ff.

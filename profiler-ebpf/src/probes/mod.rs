@@ -3,6 +3,9 @@
 pub mod adopt;
 pub mod cgroup;
 pub mod cpu;
+pub mod listen;
+pub mod memory;
+pub mod oom;
 pub mod process;
 pub mod sched;
 pub mod syscall;

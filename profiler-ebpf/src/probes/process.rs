@@ -9,7 +9,7 @@ use aya_ebpf::{
 use profiler_common::{
     Counter, kind,
     sched::{NO_USER_STACK, STATE_PREEMPTED, TaskState},
-    task::{ARGV_LEN, COMM_LEN, Exec, Exit, FILENAME_LEN, Fork},
+    task::{ARGV_LEN, COMM_LEN, Exec, Exit, FILENAME_LEN, Fork, TELL},
 };
 
 use super::{adopt, sched};
@@ -22,8 +22,9 @@ use crate::{
 #[map]
 static EXEC_SCRATCH: Scratch = Scratch::with_max_entries(1, 0);
 
-/// Programs, by comm, that are profiled from their exec on although their parent is not: the engines' daemons, and
-/// for a recording of the whole host the engines' clients and runtimes.
+/// Programs, by comm, that are profiled from their exec on although their parent is not (`TRACK`: the engines'
+/// daemons, and for a recording of the whole host the engines' clients and runtimes), or whose execs are told and no
+/// more ([`TELL`]: marks).
 #[map]
 static TRACK_COMM: HashMap<[u8; COMM_LEN], u32> = HashMap::with_max_entries(256, 0);
 
@@ -95,10 +96,15 @@ fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
             now
         }
         None => {
-            if TRACK_COMM.get_ptr(comm).is_none() {
+            let Some(how) = TRACK_COMM.get_ptr(comm) else {
                 return Ok(());
+            };
+            // SAFETY: points into a map that only user space writes.
+            if unsafe { *how } == TELL {
+                task::now()
+            } else {
+                adopt::running(task)?
             }
-            adopt::running(task)?
         }
     };
     let header = task::header_current(task, kind::EXEC, now);

@@ -17,7 +17,7 @@ use profiler_common::{
     sched::ATTENTION_STACKS,
 };
 
-use super::sched;
+use super::{listen, sched};
 use crate::{
     emit::{self, Scratch},
     task,
@@ -135,6 +135,9 @@ fn try_exit(ctx: &TracePointContext) -> Result<(), Counter> {
         let _ = ENTERED.remove(key);
     }
     let [first, second, third, fourth, fifth] = args;
+    if what == call::LISTEN {
+        return listen::listening(task, event.enter, now, first, event.result);
+    }
     // (a, b, c, d) as `call` documents them; the strings are read at the end, when the kernel has faulted them in.
     let (a, b, c, d) = match what {
         call::MOUNT => {

@@ -75,6 +75,7 @@ fn record(demo: &Demo, folder: &Path) -> Result<PathBuf, Problem> {
         user: None,
         redact: true,
         quiet: true,
+        rules: None,
         command: demo.command(),
     })
     .map_err(|error| {

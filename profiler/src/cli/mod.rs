@@ -6,6 +6,7 @@
 mod demo;
 mod flame;
 mod load;
+mod mark;
 mod output;
 mod problem;
 mod run;
@@ -47,6 +48,7 @@ enum Command {
     Run(run::Args),
     Show(show::Args),
     Flame(flame::Args),
+    Mark(mark::Args),
     Demo(demo::Args),
 }
 
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Show(args) => show::run(args),
         Command::Flame(args) => flame::run(args),
+        Command::Mark(args) => mark::run(args),
         Command::Demo(args) => demo::run(args),
     };
     match done {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::problem::tell;
 use super::{Problem, load, terminal};
+use crate::lookup::rules;
 use crate::report::terminal as summary;
 use crate::report::text;
 use crate::session;
@@ -50,6 +51,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) no_redact: bool,
 
+    /// Take the rules for phases of your own from here [default: phasegraph.toml in the current folder, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
     /// Print no summary at the end
     #[arg(long)]
     pub(crate) no_summary: bool,
@@ -69,6 +74,11 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     {
         check_program(program)?;
     }
+    let rules = rules::find(args.config.as_deref()).map_err(|error| {
+        Problem::new("can't use the rules for phases")
+            .because(error)
+            .with_status(2)
+    })?;
     let output = args.output.clone().unwrap_or_else(default_output);
     let outcome = session::run(&session::Options {
         output,
@@ -78,6 +88,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         user: args.user.clone(),
         redact: !args.no_redact,
         quiet: args.quiet,
+        rules,
         command: args.command.clone(),
     })
     .map_err(|error| {

@@ -63,6 +63,9 @@ pub(super) struct Draft {
     pub id: Text,
     pub name: Text,
     pub image: Text,
+    pub digest: Text,
+    /// The command that tells whether it is healthy.
+    pub healthcheck: Vec<Text>,
     pub engine: &'static str,
     pub runtime: &'static str,
     pub operation: Option<OperationIx>,
@@ -98,6 +101,8 @@ impl Draft {
             id: id.to_vec(),
             name: Text::new(),
             image: Text::new(),
+            digest: Text::new(),
+            healthcheck: Vec::new(),
             engine: "",
             runtime,
             operation: None,
@@ -175,6 +180,7 @@ impl Draft {
             id: self.id.clone(),
             name: self.name.clone(),
             image: self.image.clone(),
+            digest: self.digest.clone(),
             engine: self.engine.to_owned(),
             runtime: self.runtime.to_owned(),
             operation: self.operation,
@@ -488,6 +494,18 @@ fn find_mentions(context: &Context<'_>, by_id: &HashMap<Text, Vec<usize>>, draft
 
 /// Name and image from the engine's state files, where they were looked up.
 pub(super) fn name_by_lookup(context: &Context<'_>, draft: &mut Draft) {
+    if let Some(state) = context.state(&draft.id) {
+        for (known, told) in [
+            (&mut draft.name, &state.name),
+            (&mut draft.image, &state.image),
+            (&mut draft.digest, &state.digest),
+        ] {
+            if !told.is_empty() {
+                known.clone_from(told);
+            }
+        }
+        draft.healthcheck.clone_from(&state.healthcheck);
+    }
     let Some((name, image)) = context.looked_up(&draft.id) else {
         return;
     };

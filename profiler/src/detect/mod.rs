@@ -24,8 +24,10 @@ mod instruction;
 mod lifecycle;
 mod operation;
 mod podman;
+mod ready;
 mod runc;
 mod step;
+mod user;
 
 #[cfg(test)]
 mod fixture;
@@ -91,6 +93,7 @@ pub fn detect(session: &mut Session) {
     operation::gather(&context, &mut requests, &drafts);
     let mut phases = lifecycle::phases(&context, &requests, &drafts);
     step::phases(&context, &requests, &drafts, &mut phases);
+    user::phases(&context, &requests, &drafts, &mut phases);
     let phases = in_order(phases);
     let spans = spans_of_containers(&phases, drafts.len());
     let containers = drafts
@@ -101,6 +104,20 @@ pub fn detect(session: &mut Session) {
     session.operations = requests.into_operations();
     session.containers = containers;
     session.phases = phases;
+}
+
+/// Id and bundle of the container that a runtime is asked to create by these arguments, if they are a runtime's.
+pub(crate) fn creates(argv: &[Text]) -> Option<(Text, Text)> {
+    let image = Image {
+        argv: argv.to_vec(),
+        exec: true,
+        ..Image::default()
+    };
+    let call = RUNTIMES
+        .iter()
+        .find_map(|runtime| runtime.name(&image).and(runtime.call(&image)))?;
+    let creates = matches!(call.verb, oci::Verb::Create | oci::Verb::Run);
+    creates.then_some((call.id, call.bundle))
 }
 
 /// From the first start to the last end of each container's phases.

@@ -1,5 +1,7 @@
 //! From the kernel's bytes to records.
 
+mod life;
+
 use profiler_common::{
     Header, Plain, container, cpu, kind,
     sched::{self, NO_USER_STACK},
@@ -277,6 +279,9 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
                 d: text(call.d_len)?,
             }))
         }
+        kind::LISTEN => life::listen(bytes)?,
+        kind::MEMORY => life::memory(bytes)?,
+        kind::OOM => life::oom(bytes)?,
         _ => return None,
     })
 }
@@ -300,6 +305,9 @@ impl Event {
                 Record::Adopt(record) => record.at.ts,
                 Record::Cgroup(record) => record.at.ts,
                 Record::Syscall(record) => record.at.ts,
+                Record::Listen(record) => record.at.ts,
+                Record::Memory(record) => record.at.ts,
+                Record::Oom(record) => record.at.ts,
                 _ => 0,
             },
         }
@@ -310,7 +318,7 @@ impl Event {
 mod tests {
     use super::*;
 
-    fn bytes<T: Plain>(value: &T) -> Vec<u8> {
+    pub(super) fn bytes<T: Plain>(value: &T) -> Vec<u8> {
         // SAFETY: `Plain` types have no padding and are valid as bytes.
         unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast::<u8>(), size_of::<T>()) }.to_vec()
     }

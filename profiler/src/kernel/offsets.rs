@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use btfparse::{Error, ErrorKind, Offset, Readable, TypeInformation, TypeVariant};
+use btfparse::{Error, ErrorKind, Integer32Value, Offset, Readable, TypeInformation, TypeVariant};
 use profiler_common::kernel::{ABSENT, Features, Offsets};
 
 /// Where the kernel shows its own types.
@@ -47,6 +47,9 @@ const INSIDE: &str = "process ids inside a container";
 const INTERRUPT: &str = "whether a wake came from an interrupt on top of another task";
 const PROGRAM: &str = "name and identity of a program's file";
 const CALL: &str = "the system call that a thread waits in";
+const MEMORY: &str = "what processes hold in memory";
+const CGROUP_MEMORY: &str = "the most that a container's cgroup held in memory";
+const SOCKET: &str = "the address of a socket that begins to listen";
 const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
 
 macro_rules! members {
@@ -101,6 +104,27 @@ members! {
     inode_sb = "inode"::"i_sb", PROGRAM;
     super_block_dev = "super_block"::"s_dev", PROGRAM;
     pt_regs_orig_ax = "pt_regs"::"orig_ax", CALL;
+    task_files = "task_struct"::"files", SOCKET;
+    task_signal = "task_struct"::"signal", MEMORY;
+    signal_maxrss = "signal_struct"::"maxrss", MEMORY;
+    signal_live = "signal_struct"::"live", MEMORY;
+    mm_hiwater_rss = "mm_struct"::"hiwater_rss", MEMORY;
+    css_cgroup = "cgroup_subsys_state"::"cgroup", CGROUP_MEMORY;
+    mem_cgroup_watermark = "mem_cgroup"::"memory.watermark", CGROUP_MEMORY;
+    files_fdt = "files_struct"::"fdt", SOCKET;
+    fdtable_fd = "fdtable"::"fd", SOCKET;
+    fdtable_max_fds = "fdtable"::"max_fds", SOCKET;
+    file_private_data = "file"::"private_data", SOCKET;
+    socket_sk = "socket"::"sk", SOCKET;
+    sock_type = "sock"::"sk_type", SOCKET;
+    sock_protocol = "sock"::"sk_protocol", SOCKET;
+    sock_family = "sock"::"__sk_common.skc_family", SOCKET;
+    sock_num = "sock"::"__sk_common.skc_num", SOCKET;
+    sock_rcv_saddr = "sock"::"__sk_common.skc_rcv_saddr", SOCKET;
+    sock_v6_rcv_saddr = "sock"::"__sk_common.skc_v6_rcv_saddr", SOCKET;
+    unix_sock_addr = "unix_sock"::"addr", SOCKET;
+    unix_address_len = "unix_address"::"len", SOCKET;
+    unix_address_name = "unix_address"::"name", SOCKET;
 }
 /// The one bit field that is read.
 pub const IN_IOWAIT: Member = Member {
@@ -164,6 +188,44 @@ impl Types {
         }
     }
 
+    /// Value of a constant of an enumeration.
+    fn constant(&self, name: &str, constant: &str) -> Option<u32> {
+        let TypeVariant::Enum(found) = self.0.from_id(self.0.id_of(name)?)? else {
+            return None;
+        };
+        let values = found.named_value_list().iter();
+        values
+            .filter(|value| value.name == constant)
+            .find_map(|value| match value.value {
+                Integer32Value::Unsigned(value) => Some(value),
+                Integer32Value::Signed(value) => u32::try_from(value).ok(),
+            })
+    }
+
+    /// The element of `css_set.subsys` that is the memory controller's, bytes.
+    fn memory_controller(&self) -> Option<u32> {
+        const POINTER: u32 = 8;
+        let controller = self.constant("cgroup_subsys_id", "memory_cgrp_id")?;
+        Some(self.bits(&[("css_set", "subsys")])? / 8 + controller * POINTER)
+    }
+
+    /// The counters of file, anonymous and shared memory pages in `mm_struct`, bytes: `MM_FILEPAGES`, `MM_ANONPAGES` and
+    /// `MM_SHMEMPAGES` of `include/linux/mm_types_task.h`.
+    fn resident(&self) -> Option<[u32; 3]> {
+        const KINDS: [u32; 3] = [0, 1, 3];
+        const LONG: u32 = 8;
+        let first = self.bits(&[("mm_struct", "rss_stat")])? / 8;
+        // To 6.1 a struct around an array of numbers; since 6.2 an array of per-CPU counters.
+        let (within, each) = match self.bits(&[("mm_rss_stat", "count")]) {
+            Some(within) => (within / 8, LONG),
+            None => (
+                self.bits(&[("percpu_counter", "count")])? / 8,
+                self.size("percpu_counter")?,
+            ),
+        };
+        Some(KINDS.map(|kind| first + within + kind * each))
+    }
+
     fn has_function(&self, name: &str) -> bool {
         self.0.id_of(name).is_some()
     }
@@ -194,6 +256,14 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         None => absent.push("task_struct.in_iowait"),
     }
     offsets.upid_size = types.size("upid").unwrap_or(ABSENT);
+    match types.resident() {
+        Some(resident) => [offsets.mm_rss_file, offsets.mm_rss_anon, offsets.mm_rss_shmem] = resident,
+        None => absent.push("mm_struct.rss_stat"),
+    }
+    match types.memory_controller() {
+        Some(element) => offsets.css_set_memory = element,
+        None => absent.push("css_set.subsys[memory_cgrp_id]"),
+    }
 
     for (offset, member) in [
         (offsets.task_pid, "task_struct.pid"),
@@ -216,7 +286,7 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         ),
         // THREAD_SIZE of x86-64 without KASAN: arch/x86/include/asm/page_64_types.h
         kernel_stack_size: if cfg!(target_arch = "x86_64") { 16 * 1024 } else { 0 },
-        pad: 0,
+        victim_is_task: u32::from(types.tracepoint_args("mark_victim").is_some_and(|args| args >= 2)),
     };
     Ok(Resolved {
         offsets,

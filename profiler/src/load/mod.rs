@@ -332,13 +332,22 @@ impl Loaded {
 
     /// Tracks programs of these names (comm) from their exec on, whoever starts them.
     pub fn track_programs(&mut self, names: &[&str]) -> Result<(), LoadError> {
+        self.programs(names, profiler_common::task::TRACK)
+    }
+
+    /// Is told the execs of programs of these names (comm), whoever starts them.
+    pub fn tell_programs(&mut self, names: &[&str]) -> Result<(), LoadError> {
+        self.programs(names, profiler_common::task::TELL)
+    }
+
+    fn programs(&mut self, names: &[&str], how: u32) -> Result<(), LoadError> {
         let mut map: HashMap<_, [u8; 16], u32> = self.map_mut("TRACK_COMM")?;
         for name in names {
             let mut comm = [0u8; 16];
             for (to, from) in comm.iter_mut().zip(name.bytes().take(15)) {
                 *to = from;
             }
-            map.insert(comm, 1, 0).map_err(|why| map_error("TRACK_COMM", &why))?;
+            map.insert(comm, how, 0).map_err(|why| map_error("TRACK_COMM", &why))?;
         }
         Ok(())
     }

@@ -118,7 +118,7 @@ pub const PROBES: &[Probe] = &[
         program: "sys_exit",
         attach: Attach::Syscalls("sys_exit"),
         required: false,
-        gives: "mounts, unmounts and namespace changes",
+        gives: "mounts, unmounts, namespace changes and sockets that begin to listen",
         since: "5.8",
         prototype: "struct syscall_trace_exit { struct trace_entry ent; int nr; long ret; }",
     },
@@ -129,6 +129,30 @@ pub const PROBES: &[Probe] = &[
         gives: "when mounts, unmounts and namespace changes began",
         since: "5.8",
         prototype: "struct syscall_trace_enter { struct trace_entry ent; int nr; unsigned long args[]; }",
+    },
+    Probe {
+        program: "memory_exit",
+        attach: Attach::TpBtf("sched_process_exit"),
+        required: false,
+        gives: "the most that processes and their cgroups held in memory",
+        since: "5.8",
+        prototype: "sched_process_exit(struct task_struct *p); with bool group_dead since 6.16",
+    },
+    Probe {
+        program: "memory_exec",
+        attach: Attach::TpBtf("sched_process_exec"),
+        required: false,
+        gives: "before 6.16, memory of a process's earlier programs apart from its last one's",
+        since: "5.8",
+        prototype: "sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)",
+    },
+    Probe {
+        program: "oom_victim",
+        attach: Attach::TpBtf("mark_victim"),
+        required: false,
+        gives: "kills for want of memory",
+        since: "5.8",
+        prototype: "mark_victim(int pid); with struct task_struct *task, uid_t uid instead since 6.9",
     },
     Probe {
         program: "adopt_tasks",
@@ -169,7 +193,7 @@ pub struct Call {
 
 macro_rules! calls {
     ($( $name:literal, $number:ident, $call:ident; )+) => {
-        /// The system calls that change mounts and namespaces. Few and rare, since each classic tracepoint counts:
+        /// The system calls that change mounts and namespaces, and the one that opens a service. Few and rare, since each classic tracepoint counts:
         /// never one that a container's workload calls often.
         pub const CALLS: &[Call] = &[ $( Call {
             name: $name,
@@ -189,6 +213,7 @@ calls! {
     "fsopen", SYS_fsopen, FSOPEN;
     "fsconfig", SYS_fsconfig, FSCONFIG;
     "fsmount", SYS_fsmount, FSMOUNT;
+    "listen", SYS_listen, LISTEN;
 }
 
 #[cfg(test)]

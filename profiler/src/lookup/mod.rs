@@ -6,3 +6,5 @@ pub mod elf;
 pub mod locate;
 pub mod mounts;
 pub mod overlay;
+pub mod rules;
+pub mod state;

@@ -14,7 +14,10 @@ pub mod verify;
 pub use process::{Image, Interval, Process, State, Thread, Waker};
 pub use stack::Stacks;
 
-use crate::recording::record::{Begin, Cgroup, Clock, Lookup, Losses, Meta, SelfCost, Syscall, Text};
+use crate::recording::record::{
+    Begin, Cgroup, Clock, ContainerState, Listen, Lookup, Losses, Mark, Memory, Meta, Oom, Rules, SelfCost, Syscall,
+    Text,
+};
 
 macro_rules! index {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => { $(
@@ -93,6 +96,14 @@ pub struct Session {
     /// In order of time (of their end).
     pub syscalls: Vec<Syscall>,
     pub lookups: Vec<Lookup>,
+    /// In order of time, like the next three.
+    pub listens: Vec<Listen>,
+    pub memory: Vec<Memory>,
+    pub ooms: Vec<Oom>,
+    pub marks: Vec<Mark>,
+    pub states: Vec<ContainerState>,
+    /// Those that the recording was made with, or that a reader was given instead.
+    pub rules: Rules,
     pub losses: Losses,
     pub self_cost: SelfCost,
     /// Filled by [`crate::detect`].
@@ -123,6 +134,8 @@ pub struct Container {
     /// From the engine's argv or state; empty when it can't be had.
     pub name: Text,
     pub image: Text,
+    /// `sha256:…` of the image's manifest; empty when it can't be had.
+    pub digest: Text,
     /// `podman`, `buildah`, `docker`, `containerd`, or empty for a bare runtime.
     pub engine: String,
     /// `runc`, `crun`, … (its program's base name).
@@ -150,6 +163,8 @@ pub enum PhaseKind {
     Ready,
     Run,
     Exec,
+    /// An exec session by which the engine sees whether the container is healthy.
+    Healthcheck,
     Stop,
     Cleanup,
     /// A build's step; its number (from 1) and instruction stand in [`Phase::label`].
@@ -174,6 +189,7 @@ impl PhaseKind {
             PhaseKind::Ready => "ready",
             PhaseKind::Run => "run",
             PhaseKind::Exec => "exec",
+            PhaseKind::Healthcheck => "healthcheck",
             PhaseKind::Stop => "stop",
             PhaseKind::Cleanup => "cleanup",
             PhaseKind::Step => "step",

@@ -220,6 +220,10 @@ pub fn time_of(record: &Record) -> Option<u64> {
         Record::Sample(sample) => sample.at.ts,
         Record::Cgroup(cgroup) => cgroup.at.ts,
         Record::Syscall(syscall) => syscall.at.ts,
+        Record::Listen(listen) => listen.at.ts,
+        Record::Memory(memory) => memory.at.ts,
+        Record::Oom(oom) => oom.at.ts,
+        Record::Mark(mark) => mark.at.ts,
         Record::SelfCost(cost) => cost.ts,
         Record::Meta(_)
         | Record::File(_)
@@ -227,6 +231,8 @@ pub fn time_of(record: &Record) -> Option<u64> {
         | Record::Stack(_)
         | Record::Symbol(_)
         | Record::Lookup(_)
+        | Record::ContainerState(_)
+        | Record::Rules(_)
         | Record::Losses(_) => return None,
     };
     Some(time)

@@ -19,7 +19,7 @@ use crate::{
     ingest::{
         Ingest, IngestError,
         mappings::{Mappings, MappingsError, online_cpus},
-        redact,
+        marks, redact,
     },
     kernel::{
         host,
@@ -28,7 +28,7 @@ use crate::{
     load::{LoadError, LoadOptions, Loaded, ring_bytes},
     recording::{
         WriteError, Writer,
-        record::{Begin, Clock, End, Meta, SelfCost},
+        record::{Begin, Clock, End, Meta, Rules, SelfCost},
     },
     symbol::kernel::Kernel,
 };
@@ -50,6 +50,8 @@ pub struct Options {
     pub redact: bool,
     /// Say nothing but errors.
     pub quiet: bool,
+    /// Rules for phases of the user's own, kept in the recording.
+    pub rules: Option<Rules>,
     pub command: Vec<OsString>,
 }
 
@@ -198,6 +200,7 @@ impl Attached {
         lap("programs are loaded");
         drop(btf);
         loaded.track_programs(daemons::DAEMONS)?;
+        loaded.tell_programs(&[marks::PROGRAM])?;
         let mut ingest = Ingest::new(
             writer,
             loaded.take_ring()?,
@@ -280,6 +283,9 @@ impl Attached {
                 .push(("members absent from this kernel".to_owned(), absent.join(", ")));
         }
         ingest.write(meta)?;
+        if let Some(rules) = &options.rules {
+            ingest.write(rules.clone())?;
+        }
         ingest.write(host::clock_pair())?;
         Ok(())
     }
