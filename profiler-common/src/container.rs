@@ -76,7 +76,7 @@ pub mod call {
     /// `args[0]`: context's fd; the result is the mount's fd
     pub const FSMOUNT: u32 = 10;
     /// Told as [`crate::listen::Listen`] instead of [`super::Syscall`]. `args[0]`: fd
-    pub const LISTEN: u32 = 13;
+    pub const LISTEN: u32 = 16;
 }
 
 /// A system call that changes mounts or namespaces, at its end.

@@ -176,21 +176,26 @@ impl Offsets {
 pub struct Features {
     /// `sched_switch` carries `prev_state` as its fourth argument (5.18 and later).
     pub switch_has_prev_state: u32,
-    /// `bpf_get_task_stack` may be called from tp_btf programs.
+    /// `bpf_get_task_stack` may be called by the program that sees switches.
     pub task_stack: u32,
-    /// `bpf_task_pt_regs` is there (5.15 and later).
+    /// `bpf_task_pt_regs` may be called by it (5.15 and later).
     pub task_pt_regs: u32,
     /// `sched_process_exit` tells `group_dead`.
     pub exit_has_group_dead: u32,
     /// Size of a kernel stack, bytes; 0 when unknown.
     pub kernel_stack_size: u32,
+    /// Where on a kernel stack the saved user registers lie, bytes from its base; 0 when unknown. For programs that may
+    /// not call `bpf_task_pt_regs`.
+    pub saved_regs: u32,
     /// `mark_victim` is given the victim's task (6.9 and later), not its pid alone.
     pub victim_is_task: u32,
 }
 layout!(
     Features,
-    size = 24,
+    size = 28,
     switch_has_prev_state = 0,
     task_stack = 4,
-    task_pt_regs = 8
+    task_pt_regs = 8,
+    saved_regs = 20,
+    victim_is_task = 24
 );

@@ -20,6 +20,7 @@ static FEATURES: Features = Features {
     task_pt_regs: 0,
     exit_has_group_dead: 0,
     kernel_stack_size: 0,
+    saved_regs: 0,
     victim_is_task: 0,
 };
 

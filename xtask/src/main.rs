@@ -7,6 +7,7 @@ mod exec;
 #[path = "../../profiler/build/fingerprint.rs"]
 mod fingerprint;
 mod test;
+mod vm;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ enum Command {
     BenchChild(bench::child::Arguments),
     Ebpf(ebpf::Arguments),
     Test(test::Arguments),
+    Vm(vm::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::BenchChild(arguments) => bench::child::run(&arguments),
         Command::Ebpf(arguments) => ebpf::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Vm(arguments) => vm::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

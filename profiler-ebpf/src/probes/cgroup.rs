@@ -2,9 +2,9 @@
 
 use aya_ebpf::{
     helpers::generated::bpf_probe_read_kernel_str,
-    macros::{btf_tracepoint, map},
+    macros::{btf_tracepoint, map, raw_tracepoint},
     maps::HashMap,
-    programs::BtfTracePointContext,
+    programs::{BtfTracePointContext, RawTracePointContext},
 };
 use profiler_common::{
     Counter,
@@ -13,7 +13,7 @@ use profiler_common::{
     sched::ATTENTION_EMIT,
 };
 
-use super::{adopt, sched};
+use super::{adopt, raw::typed, sched};
 use crate::{
     emit::{self, Scratch},
     globals::offset,
@@ -55,6 +55,26 @@ pub fn cgroup_attach_task(ctx: BtfTracePointContext) -> u32 {
 #[btf_tracepoint(function = "cgroup_notify_populated")]
 pub fn cgroup_notify_populated(ctx: BtfTracePointContext) -> u32 {
     emit::done(try_populated(&ctx))
+}
+
+#[raw_tracepoint(tracepoint = "cgroup_mkdir")]
+pub fn cgroup_mkdir_raw(ctx: RawTracePointContext) -> u32 {
+    emit::done(try_directory(&typed(&ctx), cgroup_op::MKDIR))
+}
+
+#[raw_tracepoint(tracepoint = "cgroup_rmdir")]
+pub fn cgroup_rmdir_raw(ctx: RawTracePointContext) -> u32 {
+    emit::done(try_directory(&typed(&ctx), cgroup_op::RMDIR))
+}
+
+#[raw_tracepoint(tracepoint = "cgroup_release")]
+pub fn cgroup_release_raw(ctx: RawTracePointContext) -> u32 {
+    emit::done(try_directory(&typed(&ctx), cgroup_op::RELEASE))
+}
+
+#[raw_tracepoint(tracepoint = "cgroup_notify_populated")]
+pub fn cgroup_notify_populated_raw(ctx: RawTracePointContext) -> u32 {
+    emit::done(try_populated(&typed(&ctx)))
 }
 
 #[inline(always)]
@@ -119,7 +139,7 @@ fn try_directory(ctx: &BtfTracePointContext, op: u32) -> Result<(), Counter> {
 }
 
 #[inline(always)]
-fn try_attach(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+pub(super) fn try_attach(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let cgroup: *const u8 = ctx.arg(0);
     let task: Task = ctx.arg(2);
     let id = task::cgroup_id(cgroup);

@@ -7,5 +7,6 @@ pub mod listen;
 pub mod memory;
 pub mod oom;
 pub mod process;
+pub mod raw;
 pub mod sched;
 pub mod syscall;

@@ -48,7 +48,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> u32 {
 }
 
 #[inline(always)]
-fn try_newtask(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+pub(super) fn try_newtask(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let parent = task::current();
     if task::get(parent).is_none() {
         return Ok(());
@@ -82,7 +82,7 @@ fn try_newtask(ctx: &BtfTracePointContext) -> Result<(), Counter> {
 }
 
 #[inline(always)]
-fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+pub(super) fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let task: Task = ctx.arg(0);
     let old_tid: u32 = ctx.arg(1);
     let binprm: *const u8 = ctx.arg(2);
@@ -170,7 +170,7 @@ fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
 }
 
 #[inline(always)]
-fn try_exit(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+pub(super) fn try_exit(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let task: Task = ctx.arg(0);
     let Some(state) = task::get(task) else {
         return Ok(());

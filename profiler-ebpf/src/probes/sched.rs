@@ -52,7 +52,7 @@ pub fn sched_waking(ctx: BtfTracePointContext) -> u32 {
 }
 
 #[inline(always)]
-fn try_switch(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+pub(super) fn try_switch(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let prev: Task = ctx.arg(1);
     let next: Task = ctx.arg(2);
     let mut now = 0;
@@ -296,14 +296,22 @@ fn cycle(task: Task, state: &TaskState, now: u64, wake: u64, flags: u16) -> Cycl
     }
 }
 
-/// The system call that a switched-out task is in, or -1 (`orig_ax` of its saved user registers).
+/// The system call that a switched-out task is in, or -1 (`orig_ax` of its saved user registers, which lie at the upper
+/// end of its kernel stack).
 #[inline(always)]
 fn system_call(task: Task) -> i32 {
-    if enabled!(task_pt_regs) == 0 {
+    let regs = if enabled!(task_pt_regs) != 0 {
+        // SAFETY: a task pointer that the verifier knows.
+        unsafe { bpf_task_pt_regs(task) as *const u8 }
+    } else if enabled!(saved_regs) != 0 {
+        let stack = task::read_ptr(task.cast(), offset!(task_stack));
+        if stack.is_null() {
+            return SYSCALL_NOT_ASKED;
+        }
+        stack.wrapping_add(enabled!(saved_regs) as usize)
+    } else {
         return SYSCALL_NOT_ASKED;
-    }
-    // SAFETY: a task pointer that the verifier knows.
-    let regs = unsafe { bpf_task_pt_regs(task) } as *const u8;
+    };
     task::read::<i32>(regs, offset!(pt_regs_orig_ax))
 }
 
@@ -358,7 +366,7 @@ pub fn flush(task: Task, state: &TaskState, end: u64) -> Result<(), Counter> {
 }
 
 #[inline(always)]
-fn waking(ctx: &BtfTracePointContext) {
+pub(super) fn waking(ctx: &BtfTracePointContext) {
     let task: Task = ctx.arg(0);
     let Some(state) = task::get(task) else {
         return;

@@ -27,7 +27,9 @@ impl<'a> Peaks<'a> {
         let mut readings = vec![Vec::new(); session.processes.len()];
         let mut cgroups: HashMap<(u32, u64), u64> = HashMap::new();
         for reading in &session.memory {
-            if let Some(process) = tasks.process(reading.at.task) {
+            if let Some(process) = tasks.process(reading.at.task)
+                && !inherited(session, process, reading.at.ts)
+            {
                 readings[process.ix()].push(reading);
             }
             if reading.memcg != 0 {
@@ -123,6 +125,20 @@ impl<'a> Peaks<'a> {
         });
         own.map(|(_, peak)| *peak).max().filter(|peak| *peak > 0)
     }
+}
+
+/// Whether the process still held its parent's memory then: it was not yet the program that it was made to be. The
+/// recorded command was this profiler before.
+fn inherited(session: &Session, ix: ProcessIx, ts: u64) -> bool {
+    let process = &session.processes[ix.ix()];
+    let begin = session.begin.filter(|begin| {
+        let command = begin.command.map(|task| (task.tgid, task.start));
+        command == Some((process.tgid, process.start))
+    });
+    let from = begin.map_or(0, |begin| begin.mono);
+    let mut execs = process.images.iter().filter(|image| image.exec && image.ts >= from);
+    let first = execs.next().map(|image| image.ts);
+    ts < session.span.from || (first.is_some_and(|first| ts < first) && !(process.adopted && begin.is_none()))
 }
 
 /// Whether a cgroup's path is that of the container or below it: one of its parts is the id, or the id behind an engine's

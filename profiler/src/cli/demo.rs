@@ -8,6 +8,7 @@ use super::{Problem, load, terminal};
 use crate::attribute::resources::Wait;
 use crate::demo::compare::{Compared, compare};
 use crate::demo::{self, Demo};
+use crate::load::forced::Forced;
 use crate::model::Session;
 use crate::report::flame::{self, Empty};
 use crate::report::select::Selection;
@@ -76,6 +77,7 @@ fn record(demo: &Demo, folder: &Path) -> Result<PathBuf, Problem> {
         redact: true,
         quiet: true,
         rules: None,
+        forced: Forced::default(),
         command: demo.command(),
     })
     .map_err(|error| {

@@ -10,6 +10,7 @@ mod mark;
 mod output;
 mod problem;
 mod run;
+mod rungs;
 mod show;
 mod terminal;
 
@@ -50,6 +51,8 @@ enum Command {
     Flame(flame::Args),
     Mark(mark::Args),
     Demo(demo::Args),
+    #[command(hide = true)]
+    Rungs(rungs::Args),
 }
 
 /// Runs the program with the process's arguments.
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Flame(args) => flame::run(args),
         Command::Mark(args) => mark::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Rungs(args) => rungs::run(args),
     };
     match done {
         Ok(status) => ExitCode::from(status),

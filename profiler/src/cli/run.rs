@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::problem::tell;
 use super::{Problem, load, terminal};
+use crate::load::forced::Forced;
 use crate::lookup::rules;
 use crate::report::terminal as summary;
 use crate::report::text;
@@ -63,6 +64,10 @@ pub(crate) struct Args {
     #[arg(short, long)]
     pub(crate) quiet: bool,
 
+    /// Take a signal by this rung and no other (SIGNAL=RUNG, `none` to leave it out); `phasegraph rungs` lists them
+    #[arg(long, value_name = "SIGNAL=RUNG", hide = true)]
+    pub(crate) rung: Vec<Forced>,
+
     /// The command, after --
     #[arg(required = true, last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
@@ -89,6 +94,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         redact: !args.no_redact,
         quiet: args.quiet,
         rules,
+        forced: args.rung.iter().cloned().fold(Forced::default(), Forced::and),
         command: args.command.clone(),
     })
     .map_err(|error| {

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::RUNTIMES;
 use super::context::{CgroupLife, Context, Exec};
 use super::oci::{Call, Verb};
+use super::{RUNTIMES, Runtime};
 use crate::model::{Container, Image, OperationIx, ProcessIx, Span, ThreadIx};
 use crate::recording::record::Text;
 
@@ -68,6 +68,7 @@ pub(super) struct Draft {
     pub healthcheck: Vec<Text>,
     pub engine: &'static str,
     pub runtime: &'static str,
+    pub kind: &'static dyn Runtime,
     pub operation: Option<OperationIx>,
     /// In order of time.
     pub calls: Vec<RuntimeCall>,
@@ -96,7 +97,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    fn new(id: &[u8], runtime: &'static str) -> Draft {
+    fn new(id: &[u8], runtime: &'static str, kind: &'static dyn Runtime) -> Draft {
         Draft {
             id: id.to_vec(),
             name: Text::new(),
@@ -105,6 +106,7 @@ impl Draft {
             healthcheck: Vec::new(),
             engine: "",
             runtime,
+            kind,
             operation: None,
             calls: Vec::new(),
             until: u64::MAX,
@@ -201,9 +203,9 @@ pub(super) fn find(context: &Context<'_>) -> Vec<Draft> {
     let mut seen: HashSet<ProcessIx> = HashSet::new();
     for exec in &context.execs {
         let image = context.image(*exec);
-        let Some((name, call)) = RUNTIMES
+        let Some((kind, name, mut call)) = RUNTIMES
             .iter()
-            .find_map(|runtime| Some((runtime.name(image)?, runtime.call(image)?)))
+            .find_map(|runtime| Some((*runtime, runtime.name(image)?, runtime.call(image)?)))
         else {
             continue;
         };
@@ -212,6 +214,10 @@ pub(super) fn find(context: &Context<'_>) -> Vec<Draft> {
             continue;
         }
         let process = context.process(exec.process);
+        if call.id.is_empty() {
+            let id = kind.identify(context, *exec);
+            call.id = id.unwrap_or_else(|| format!("pid {}", process.tgid).into_bytes());
+        }
         let creates = matches!(call.verb, Verb::Create | Verb::Run);
         let runs = by_id.entry(call.id.clone()).or_default();
         if creates || runs.is_empty() {
@@ -219,7 +225,7 @@ pub(super) fn find(context: &Context<'_>) -> Vec<Draft> {
                 drafts[*last].until = exec.ts;
             }
             runs.push(drafts.len());
-            drafts.push(Draft::new(&call.id, name));
+            drafts.push(Draft::new(&call.id, name, kind));
         }
         if let Some(draft) = runs.last().and_then(|last| drafts.get_mut(*last)) {
             let span = Span {
@@ -234,6 +240,7 @@ pub(super) fn find(context: &Context<'_>) -> Vec<Draft> {
             });
         }
     }
+    there_before(context, &by_id, &mut drafts);
     let cgroups = CgroupIndex::new(context);
     let mut taken: HashSet<usize> = HashSet::new();
     for draft in &mut drafts {
@@ -247,6 +254,17 @@ pub(super) fn find(context: &Context<'_>) -> Vec<Draft> {
     }
     find_mentions(context, &by_id, &mut drafts);
     drafts
+}
+
+/// Adds, in a recording of the whole host, the containers that were there before and of which no runtime was asked
+/// anything. A recorded command's own page is not about them.
+fn there_before(context: &Context<'_>, by_id: &HashMap<Text, Vec<usize>>, drafts: &mut Vec<Draft>) {
+    let whole_host = context.session.begin.is_some_and(|begin| begin.command.is_none());
+    let states = context.session.states.iter().filter(|state| state.pid != 0);
+    for state in states.filter(|state| whole_host && !by_id.contains_key(&state.id)) {
+        // Which runtime made it is not known.
+        drafts.extend(RUNTIMES.first().map(|kind| Draft::new(&state.id, "", *kind)));
+    }
 }
 
 /// Whether a program is the runtime's own, run again: its name says so, or its file is the runtime's.
@@ -343,6 +361,10 @@ fn find_cgroups(context: &Context<'_>, index: &CgroupIndex<'_>, draft: &mut Draf
 fn find_entry(context: &Context<'_>, draft: &mut Draft) {
     let Some(create) = draft.create().cloned() else {
         draft.entry = entry_before(context, draft);
+        if let (Some(entry), true) = (draft.entry, draft.cgroups.is_empty()) {
+            let cgroup = context.process(entry.process).cgroup_at(entry.ts);
+            draft.cgroups.extend((cgroup != 0).then_some(cgroup));
+        }
         return;
     };
     let runtime = context.process(create.process);
@@ -358,7 +380,7 @@ fn find_entry(context: &Context<'_>, draft: &mut Draft) {
         let Some(image) = first else { continue };
         let is_init = process.ns_pid == 1 && process.pid_ns != runtime.pid_ns;
         let inside = draft.cgroups.contains(&process.cgroup_at(image.ts));
-        let without_cgroup = draft.cgroups.is_empty() && descends_from_init(context, ix, program);
+        let without_cgroup = draft.cgroups.is_empty() && descends_from_init(context, draft.kind, ix, program);
         if !(is_init || inside || without_cgroup) {
             continue;
         }
@@ -388,12 +410,12 @@ fn find_entry(context: &Context<'_>, draft: &mut Draft) {
 }
 
 /// Whether a process or one of its parents, up to the creating one, ran the runtime's program again.
-fn descends_from_init(context: &Context<'_>, ix: ProcessIx, runtime: Option<&Image>) -> bool {
+fn descends_from_init(context: &Context<'_>, kind: &dyn Runtime, ix: ProcessIx, runtime: Option<&Image>) -> bool {
     std::iter::once(ix).chain(context.ancestors(ix)).take(6).any(|ix| {
         let images = &context.process(ix).images;
         images
             .iter()
-            .any(|image| image.exec && is_own(image, runtime) && image.argv.get(1).is_some_and(|arg| arg == b"init"))
+            .any(|image| image.exec && is_own(image, runtime) && kind.is_init(image))
     })
 }
 
@@ -405,7 +427,11 @@ fn entry_before(context: &Context<'_>, draft: &Draft) -> Option<Entry> {
         .flat_map(|cgroup| context.members(*cgroup).iter().copied());
     let first = members
         .filter(|ix| context.process(*ix).adopted && context.process(*ix).ns_pid == 1)
-        .min()?;
+        .min()
+        .or_else(|| {
+            let pid = context.state(&draft.id).map_or(0, |state| state.pid);
+            context.adopted(pid)
+        })?;
     Some(Entry {
         process: first,
         ts: context.process(first).span.from,
@@ -417,12 +443,17 @@ fn entry_before(context: &Context<'_>, draft: &Draft) -> Option<Entry> {
 fn find_rootfs(context: &Context<'_>, draft: &mut Draft) {
     let Some(create) = draft.create() else { return };
     let end = draft.entry.map_or(create.span.to, |entry| entry.ts);
-    let bound = draft.tree.iter().flat_map(|ix| context.mounts_by(*ix)).find(|mount| {
-        mount.span.from >= create.span.from && mount.span.to <= end && mount.is_bind() && mount.source == mount.target
-    });
+    let bound =
+        draft.tree.iter().flat_map(|ix| context.mounts_by(*ix)).find(|mount| {
+            mount.span.from >= create.span.from && mount.span.to <= end && draft.kind.binds_rootfs(mount)
+        });
     let Some(bound) = bound else { return };
     let mut path = bound.target.clone();
     let mut before = bound.span.from;
+    if bound.source != bound.target {
+        draft.rootfs.push(path);
+        path = bound.source.clone();
+    }
     // Each step goes back in time, so it ends.
     loop {
         draft.rootfs.push(path.clone());
@@ -505,6 +536,12 @@ pub(super) fn name_by_lookup(context: &Context<'_>, draft: &mut Draft) {
             }
         }
         draft.healthcheck.clone_from(&state.healthcheck);
+        // Of a container that was there before, no process of the engine may have been seen.
+        if draft.engine.is_empty() {
+            const ENGINES: [&str; 4] = ["podman", "docker", "containerd", "cri-o"];
+            let known = ENGINES.into_iter().find(|engine| *engine == state.engine);
+            draft.engine = known.unwrap_or_default();
+        }
     }
     let Some((name, image)) = context.looked_up(&draft.id) else {
         return;

@@ -147,6 +147,13 @@ impl<'a> Context<'a> {
         self.states.get(id).copied()
     }
 
+    /// The process of that number that was there before the recording.
+    pub(super) fn adopted(&self, pid: u32) -> Option<ProcessIx> {
+        let mut processes = self.session.processes.iter();
+        let found = processes.position(|process| pid != 0 && process.adopted && process.tgid == pid)?;
+        Some(ProcessIx(found as u32))
+    }
+
     /// The process that a thread is of.
     pub(super) fn of_task(&self, task: TaskId) -> Option<ProcessIx> {
         let thread = self.threads.get(&task);

@@ -401,6 +401,19 @@ impl Life<'_, '_> {
                 end: format!("exit of {} delete (pid {})", self.draft.runtime, self.pid(call.process)),
             });
         }
+        // A runtime that waits for its container (`run` in the foreground) removes what is left of it before it ends.
+        for call in self.draft.calls.iter().filter(|call| call.call.verb == Verb::Run) {
+            pieces.push(Piece {
+                span: Span {
+                    from: call.span.from.max(exit),
+                    to: call.span.to,
+                },
+                open: call.open,
+                processes: self.context.tree(call.process),
+                thread: self.context.leader(call.process),
+                end: format!("exit of {} run (pid {})", self.draft.runtime, self.pid(call.process)),
+            });
+        }
         pieces.extend(self.draft.removed.map(|removed| Piece {
             span: Span {
                 from: removed,

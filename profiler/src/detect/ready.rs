@@ -102,3 +102,142 @@ fn socket(listen: &Listen) -> Text {
         (family, _) => format!("family {family}").into_bytes(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::detect;
+    use super::super::fixture::{check, session};
+    use super::*;
+    use crate::model::{Phase, Session};
+    use crate::recording::record::{At, ContainerState, TaskId};
+
+    const PODMAN_RUN: &str = include_str!("fixtures/podman_run.txt");
+    const DOCKER_LIFE: &str = include_str!("fixtures/docker_life.txt");
+
+    fn listen(task: TaskId, ts: u64, family: u16, port: u16, path: &[u8]) -> Listen {
+        Listen {
+            at: At {
+                ts,
+                task,
+                cgroup: 0,
+                mnt_ns: 0,
+                cpu: 0,
+            },
+            enter: ts - 1,
+            family,
+            socket_type: 1,
+            protocol: if family == AF_UNIX { 0 } else { IPPROTO_TCP },
+            port,
+            address: Vec::new(),
+            path: path.to_vec(),
+        }
+    }
+
+    fn of(session: &Session, kind: PhaseKind) -> Vec<&Phase> {
+        session.phases.iter().filter(|phase| phase.kind == kind).collect()
+    }
+
+    /// Make sure that the first socket of any process of the container counts, from its entrypoint's exec on, and none of
+    /// the engine's or after the container's end.
+    #[test]
+    fn first_socket() {
+        let mut found = session(PODMAN_RUN);
+        detect(&mut found);
+        assert!(of(&found, PhaseKind::Ready).is_empty());
+        let run = of(&found, PhaseKind::Run)[0].clone();
+        let task = |process: crate::model::ProcessIx| {
+            let process = &found.processes[process.ix()];
+            TaskId {
+                tgid: process.tgid,
+                tid: process.tgid,
+                start: process.start,
+            }
+        };
+        let inside = task(found.containers[0].entrypoint.unwrap());
+        let engine = task(found.operations[0].process);
+        let (from, to) = (run.span.from, run.span.to);
+        let mut with = |listens: Vec<Listen>| {
+            found.listens = listens;
+            detect(&mut found);
+            check(&found);
+            let ready = of(&found, PhaseKind::Ready);
+            ready
+                .iter()
+                .map(|phase| {
+                    (
+                        phase.span.from,
+                        phase.span.to,
+                        String::from_utf8(phase.label.clone()).unwrap(),
+                    )
+                })
+                .collect::<Vec<_>>()
+        };
+        let engines = listen(engine, from + 1, AF_INET, 1, b"");
+        let first = listen(inside, from + 5, AF_INET6, 8080, b"");
+        let second = listen(inside, from + 9, AF_UNIX, 0, b"/run/x");
+        let late = listen(inside, to + 1, AF_INET, 2, b"");
+        assert_eq!(
+            with(vec![engines.clone(), first, second, late.clone()]),
+            [(from, from + 5, "tcp/8080".to_owned())]
+        );
+        assert!(with(vec![engines, late]).is_empty());
+    }
+
+    /// Make sure that a socket is called by its protocol and place, whatever its path holds.
+    #[test]
+    fn sockets() {
+        let task = TaskId {
+            tgid: 1,
+            tid: 1,
+            start: 1,
+        };
+        for (family, port, path, label) in [
+            (AF_INET, 80, &b""[..], &b"tcp/80"[..]),
+            (AF_UNIX, 0, b"/run/a b\x1b", b"unix/run/a b\x1b"),
+            (AF_UNIX, 0, b"\0bus", b"unix/@bus"),
+            (AF_UNIX, 0, b"x.sock", b"unix/x.sock"),
+            (AF_UNIX, 0, b"", b"unix"),
+            (40, 0, b"", b"family 40"),
+            (0, 0, b"", b"socket"),
+        ] {
+            assert_eq!(socket(&listen(task, 5, family, port, path)), label);
+        }
+    }
+
+    /// Make sure that an exec session of docker's is a healthcheck when it runs the container's check and no client asked
+    /// for it, and that the first that ends with 0 makes the container ready.
+    #[test]
+    fn docker_healthcheck() {
+        let mut found = session(DOCKER_LIFE);
+        detect(&mut found);
+        let exec = of(&found, PhaseKind::Exec)[0].clone();
+        let argv: Vec<Text> = exec.label.split(|byte| *byte == b' ').map(<[u8]>::to_vec).collect();
+        let id = found.containers[exec.container.unwrap().ix()].id.clone();
+        found.states.push(ContainerState {
+            id,
+            healthcheck: argv,
+            ..ContainerState::default()
+        });
+        // A client asked for it.
+        detect(&mut found);
+        assert!(of(&found, PhaseKind::Healthcheck).is_empty());
+        // Without the client's arguments nobody did.
+        for process in &mut found.processes {
+            for image in &mut process.images {
+                if image.argv.iter().any(|word| word == b"exec") && image.argv[0].ends_with(b"docker") {
+                    image.argv.clear();
+                }
+            }
+        }
+        detect(&mut found);
+        check(&found);
+        let [check] = of(&found, PhaseKind::Healthcheck)[..] else {
+            panic!()
+        };
+        assert_eq!(check.label, exec.label);
+        assert!(of(&found, PhaseKind::Exec).is_empty());
+        let ready = of(&found, PhaseKind::Ready);
+        assert_eq!((ready.len(), &ready[0].label[..]), (1, &b"healthcheck"[..]));
+        assert_eq!(ready[0].span.to, check.span.to);
+    }
+}

@@ -306,3 +306,168 @@ fn merged(all: Vec<Found>) -> Vec<Found> {
 fn by(mark: &Mark, what: &str) -> String {
     format!("{what} (pid {})", mark.at.task.tgid)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::detect;
+    use super::super::fixture::{check, session};
+    use super::*;
+    use crate::model::Session;
+    use crate::recording::record::{At, TaskId};
+
+    const PODMAN_RUN: &str = include_str!("fixtures/podman_run.txt");
+
+    fn task(session: &Session, process: ProcessIx) -> TaskId {
+        let process = &session.processes[process.ix()];
+        TaskId {
+            tgid: process.tgid,
+            tid: process.tgid,
+            start: process.start,
+        }
+    }
+
+    fn mark(task: TaskId, ts: u64, op: MarkOp, name: &str) -> Mark {
+        Mark {
+            at: At {
+                ts,
+                task,
+                cgroup: 0,
+                mnt_ns: 0,
+                cpu: 0,
+            },
+            op,
+            name: name.into(),
+        }
+    }
+
+    /// Label, parent's name, and span from the start of the container's run, of each phase of the user's own.
+    fn own(session: &mut Session, zero: u64) -> Vec<(String, String, u64, u64)> {
+        detect(session);
+        check(session);
+        let phases = session.phases.iter().filter(|phase| phase.kind == PhaseKind::User);
+        phases
+            .map(|phase| {
+                let parent = phase.parent.map(|ix| &session.phases[ix.ix()]);
+                let parent = parent.map_or("", |parent| match parent.kind {
+                    PhaseKind::User => std::str::from_utf8(&parent.label).unwrap(),
+                    kind => kind.name(),
+                });
+                let label = String::from_utf8(phase.label.clone()).unwrap();
+                (label, parent.to_owned(), phase.span.from - zero, phase.span.to - zero)
+            })
+            .collect()
+    }
+
+    /// The session of a container with its entrypoint, the client and the start and end of its run.
+    fn container() -> (Session, TaskId, TaskId, Span) {
+        let mut session = session(PODMAN_RUN);
+        detect(&mut session);
+        let run = session
+            .phases
+            .iter()
+            .find(|phase| phase.kind == PhaseKind::Run)
+            .unwrap();
+        let span = run.span;
+        let inside = task(&session, session.containers[0].entrypoint.unwrap());
+        let client = task(&session, session.operations[0].process);
+        (session, inside, client, span)
+    }
+
+    fn row(label: &str, parent: &str, from: u64, to: u64) -> (String, String, u64, u64) {
+        (label.to_owned(), parent.to_owned(), from, to)
+    }
+
+    /// Make sure that marks nest within what encloses them, overlap as siblings, end the innermost of their name, and
+    /// that those of a container lie in its run and are apart from its operation's and the host's.
+    #[test]
+    fn nesting() {
+        let (mut session, inside, client, Span { from: zero, .. }) = container();
+        let stranger = TaskId {
+            tgid: 999_999,
+            tid: 999_999,
+            start: 7,
+        };
+        use MarkOp::{Begin, End, Instant};
+        session.marks = [
+            (inside, 10, Begin, "a"),
+            (client, 11, Begin, "c"),
+            (inside, 20, Begin, "b"),
+            (stranger, 21, Begin, "host"),
+            (inside, 25, Instant, "now"),
+            (inside, 30, Begin, "a"),
+            (inside, 40, End, ""),
+            (client, 45, End, "a"),
+            (inside, 50, End, "a"),
+            (inside, 60, End, "b"),
+            (client, 70, End, "c"),
+            (stranger, 80, End, "host"),
+        ]
+        .map(|(task, ts, op, name)| mark(task, zero + ts, op, name))
+        .to_vec();
+        assert_eq!(
+            own(&mut session, zero),
+            [
+                row("a", "run", 10, 50),
+                row("c", "", 11, 70),
+                row("b", "run", 20, 60),
+                row("host", "", 21, 80),
+                row("now", "b", 25, 25),
+                row("a", "b", 30, 40),
+                row("a", "c", 45, 45),
+            ]
+        );
+        let containers: Vec<bool> = session
+            .phases
+            .iter()
+            .filter(|phase| phase.kind == PhaseKind::User)
+            .map(|phase| phase.container.is_some())
+            .collect();
+        assert_eq!(containers, [true, false, true, false, true, true, false]);
+    }
+
+    /// Make sure that a begin without an end goes on to its place's end and is open only if that is.
+    #[test]
+    fn unbalanced() {
+        let (mut session, inside, client, span) = container();
+        session.marks = vec![
+            mark(inside, span.from + 10, MarkOp::Begin, "in"),
+            mark(client, span.from + 20, MarkOp::Begin, "out"),
+        ];
+        let end = session.operations[0].span.to;
+        let found = own(&mut session, span.from);
+        assert_eq!(found[0], row("in", "run", 10, span.len()));
+        assert_eq!(found[1], row("out", "", 20, end - span.from));
+        let own = session.phases.iter().filter(|phase| phase.kind == PhaseKind::User);
+        for phase in own {
+            assert!(
+                !phase.open && phase.evidence.1.contains("no end was marked"),
+                "{phase:?}"
+            );
+        }
+    }
+
+    /// Make sure that programs that match a rule are phases of where they ran, one where they overlap.
+    #[test]
+    fn rules() {
+        let (mut session, ..) = container();
+        session.rules.phases = vec![("engine".into(), vec!["conmon*".into(), "runc *".into()])];
+        detect(&mut session);
+        check(&session);
+        let phases: Vec<&Phase> = session
+            .phases
+            .iter()
+            .filter(|phase| phase.kind == PhaseKind::User)
+            .collect();
+        assert!(!phases.is_empty());
+        for pair in phases.windows(2) {
+            let apart = pair[0].span.to < pair[1].span.from;
+            assert!(apart || pair[0].container != pair[1].container, "{pair:?}");
+        }
+        assert!(phases.iter().any(|phase| phase.processes.len() > 1));
+        assert!(
+            phases
+                .iter()
+                .all(|phase| phase.evidence.0.contains("exec that matches"))
+        );
+    }
+}

@@ -8,6 +8,9 @@ use profiler_common::kernel::{ABSENT, Features, Offsets};
 /// Where the kernel shows its own types.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
+/// `THREAD_SIZE` of x86-64 without KASAN: arch/x86/include/asm/page_64_types.h. 0 when unknown.
+const KERNEL_STACK_SIZE: u32 = if cfg!(target_arch = "x86_64") { 16 * 1024 } else { 0 };
+
 /// Why the kernel's types can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OffsetsError {
@@ -226,6 +229,18 @@ impl Types {
         Some(KINDS.map(|kind| first + within + kind * each))
     }
 
+    /// Where on a kernel stack the saved user registers lie: `task_pt_regs`, arch/x86/include/asm/processor.h. Where the
+    /// kernel can deliver events by FRED (6.9), it keeps 16 bytes free above them: `TOP_OF_KERNEL_STACK_PADDING`,
+    /// arch/x86/include/asm/thread_info.h.
+    fn saved_regs(&self) -> Option<u32> {
+        let padding = if self.has_function("cpu_init_fred_exceptions") {
+            16
+        } else {
+            0
+        };
+        KERNEL_STACK_SIZE.checked_sub(self.size("pt_regs")? + padding)
+    }
+
     fn has_function(&self, name: &str) -> bool {
         self.0.id_of(name).is_some()
     }
@@ -284,8 +299,8 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
                 .tracepoint_args("sched_process_exit")
                 .is_some_and(|args| args >= 2),
         ),
-        // THREAD_SIZE of x86-64 without KASAN: arch/x86/include/asm/page_64_types.h
-        kernel_stack_size: if cfg!(target_arch = "x86_64") { 16 * 1024 } else { 0 },
+        kernel_stack_size: KERNEL_STACK_SIZE,
+        saved_regs: types.saved_regs().unwrap_or(0),
         victim_is_task: u32::from(types.tracepoint_args("mark_victim").is_some_and(|args| args >= 2)),
     };
     Ok(Resolved {

@@ -1,22 +1,44 @@
 //! The probes, as data: what is loaded, what `doctor` tells and what the support table says all derive from this.
 
-/// How a program is attached.
+mod rung;
+
+pub use rung::Rung;
+
+/// What a signal is taken from: which rungs there are for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
-    /// A BTF-typed raw tracepoint (Linux 5.5 and later).
+    /// The memory of each profiled thread; no program of its own, but the variant of the object.
+    State,
+    /// A tracepoint whose program needs its arguments' types, with no rung below.
     TpBtf(&'static str),
-    /// The classic tracepoints `syscalls:PREFIX_CALL` of [`CALLS`].
-    Syscalls(&'static str),
+    /// A tracepoint, BTF-typed or raw; the raw one's program has the name with `_raw`.
+    Tracepoint(&'static str),
+    /// The beginnings and ends of [`CALLS`], each call by itself.
+    Calls,
     /// The sampling clock, on each CPU.
     Clock,
-    /// A task iterator (Linux 5.8 and later), run when it is needed.
+    /// A task iterator, run when it is needed.
     TaskIterator,
 }
 
-/// One program.
+impl Attach {
+    /// The ways in which it can be had, best and cheapest first.
+    pub const fn rungs(self) -> &'static [Rung] {
+        match self {
+            Attach::State => &[Rung::Storage, Rung::Hash],
+            Attach::TpBtf(_) => &[Rung::TpBtf],
+            Attach::Tracepoint(_) => &[Rung::TpBtf, Rung::RawTp],
+            Attach::Calls => &[Rung::Fentry, Rung::Kprobe, Rung::Classic],
+            Attach::Clock => &[Rung::Clock],
+            Attach::TaskIterator => &[Rung::TaskIterator],
+        }
+    }
+}
+
+/// One signal.
 #[derive(Clone, Copy, Debug)]
 pub struct Probe {
-    /// Name of the program in the object.
+    /// The signal's name, and that of the program of its best rung.
     pub program: &'static str,
     pub attach: Attach,
     /// Without it nothing can be recorded.
@@ -33,8 +55,16 @@ pub struct Probe {
 /// interrupts every CPU; with the sampler on, systing 090620c measured 9 s on 224 CPUs).
 pub const PROBES: &[Probe] = &[
     Probe {
+        program: "task_state",
+        attach: Attach::State,
+        required: true,
+        gives: "the kernel's memory of each profiled thread",
+        since: "5.9",
+        prototype: "",
+    },
+    Probe {
         program: "sched_process_exit",
-        attach: Attach::TpBtf("sched_process_exit"),
+        attach: Attach::Tracepoint("sched_process_exit"),
         required: true,
         gives: "ends of threads, exit codes",
         since: "5.8",
@@ -42,7 +72,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         program: "sched_switch",
-        attach: Attach::TpBtf("sched_switch"),
+        attach: Attach::Tracepoint("sched_switch"),
         required: true,
         gives: "on-CPU, run queue and blocked time",
         since: "5.9",
@@ -51,7 +81,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         program: "sched_waking",
-        attach: Attach::TpBtf("sched_waking"),
+        attach: Attach::Tracepoint("sched_waking"),
         required: true,
         gives: "ends of waits and who ended them",
         since: "5.8",
@@ -59,7 +89,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         program: "sched_process_exec",
-        attach: Attach::TpBtf("sched_process_exec"),
+        attach: Attach::Tracepoint("sched_process_exec"),
         required: true,
         gives: "programs and their arguments",
         since: "5.8",
@@ -67,7 +97,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         program: "task_newtask",
-        attach: Attach::TpBtf("task_newtask"),
+        attach: Attach::Tracepoint("task_newtask"),
         required: true,
         gives: "births of processes and threads",
         since: "5.8",
@@ -75,7 +105,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         program: "cgroup_mkdir",
-        attach: Attach::TpBtf("cgroup_mkdir"),
+        attach: Attach::Tracepoint("cgroup_mkdir"),
         required: false,
         gives: "containers' cgroups: when they are made",
         since: "5.8",
@@ -83,7 +113,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         program: "cgroup_rmdir",
-        attach: Attach::TpBtf("cgroup_rmdir"),
+        attach: Attach::Tracepoint("cgroup_rmdir"),
         required: false,
         gives: "containers' cgroups: when they are removed",
         since: "5.8",
@@ -91,7 +121,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         program: "cgroup_release",
-        attach: Attach::TpBtf("cgroup_release"),
+        attach: Attach::Tracepoint("cgroup_release"),
         required: false,
         gives: "containers' cgroups: when they are gone",
         since: "5.8",
@@ -99,7 +129,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         program: "cgroup_attach_task",
-        attach: Attach::TpBtf("cgroup_attach_task"),
+        attach: Attach::Tracepoint("cgroup_attach_task"),
         required: false,
         gives: "which process enters which container",
         since: "5.8",
@@ -108,27 +138,21 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         program: "cgroup_notify_populated",
-        attach: Attach::TpBtf("cgroup_notify_populated"),
+        attach: Attach::Tracepoint("cgroup_notify_populated"),
         required: false,
         gives: "when a container's last process is gone",
         since: "5.8",
         prototype: "cgroup_notify_populated(struct cgroup *cgrp, const char *path, int val)",
     },
     Probe {
-        program: "sys_exit",
-        attach: Attach::Syscalls("sys_exit"),
+        program: "mount_calls",
+        attach: Attach::Calls,
         required: false,
         gives: "mounts, unmounts, namespace changes and sockets that begin to listen",
         since: "5.8",
-        prototype: "struct syscall_trace_exit { struct trace_entry ent; int nr; long ret; }",
-    },
-    Probe {
-        program: "sys_enter",
-        attach: Attach::Syscalls("sys_enter"),
-        required: false,
-        gives: "when mounts, unmounts and namespace changes began",
-        since: "5.8",
-        prototype: "struct syscall_trace_enter { struct trace_entry ent; int nr; unsigned long args[]; }",
+        prototype: "long __x64_sys_NAME(const struct pt_regs *regs); \
+                    with struct syscall_trace_enter { struct trace_entry ent; int nr; unsigned long args[]; } and \
+                    struct syscall_trace_exit { struct trace_entry ent; int nr; long ret; } as tracepoints",
     },
     Probe {
         program: "memory_exit",
@@ -183,7 +207,7 @@ pub const PROBES: &[Probe] = &[
 /// A system call that is watched.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    /// As in the tracepoint's name, `sys_enter_NAME`.
+    /// As in the tracepoints' names, `sys_enter_NAME`, and in the function's, `__x64_sys_NAME`.
     pub name: &'static str,
     /// Number on this architecture.
     pub number: i64,
@@ -191,10 +215,17 @@ pub struct Call {
     pub call: u32,
 }
 
+impl Call {
+    /// The kernel's function: `arch/x86/include/asm/syscall_wrapper.h`, since 4.17.
+    pub fn function(&self) -> String {
+        format!("__x64_sys_{}", self.name)
+    }
+}
+
 macro_rules! calls {
     ($( $name:literal, $number:ident, $call:ident; )+) => {
-        /// The system calls that change mounts and namespaces, and the one that opens a service. Few and rare, since each classic tracepoint counts:
-        /// never one that a container's workload calls often.
+        /// The system calls that change mounts and namespaces, and the one that opens a service. Few and rare: never one
+        /// that a container's workload calls often. The first is one that every kernel has.
         pub const CALLS: &[Call] = &[ $( Call {
             name: $name,
             number: libc::$number,

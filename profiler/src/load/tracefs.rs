@@ -3,7 +3,11 @@
 use std::{
     ffi::CStr,
     io::{self, Read as _},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 /// Where distributions mount it.
@@ -16,6 +20,16 @@ pub struct Tracefs {
 }
 
 impl Tracefs {
+    /// Opens the one at `path`, or without a path as [`Tracefs::open`].
+    pub fn open_at(path: Option<&Path>) -> io::Result<Tracefs> {
+        let Some(path) = path else {
+            return Tracefs::open();
+        };
+        let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+        let root = open(libc::AT_FDCWD, &path, libc::O_DIRECTORY | libc::O_PATH)?;
+        Ok(Tracefs { root })
+    }
+
     /// Opens the mounted one, or makes an instance of its own that is mounted nowhere (Linux 5.2 and later), so that
     /// nothing of the host changes.
     pub fn open() -> io::Result<Tracefs> {

@@ -2,7 +2,7 @@
 
 pub mod command;
 mod follow;
-mod privilege;
+pub mod privilege;
 
 use std::{
     ffi::OsString,
@@ -25,7 +25,11 @@ use crate::{
         host,
         offsets::{self, OffsetsError},
     },
-    load::{LoadError, LoadOptions, Loaded, ring_bytes},
+    load::{
+        LoadError, LoadOptions, Loaded,
+        forced::{ForceError, Forced},
+        ring_bytes,
+    },
     recording::{
         WriteError, Writer,
         record::{Begin, Clock, End, Meta, Rules, SelfCost},
@@ -52,6 +56,8 @@ pub struct Options {
     pub quiet: bool,
     /// Rules for phases of the user's own, kept in the recording.
     pub rules: Option<Rules>,
+    /// Rungs that are taken whatever else there is; they count more than the environment's.
+    pub forced: Forced,
     pub command: Vec<OsString>,
 }
 
@@ -80,10 +86,17 @@ pub enum Error {
     Fork(#[source] io::Error),
     #[error("phasegraph needs root: {0}")]
     Privilege(String),
+    #[error(
+        "this is a container with a pid namespace of its own: the kernel tells of processes by the host's numbers, which \
+         mean nothing in here"
+    )]
+    PidNamespace,
     #[error(transparent)]
     Offsets(#[from] OffsetsError),
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Forced(#[from] ForceError),
     #[error(transparent)]
     Mappings(#[from] MappingsError),
     #[error(transparent)]
@@ -131,6 +144,10 @@ impl Error {
             Error::Exec { .. } => "a program with execute permission".to_owned(),
             Error::User { .. } => "name a user of this host, as `getent passwd` lists them".to_owned(),
             Error::Privilege(_) => "sudo phasegraph run -- …".to_owned(),
+            Error::PidNamespace => {
+                "run it on the host, or start the container with --privileged --pid=host (kubernetes: hostPID)"
+                    .to_owned()
+            }
             Error::After { source, .. } => return source.next_step(),
             _ => return None,
         })
@@ -187,7 +204,8 @@ impl Attached {
             sample_hz: options.sample_hz,
             ring_bytes: ring_bytes(cpus.len()),
             cpus,
-            force_hash: std::env::var_os("PHASEGRAPH_FORCE_HASH").is_some(),
+            forced: Forced::from_environment()?.and(options.forced.clone()),
+            tracefs: None,
         };
         let mappings = Mappings::open(&load_options.cpus)?;
         let lap = |what| tracing::debug!("{what}, {} ms after the start", started.elapsed().as_millis());
@@ -198,7 +216,6 @@ impl Attached {
         let btf = Btf::from_sys_fs().map_err(LoadError::from)?;
         let mut loaded = Loaded::load(&btf, &resolved, &load_options)?;
         lap("programs are loaded");
-        drop(btf);
         loaded.track_programs(daemons::DAEMONS)?;
         loaded.tell_programs(&[marks::PROGRAM])?;
         let mut ingest = Ingest::new(
@@ -215,6 +232,7 @@ impl Attached {
         match Self::attach(
             options,
             &mut loaded,
+            &btf,
             &mut ingest,
             &resolved.absent,
             &load_options,
@@ -242,12 +260,13 @@ impl Attached {
     fn attach(
         options: &Options,
         loaded: &mut Loaded,
+        btf: &Btf,
         ingest: &mut Ingest,
         absent: &[&str],
         load_options: &LoadOptions,
         held: &Held,
     ) -> Result<(), Error> {
-        loaded.attach()?;
+        loaded.attach(btf)?;
         let processes = daemons::processes();
         let mut tracked = daemons::serving(&processes, std::process::id());
         tracked.push(held.pid());
@@ -269,7 +288,7 @@ impl Attached {
                 .to_vec(),
             name: options.name.clone(),
             user: options.user.clone().unwrap_or_default(),
-            probes: loaded.probes.clone(),
+            probes: loaded.probes(),
             ..Meta::default()
         };
         host::describe(&mut meta);

@@ -36,7 +36,7 @@ pub(crate) fn profile(command: impl Fn(&Path) -> Command, folder: &Path, words: 
 }
 
 /// A phase, or a container: an object with `from_ns` and `to_ns`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Item<'a>(pub &'a Value);
 
 impl<'a> Item<'a> {
@@ -52,6 +52,12 @@ impl<'a> Item<'a> {
     pub(crate) fn text(self, field: &str) -> &'a str {
         let value = &self.0[field];
         value.as_str().or_else(|| value["text"].as_str()).unwrap_or_default()
+    }
+
+    /// What told its start and its end.
+    pub(crate) fn evidence(self) -> (&'a str, &'a str) {
+        let edge = |name: &str| self.0["evidence"][name].as_str().unwrap();
+        (edge("from"), edge("to"))
     }
 
     pub(crate) fn index(self) -> u64 {

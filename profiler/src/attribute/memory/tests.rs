@@ -79,6 +79,22 @@ fn inherited_before_6_16() {
     assert_eq!(Peaks::new(&session).process(of(&session, 20)), Some(60 * MB));
 }
 
+/// Make sure that what a process held before it became the program that it was made to be is not its, and that of the
+/// recorded command nothing is that was before.
+#[test]
+fn inherited_before_exec() {
+    let task = leader(10, 1);
+    let samples = || [(60, 90), (200, 5)].map(|(ts, rss)| Record::from(reading(task, ts, Moment::Sample, rss, rss, 0)));
+    let plain = session(samples());
+    assert_eq!(Peaks::new(&plain).process(of(&plain, 10)), Some(5 * MB));
+    let mut command = session(samples());
+    command.begin = Some(Begin {
+        mono: 40,
+        command: Some(task),
+    });
+    assert_eq!(Peaks::new(&command).process(of(&command, 10)), Some(5 * MB));
+}
+
 /// Make sure that a part of a process's life has what was read in it, or what was told last before, and not what came
 /// later.
 #[test]

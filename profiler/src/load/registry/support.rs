@@ -3,42 +3,50 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::{Attach, CALLS, PROBES};
+use super::{Attach, CALLS, PROBES, Rung};
 use crate::kernel::offsets::{IN_IOWAIT, MEMBERS};
 
 /// Set to anything: the tables are written instead of compared.
 const UPDATE: &str = "PHASEGRAPH_UPDATE_DOCS";
 
-fn needs(attach: Attach) -> &'static str {
-    match attach {
-        Attach::TpBtf(_) => "BTF",
-        Attach::Syscalls(_) => "tracefs, `CONFIG_FTRACE_SYSCALLS`",
-        Attach::Clock => "perf events",
-        Attach::TaskIterator => "BTF",
-    }
-}
-
 fn attached(attach: Attach) -> String {
     match attach {
-        Attach::TpBtf(tracepoint) => format!("`tp_btf/{tracepoint}`"),
-        Attach::Syscalls(prefix) => format!("`syscalls:{prefix}_…`, see below"),
-        Attach::Clock => "`cpu-clock` of each CPU".to_owned(),
-        Attach::TaskIterator => "`iter/task`, run once".to_owned(),
+        Attach::State => "each profiled thread".to_owned(),
+        Attach::TpBtf(tracepoint) | Attach::Tracepoint(tracepoint) => format!("tracepoint `{tracepoint}`"),
+        Attach::Calls => "ten system calls, see below".to_owned(),
+        Attach::Clock => "each CPU".to_owned(),
+        Attach::TaskIterator => "every task, once".to_owned(),
     }
 }
 
 fn probes() -> String {
     let mut text =
-        "| Program | Attached to | Since Linux | Needs | Missing without it |\n|---|---|---|---|---|\n".to_owned();
+        "| Signal | Taken from | Rungs, best first | Since Linux | Missing without it |\n|---|---|---|---|---|\n"
+            .to_owned();
     for probe in PROBES {
         let without = if probe.required {
             format!("**everything**: {}", probe.gives)
         } else {
             probe.gives.to_owned()
         };
-        let (program, attached, since, needs) =
-            (probe.program, attached(probe.attach), probe.since, needs(probe.attach));
-        _ = writeln!(text, "| `{program}` | {attached} | {since} | {needs} | {without} |");
+        let rungs: Vec<&str> = probe.attach.rungs().iter().map(|rung| rung.name()).collect();
+        let (signal, attached, since) = (probe.program, attached(probe.attach), probe.since);
+        _ = writeln!(
+            text,
+            "| `{signal}` | {attached} | {} | {since} | {without} |",
+            rungs.join(" → ")
+        );
+    }
+    text
+}
+
+fn rungs() -> String {
+    let mut text =
+        "| Rung | Since Linux | Needs beside eBPF | What is lost against a better one |\n|---|---|---|---|\n"
+            .to_owned();
+    for rung in Rung::ALL {
+        let lost = if rung.lost().is_empty() { "–" } else { rung.lost() };
+        _ = writeln!(text, "| `{rung}` | {} | {} | {lost} |", rung.since(), rung.needs());
     }
     text
 }
@@ -47,7 +55,7 @@ fn prototypes() -> String {
     let mut text = "```text\n".to_owned();
     let mut seen = Vec::new();
     for probe in PROBES {
-        if !seen.contains(&probe.prototype) {
+        if !probe.prototype.is_empty() && !seen.contains(&probe.prototype) {
             seen.push(probe.prototype);
             _ = writeln!(text, "{}", probe.prototype.replacen("; with ", "\n    with ", 1));
         }
@@ -56,10 +64,13 @@ fn prototypes() -> String {
 }
 
 fn calls() -> String {
-    let mut text = "| System call | Tracepoints |\n|---|---|\n".to_owned();
+    let mut text = "| System call | Function | Tracepoints |\n|---|---|---|\n".to_owned();
     for call in CALLS {
-        let name = call.name;
-        _ = writeln!(text, "| `{name}` | `sys_enter_{name}`, `sys_exit_{name}` |");
+        let (name, function) = (call.name, call.function());
+        _ = writeln!(
+            text,
+            "| `{name}` | `{function}` | `sys_enter_{name}`, `sys_exit_{name}` |"
+        );
     }
     text
 }
@@ -106,6 +117,7 @@ fn kernel_support_document() {
     let mut expected = document.clone();
     for (name, table) in [
         ("probes", probes()),
+        ("rungs", rungs()),
         ("prototypes", prototypes()),
         ("calls", calls()),
         ("members", members()),
@@ -131,7 +143,7 @@ fn probes_say_what_they_rely_on() {
         let (major, minor) = probe.since.split_once('.').unwrap();
         let version: (u32, u32) = (major.parse().unwrap(), minor.parse().unwrap());
         assert!((5, 8) <= version, "{}: the ring buffer came with 5.8", probe.program);
-        if let Attach::TpBtf(tracepoint) = probe.attach {
+        if let Attach::TpBtf(tracepoint) | Attach::Tracepoint(tracepoint) = probe.attach {
             assert!(
                 probe.prototype.starts_with(&format!("{tracepoint}(")),
                 "{}",

@@ -1,0 +1,113 @@
+//! Attaching, each signal on its rung, and owning the links: dropping a link detaches.
+
+use std::{any::Any, os::fd::AsFd as _};
+
+use aya::{
+    Btf,
+    programs::{BtfTracePoint, ProgramError, RawTracePoint},
+};
+
+use super::{
+    LoadError, LoadOptions, Loaded,
+    error::{chain, refusal},
+    ladder::{judge, program_of},
+    perf,
+    registry::{Attach, PROBES, Probe, Rung},
+};
+
+impl Loaded {
+    /// Attaches everything but the sampling clock, which [`Loaded::start_clock`] starts last. What loaded and can't be
+    /// attached goes further down its ladder.
+    pub fn attach(&mut self, btf: &Btf) -> Result<(), LoadError> {
+        for probe in PROBES {
+            match probe.attach {
+                Attach::TpBtf(_) | Attach::Tracepoint(_) => {
+                    let Some(at) = self
+                        .ladder
+                        .iter()
+                        .position(|outcome| outcome.signal == probe.program && outcome.rung.is_some())
+                    else {
+                        continue;
+                    };
+                    let mut outcome = self.ladder.remove(at);
+                    let result = self.descend(probe, &mut outcome, btf, Loaded::attach_one);
+                    self.ladder.insert(at, outcome);
+                    result?;
+                }
+                Attach::Calls => {
+                    let outcome = self.attach_calls(probe, btf);
+                    judge(probe, &outcome)?;
+                    self.ladder.push(outcome);
+                }
+                Attach::State | Attach::TaskIterator | Attach::Clock => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches a signal that is loaded on this rung.
+    pub(super) fn attach_one(&mut self, probe: &'static Probe, rung: Rung) -> Result<(), String> {
+        let (Attach::TpBtf(tracepoint) | Attach::Tracepoint(tracepoint)) = probe.attach else {
+            return Err(format!("`{}` is no tracepoint", probe.program));
+        };
+        let name = program_of(probe.program, rung);
+        let program = self.ebpf.program_mut(&name).ok_or("no such program")?;
+        let link: Result<Box<dyn Any>, ProgramError> = match rung {
+            Rung::TpBtf => <&mut BtfTracePoint>::try_from(program).and_then(|program| {
+                let id = program.attach()?;
+                Ok(Box::new(program.take_link(id)?) as Box<dyn Any>)
+            }),
+            Rung::RawTp => <&mut RawTracePoint>::try_from(program).and_then(|program| {
+                let id = program.attach(tracepoint)?;
+                Ok(Box::new(program.take_link(id)?) as Box<dyn Any>)
+            }),
+            _ => return Err(format!("a tracepoint has no rung {rung}")),
+        };
+        self.links.push((probe.program, link.map_err(|why| refusal(&why))?));
+        Ok(())
+    }
+
+    /// Starts the sampling clock on each CPU.
+    pub fn start_clock(&mut self, options: &LoadOptions) -> Result<(), LoadError> {
+        for probe in PROBES.iter().filter(|probe| probe.attach == Attach::Clock) {
+            let Some(outcome) = self.ladder.iter_mut().find(|outcome| outcome.signal == probe.program) else {
+                continue;
+            };
+            let required = |why: String| LoadError::Required {
+                probe: probe.program,
+                gives: probe.gives,
+                why,
+            };
+            let program = self
+                .ebpf
+                .program(probe.program)
+                .ok_or(LoadError::Missing(probe.program))?;
+            let fd = program.fd().map_err(|why| required(chain(&why)))?;
+            let mut started = 0;
+            for cpu in &options.cpus {
+                match perf::clock(*cpu, options.sample_hz, fd.as_fd()) {
+                    Ok(event) => {
+                        self.clocks.push(event);
+                        started += 1;
+                    }
+                    Err(why) => tracing::warn!("CPU {cpu} is not sampled: {why}"),
+                }
+            }
+            if started == 0 {
+                return Err(required("no CPU's cpu-clock could be opened".to_owned()));
+            }
+            outcome.detail = format!("{} Hz on {started} CPUs", options.sample_hz);
+        }
+        Ok(())
+    }
+
+    /// Detaches what switches and samples: from here on the per-task states stand still. The system calls' hooks go
+    /// with the whole, since closing them takes a second in all (`docs/design/0005`).
+    pub fn detach(&mut self) {
+        self.clocks.clear();
+        self.links.retain(|(signal, _)| *signal == CALLS_SIGNAL);
+    }
+}
+
+/// [`Probe::program`] of the system calls.
+pub(super) const CALLS_SIGNAL: &str = "mount_calls";

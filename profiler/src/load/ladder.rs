@@ -1,0 +1,177 @@
+//! Going down the ladder: of each signal the best rung that this kernel grants, found by trial.
+
+use aya::{
+    Btf,
+    programs::{BtfTracePoint, Iter, PerfEvent, ProgramError, RawTracePoint, TracePoint},
+};
+
+use super::{
+    LoadError, Loaded,
+    error::refusal,
+    forced::Choice,
+    registry::{Attach, PROBES, Probe, Rung},
+};
+
+/// How a signal is had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// [`Probe::program`]
+    pub signal: &'static str,
+    /// What is missing without it.
+    pub gives: &'static str,
+    pub required: bool,
+    /// `None`: not available.
+    pub rung: Option<Rung>,
+    /// More than the rung's name: what it covers.
+    pub detail: String,
+    /// The better rungs, or all, and why they can't be had.
+    pub refused: Vec<(Rung, String)>,
+    /// Nothing else was tried.
+    pub forced: bool,
+}
+
+impl Outcome {
+    /// One line for people. What is not to be had begins with `not available`.
+    pub fn text(&self) -> String {
+        let mut why: Vec<String> = Vec::new();
+        for (rung, reason) in &self.refused {
+            why.push(format!("{rung}: {reason}"));
+        }
+        let Some(rung) = self.rung else {
+            if self.refused.is_empty() {
+                return "not available: left out by --rung".to_owned();
+            }
+            return format!("not available: {}", why.join("; "));
+        };
+        let mut text = rung.name().to_owned();
+        if !self.detail.is_empty() {
+            text.push_str(", ");
+            text.push_str(&self.detail);
+        }
+        if self.forced {
+            text.push_str(" (forced)");
+        } else if !why.is_empty() {
+            text.push_str(&format!(" ({})", why.join("; ")));
+        }
+        text
+    }
+}
+
+/// Name of the program that stands on a rung of a signal.
+pub fn program_of(signal: &str, rung: Rung) -> String {
+    match rung {
+        Rung::RawTp => format!("{signal}_raw"),
+        _ => signal.to_owned(),
+    }
+}
+
+impl Loaded {
+    /// Loads every signal's program on the best rung that the kernel takes; those of the system calls come when they
+    /// are attached.
+    pub(super) fn load_programs(&mut self, btf: &Btf) -> Result<(), LoadError> {
+        for probe in PROBES {
+            if matches!(probe.attach, Attach::State | Attach::Calls) {
+                continue;
+            }
+            let mut outcome = self.outcome(probe);
+            self.descend(probe, &mut outcome, btf, |_, _, _| Ok(()))?;
+            self.ladder.push(outcome);
+        }
+        Ok(())
+    }
+
+    /// Nothing tried yet.
+    pub(super) fn outcome(&self, probe: &'static Probe) -> Outcome {
+        Outcome {
+            signal: probe.program,
+            gives: probe.gives,
+            required: probe.required,
+            rung: None,
+            detail: String::new(),
+            refused: Vec::new(),
+            forced: matches!(self.forced.of(probe), Some(Choice::Rung(_))),
+        }
+    }
+
+    /// Takes the first rung not yet refused whose program loads and passes `trial`.
+    pub(super) fn descend(
+        &mut self,
+        probe: &'static Probe,
+        outcome: &mut Outcome,
+        btf: &Btf,
+        mut trial: impl FnMut(&mut Loaded, &'static Probe, Rung) -> Result<(), String>,
+    ) -> Result<(), LoadError> {
+        outcome.rung = None;
+        for rung in self.forced.rungs(probe) {
+            if outcome.refused.iter().any(|(refused, _)| *refused == rung) {
+                continue;
+            }
+            let tried = self
+                .load_program(probe, rung, btf)
+                .and_then(|()| trial(self, probe, rung));
+            match tried {
+                Ok(()) => {
+                    outcome.rung = Some(rung);
+                    break;
+                }
+                Err(why) => outcome.refused.push((rung, why)),
+            }
+        }
+        judge(probe, outcome)
+    }
+
+    fn load_program(&mut self, probe: &Probe, rung: Rung, btf: &Btf) -> Result<(), String> {
+        let name = program_of(probe.program, rung);
+        let Some(program) = self.ebpf.program_mut(&name) else {
+            return Err(if rung == Rung::RawTp {
+                "only where per-task state is in the hash: a raw tracepoint's tasks have no type".to_owned()
+            } else {
+                format!("the eBPF object has no program `{name}`")
+            });
+        };
+        if program.fd().is_ok() {
+            return Ok(());
+        }
+        let loaded: Result<(), ProgramError> = match (rung, probe.attach) {
+            (Rung::TpBtf, Attach::TpBtf(tracepoint) | Attach::Tracepoint(tracepoint)) => {
+                <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf))
+            }
+            (Rung::RawTp, _) => <&mut RawTracePoint>::try_from(program).and_then(RawTracePoint::load),
+            (Rung::Classic, _) => <&mut TracePoint>::try_from(program).and_then(TracePoint::load),
+            (Rung::Clock, _) => <&mut PerfEvent>::try_from(program).and_then(PerfEvent::load),
+            (Rung::TaskIterator, _) => <&mut Iter>::try_from(program).and_then(|program| program.load("task", btf)),
+            _ => return Err(format!("`{}` has no rung {rung}", probe.program)),
+        };
+        loaded.map_err(|why| refusal(&why))
+    }
+}
+
+/// An error if a signal that is required, or was forced, is not to be had; else its loss is told.
+pub(super) fn judge(probe: &'static Probe, outcome: &Outcome) -> Result<(), LoadError> {
+    if outcome.rung.is_some() {
+        for (rung, why) in &outcome.refused {
+            tracing::debug!("{} not by {rung}: {why}", probe.program);
+        }
+        return Ok(());
+    }
+    if outcome.forced
+        && let [(rung, why)] = outcome.refused.as_slice()
+    {
+        return Err(LoadError::Forced {
+            signal: probe.program,
+            rung: *rung,
+            why: why.clone(),
+        });
+    }
+    let text = outcome.text();
+    let why = text.strip_prefix("not available: ").unwrap_or(&text).to_owned();
+    if probe.required {
+        return Err(LoadError::Required {
+            probe: probe.program,
+            gives: probe.gives,
+            why,
+        });
+    }
+    tracing::warn!("probe {} is not available, so no {}: {why}", probe.program, probe.gives);
+    Ok(())
+}
