@@ -58,6 +58,7 @@ counters! {
     ListenSocket = 32, "listen_socket_unreadable", "sockets that began to listen whose address could not be read";
     RingMemory = 33, "ring_full.memory", "memory readings lost: ring full";
     RingOom = 34, "ring_full.oom", "out-of-memory kills lost: ring full";
+    BirthShed = 41, "birth_shed", "threads not tracked to keep the overhead cap: they and what they started are not in the recording";
     SyscallEnd = 46, "syscall_end_missed", "mount and namespace calls whose end was not told: they are not in the recording";
 }
 

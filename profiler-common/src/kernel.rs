@@ -19,6 +19,7 @@ pub struct Offsets {
     pub task_comm: u32,
     /// `__state` since 5.14, `state` before.
     pub task_state: u32,
+    /// A byte since 7.2, an int that is 0 or 1 before: its first byte is read.
     pub task_on_cpu: u32,
     pub task_exit_code: u32,
     pub task_utime: u32,

@@ -10,6 +10,7 @@
 extern crate std;
 
 pub mod container;
+pub mod control;
 pub mod counter;
 pub mod cpu;
 pub mod kernel;

@@ -19,10 +19,11 @@ use std::{
 use aya::maps::{MapData, RingBuf, StackTraceMap};
 use decode::{Event, decode};
 use frames::RawStack;
-use mappings::Mappings;
+use mappings::{Mappings, MappingsError};
 use stacks::Stacks;
 
 use crate::{
+    control::work::Work,
     kernel::host,
     lookup::{
         dockerfile,
@@ -66,10 +67,18 @@ pub struct Ingest {
     out: Vec<Record>,
     /// Leaders of the thread groups that were adopted.
     leaders: HashMap<u32, TaskId>,
+    /// Adopted processes whose mappings are looked at when they first have a user stack; `None`: those of all were
+    /// looked at before.
+    unseeded: Option<HashSet<u32>>,
     /// Processes born since the recording began that have not ended.
     alive: HashSet<u32>,
     undecodable: u64,
     failed_user_stacks: u64,
+    /// The overhead cap has the mappings' records switched off.
+    mappings_paused: bool,
+    /// Programs that began meanwhile.
+    unmapped_execs: u64,
+    work: Work,
 }
 
 impl Ingest {
@@ -94,15 +103,33 @@ impl Ingest {
             batch: Vec::new(),
             out: Vec::new(),
             leaders: HashMap::new(),
+            unseeded: None,
             alive: HashSet::new(),
             undecodable: 0,
             failed_user_stacks: 0,
+            mappings_paused: false,
+            unmapped_execs: 0,
+            work: Work::default(),
         }
     }
 
     /// Learns the mappings of a process that is there already.
     pub fn seed(&mut self, pid: u32) {
         self.stacks.seed(pid);
+    }
+
+    /// From here on, learns the mappings of an adopted process only when it first has a user stack.
+    pub fn seed_late(&mut self) {
+        self.unseeded = Some(HashSet::new());
+    }
+
+    /// Learns the mappings of a process whose stack is about to be looked at, if they are still to be learnt.
+    fn seed_now(&mut self, tgid: u32) {
+        if let Some(unseeded) = &mut self.unseeded
+            && unseeded.remove(&tgid)
+        {
+            self.stacks.seed(tgid);
+        }
     }
 
     /// The adopted leader of that thread group.
@@ -113,6 +140,44 @@ impl Ingest {
     /// How many processes that were born since the recording began are still there.
     pub fn alive(&self) -> usize {
         self.alive.len()
+    }
+
+    /// What was worked on so far, by kind.
+    pub fn work(&self) -> Work {
+        Work {
+            mappings: self.mappings.taken(),
+            ..self.work
+        }
+    }
+
+    /// Records no mappings until they are resumed: programs that begin meanwhile have no names for their frames.
+    pub fn pause_mappings(&mut self) {
+        self.mappings.pause();
+        self.mappings_paused = true;
+    }
+
+    /// Records mappings again.
+    pub fn resume_mappings(&mut self) {
+        self.mappings.resume();
+        self.mappings_paused = false;
+    }
+
+    /// Records the mappings of a CPU that came online.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel gives no event or ring for it.
+    pub fn add_cpu(&mut self, cpu: u32) -> Result<(), MappingsError> {
+        self.mappings.add_cpu(cpu)?;
+        if self.mappings_paused {
+            self.mappings.pause();
+        }
+        Ok(())
+    }
+
+    /// Forgets a CPU that went offline, with what its ring still holds: drain first.
+    pub fn remove_cpu(&mut self, cpu: u32) {
+        self.mappings.remove_cpu(cpu);
     }
 
     /// Size of the recording so far, bytes.
@@ -167,6 +232,7 @@ impl Ingest {
                 return self.write_out();
             }
             Event::Whole(mut record) => {
+                self.work.lifecycle += 1;
                 self.lifecycle(&mut record);
                 record
             }
@@ -175,8 +241,14 @@ impl Ingest {
                 kernel,
                 user_stack,
             } => {
-                if !kernel.is_empty() || user_stack.is_some() {
+                if kernel.is_empty() && user_stack.is_none() {
+                    self.work.cycles += 1;
+                } else {
+                    self.work.stacks += 1;
                     self.map_until(record.at.ts);
+                    if user_stack.is_some() {
+                        self.seed_now(record.at.task.tgid);
+                    }
                     let user = user_stack.map_or(&[][..], |id| {
                         read_user_stack(
                             &self.user_stacks,
@@ -201,7 +273,11 @@ impl Ingest {
                 user,
                 user_error,
             } => {
+                self.work.samples += 1;
                 self.map_until(record.at.ts);
+                if !user.is_empty() {
+                    self.seed_now(record.at.task.tgid);
+                }
                 let raw = RawStack {
                     tgid: record.at.task.tgid,
                     kernel: &kernel,
@@ -273,7 +349,15 @@ impl Ingest {
             Record::Exit(exit) => self.exit(exit),
             Record::Exec(exec) => {
                 self.mnt_ns.insert(exec.at.task.tgid, exec.at.mnt_ns);
+                if let Some(unseeded) = &mut self.unseeded {
+                    unseeded.remove(&exec.at.task.tgid);
+                }
                 self.map_until(exec.at.ts);
+                if self.mappings_paused {
+                    // The old image's mappings would name the new one's frames.
+                    self.stacks.exec(exec.at.task.tgid);
+                    self.unmapped_execs += 1;
+                }
                 self.build_file(exec);
                 self.container_state(exec);
                 self.mark(exec);
@@ -285,6 +369,9 @@ impl Ingest {
                 let task = adopt.at.task;
                 if task.tgid == task.tid {
                     self.leaders.insert(task.tgid, task);
+                    if let Some(unseeded) = &mut self.unseeded {
+                        unseeded.insert(task.tgid);
+                    }
                     self.mnt_ns.insert(task.tgid, adopt.at.mnt_ns);
                     let (argv, exe) = program_of(task.tgid);
                     adopt.argv = argv;
@@ -339,6 +426,11 @@ impl Ingest {
             self.stacks.fork(fork.parent.tgid, child);
             self.mnt_ns.insert(child, fork.at.mnt_ns);
             self.alive.insert(child);
+            if let Some(unseeded) = &mut self.unseeded
+                && unseeded.contains(&fork.parent.tgid)
+            {
+                unseeded.insert(child);
+            }
         }
     }
 
@@ -350,6 +442,10 @@ impl Ingest {
             self.alive.remove(&task.tgid);
             self.stacks.exit(task.tgid);
             self.mnt_ns.remove(&task.tgid);
+            self.leaders.remove(&task.tgid);
+            if let Some(unseeded) = &mut self.unseeded {
+                unseeded.remove(&task.tgid);
+            }
         }
     }
 
@@ -377,12 +473,26 @@ impl Ingest {
     }
 
     /// Writes the losses: the kernel's, counted in `counters`, and those of this side.
-    pub fn write_losses(&mut self, counters: BTreeMap<u32, u64>) -> Result<(), IngestError> {
+    /// `further` are causes that others counted.
+    pub fn write_losses(
+        &mut self,
+        counters: BTreeMap<u32, u64>,
+        further: impl IntoIterator<Item = (String, u64)>,
+    ) -> Result<(), IngestError> {
         let mut named = self.stacks.losses();
+        named.extend(further);
         if self.failed_user_stacks > 0 {
             named.push((
                 "user stacks of waits that could not be read back".to_owned(),
                 self.failed_user_stacks,
+            ));
+        }
+        if self.unmapped_execs > 0 {
+            named.push((
+                "programs begun while their mappings were not recorded, to keep the overhead cap: no names for their \
+                 frames"
+                    .to_owned(),
+                self.unmapped_execs,
             ));
         }
         if self.mappings.malformed() > 0 {

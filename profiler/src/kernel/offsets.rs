@@ -1,6 +1,9 @@
 //! Struct offsets from the running kernel's BTF, with the names that members had across versions.
 
-use std::path::Path;
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use btfparse::{Error, ErrorKind, Integer32Value, Offset, Readable, TypeInformation, TypeVariant};
 use profiler_common::kernel::{ABSENT, Features, Offsets};
@@ -30,6 +33,8 @@ pub enum OffsetsError {
 pub struct Member {
     /// `(struct, member)`, and what the pair was called in other versions.
     pub names: &'static [(&'static str, &'static str)],
+    /// How many of its bytes the programs read, 0 when that does not matter: one that is smaller is as good as absent.
+    pub bytes: u32,
     /// What is missing where the kernel does not have it.
     pub lost: &'static str,
     set: fn(&mut Offsets, u32),
@@ -56,10 +61,11 @@ const SOCKET: &str = "the address of a socket that begins to listen";
 const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
 
 macro_rules! members {
-    ($( $field:ident = $first:literal :: $path:literal $( | $other:literal :: $other_path:literal )*, $lost:ident ; )+) => {
+    ($( $field:ident = $first:literal :: $path:literal $( | $other:literal :: $other_path:literal )* $( [ $bytes:literal ] )?, $lost:ident ; )+) => {
         /// Every member that is looked for as a whole byte offset.
         pub const MEMBERS: &[Member] = &[ $( Member {
             names: &[($first, $path) $(, ($other, $other_path))*],
+            bytes: 0 $( + $bytes )?,
             lost: $lost,
             set: |offsets, bytes| offsets.$field = bytes,
         }, )+ ];
@@ -69,69 +75,70 @@ macro_rules! members {
     };
 }
 members! {
-    task_pid = "task_struct"::"pid", REQUIRED;
-    task_tgid = "task_struct"::"tgid", REQUIRED;
-    task_start_time = "task_struct"::"start_time", REQUIRED;
-    task_real_parent = "task_struct"::"real_parent", PARENT;
-    task_comm = "task_struct"::"comm", NAME;
-    task_state = "task_struct"::"__state" | "task_struct"::"state", REQUIRED;
-    task_on_cpu = "task_struct"::"on_cpu", ADOPTED;
-    task_exit_code = "task_struct"::"exit_code", EXIT;
-    task_utime = "task_struct"::"utime", ACCOUNT;
-    task_stime = "task_struct"::"stime", ACCOUNT;
-    task_sum_exec_runtime = "task_struct"::"se.sum_exec_runtime", ACCOUNT;
-    task_mm = "task_struct"::"mm", ARGUMENTS;
-    task_nsproxy = "task_struct"::"nsproxy", MOUNTS;
-    task_cgroups = "task_struct"::"cgroups", CGROUP;
-    task_thread_pid = "task_struct"::"thread_pid", INSIDE;
-    task_stack = "task_struct"::"stack", INTERRUPT;
-    css_set_dfl_cgrp = "css_set"::"dfl_cgrp", CGROUP;
-    cgroup_kn = "cgroup"::"kn", CGROUP;
-    cgroup_level = "cgroup"::"level", LEVEL;
-    cgroup_root = "cgroup"::"root", HIERARCHY;
-    cgroup_root_hierarchy_id = "cgroup_root"::"hierarchy_id", HIERARCHY;
-    kernfs_node_id = "kernfs_node"::"id", CGROUP;
-    nsproxy_mnt_ns = "nsproxy"::"mnt_ns", MOUNTS;
-    mnt_namespace_inum = "mnt_namespace"::"ns.inum", MOUNTS;
-    pid_level = "pid"::"level", INSIDE;
+    task_pid = "task_struct"::"pid" [4], REQUIRED;
+    task_tgid = "task_struct"::"tgid" [4], REQUIRED;
+    task_start_time = "task_struct"::"start_time" [8], REQUIRED;
+    task_real_parent = "task_struct"::"real_parent" [8], PARENT;
+    task_comm = "task_struct"::"comm" [16], NAME;
+    task_state = "task_struct"::"__state" | "task_struct"::"state" [4], REQUIRED;
+    task_on_cpu = "task_struct"::"on_cpu" [1], ADOPTED;
+    task_exit_code = "task_struct"::"exit_code" [4], EXIT;
+    task_utime = "task_struct"::"utime" [8], ACCOUNT;
+    task_stime = "task_struct"::"stime" [8], ACCOUNT;
+    task_sum_exec_runtime = "task_struct"::"se.sum_exec_runtime" [8], ACCOUNT;
+    task_mm = "task_struct"::"mm" [8], ARGUMENTS;
+    task_nsproxy = "task_struct"::"nsproxy" [8], MOUNTS;
+    task_cgroups = "task_struct"::"cgroups" [8], CGROUP;
+    task_thread_pid = "task_struct"::"thread_pid" [8], INSIDE;
+    task_stack = "task_struct"::"stack" [8], INTERRUPT;
+    css_set_dfl_cgrp = "css_set"::"dfl_cgrp" [8], CGROUP;
+    cgroup_kn = "cgroup"::"kn" [8], CGROUP;
+    cgroup_level = "cgroup"::"level" [4], LEVEL;
+    cgroup_root = "cgroup"::"root" [8], HIERARCHY;
+    cgroup_root_hierarchy_id = "cgroup_root"::"hierarchy_id" [4], HIERARCHY;
+    kernfs_node_id = "kernfs_node"::"id" [8], CGROUP;
+    nsproxy_mnt_ns = "nsproxy"::"mnt_ns" [8], MOUNTS;
+    mnt_namespace_inum = "mnt_namespace"::"ns.inum" [4], MOUNTS;
+    pid_level = "pid"::"level" [4], INSIDE;
     pid_numbers = "pid"::"numbers", INSIDE;
-    upid_nr = "upid"::"nr", INSIDE;
-    upid_ns = "upid"::"ns", INSIDE;
-    pid_namespace_inum = "pid_namespace"::"ns.inum", INSIDE;
-    mm_arg_start = "mm_struct"::"arg_start", ARGUMENTS;
-    mm_arg_end = "mm_struct"::"arg_end", ARGUMENTS;
-    binprm_filename = "linux_binprm"::"filename", PROGRAM;
-    binprm_file = "linux_binprm"::"file", PROGRAM;
-    file_inode = "file"::"f_inode", PROGRAM;
-    inode_ino = "inode"::"i_ino", PROGRAM;
-    inode_sb = "inode"::"i_sb", PROGRAM;
-    super_block_dev = "super_block"::"s_dev", PROGRAM;
-    pt_regs_orig_ax = "pt_regs"::"orig_ax", CALL;
-    task_files = "task_struct"::"files", SOCKET;
-    task_signal = "task_struct"::"signal", MEMORY;
-    signal_maxrss = "signal_struct"::"maxrss", MEMORY;
-    signal_live = "signal_struct"::"live", MEMORY;
-    mm_hiwater_rss = "mm_struct"::"hiwater_rss", MEMORY;
-    css_cgroup = "cgroup_subsys_state"::"cgroup", CGROUP_MEMORY;
-    mem_cgroup_watermark = "mem_cgroup"::"memory.watermark", CGROUP_MEMORY;
-    files_fdt = "files_struct"::"fdt", SOCKET;
-    fdtable_fd = "fdtable"::"fd", SOCKET;
-    fdtable_max_fds = "fdtable"::"max_fds", SOCKET;
-    file_private_data = "file"::"private_data", SOCKET;
-    socket_sk = "socket"::"sk", SOCKET;
-    sock_type = "sock"::"sk_type", SOCKET;
-    sock_protocol = "sock"::"sk_protocol", SOCKET;
-    sock_family = "sock"::"__sk_common.skc_family", SOCKET;
-    sock_num = "sock"::"__sk_common.skc_num", SOCKET;
-    sock_rcv_saddr = "sock"::"__sk_common.skc_rcv_saddr", SOCKET;
-    sock_v6_rcv_saddr = "sock"::"__sk_common.skc_v6_rcv_saddr", SOCKET;
-    unix_sock_addr = "unix_sock"::"addr", SOCKET;
-    unix_address_len = "unix_address"::"len", SOCKET;
+    upid_nr = "upid"::"nr" [4], INSIDE;
+    upid_ns = "upid"::"ns" [8], INSIDE;
+    pid_namespace_inum = "pid_namespace"::"ns.inum" [4], INSIDE;
+    mm_arg_start = "mm_struct"::"arg_start" [8], ARGUMENTS;
+    mm_arg_end = "mm_struct"::"arg_end" [8], ARGUMENTS;
+    binprm_filename = "linux_binprm"::"filename" [8], PROGRAM;
+    binprm_file = "linux_binprm"::"file" [8], PROGRAM;
+    file_inode = "file"::"f_inode" [8], PROGRAM;
+    inode_ino = "inode"::"i_ino" [8], PROGRAM;
+    inode_sb = "inode"::"i_sb" [8], PROGRAM;
+    super_block_dev = "super_block"::"s_dev" [4], PROGRAM;
+    pt_regs_orig_ax = "pt_regs"::"orig_ax" [4], CALL;
+    task_files = "task_struct"::"files" [8], SOCKET;
+    task_signal = "task_struct"::"signal" [8], MEMORY;
+    signal_maxrss = "signal_struct"::"maxrss" [8], MEMORY;
+    signal_live = "signal_struct"::"live" [4], MEMORY;
+    mm_hiwater_rss = "mm_struct"::"hiwater_rss" [8], MEMORY;
+    css_cgroup = "cgroup_subsys_state"::"cgroup" [8], CGROUP_MEMORY;
+    mem_cgroup_watermark = "mem_cgroup"::"memory.watermark" [8], CGROUP_MEMORY;
+    files_fdt = "files_struct"::"fdt" [8], SOCKET;
+    fdtable_fd = "fdtable"::"fd" [8], SOCKET;
+    fdtable_max_fds = "fdtable"::"max_fds" [4], SOCKET;
+    file_private_data = "file"::"private_data" [8], SOCKET;
+    socket_sk = "socket"::"sk" [8], SOCKET;
+    sock_type = "sock"::"sk_type" [2], SOCKET;
+    sock_protocol = "sock"::"sk_protocol" [2], SOCKET;
+    sock_family = "sock"::"__sk_common.skc_family" [2], SOCKET;
+    sock_num = "sock"::"__sk_common.skc_num" [2], SOCKET;
+    sock_rcv_saddr = "sock"::"__sk_common.skc_rcv_saddr" [4], SOCKET;
+    sock_v6_rcv_saddr = "sock"::"__sk_common.skc_v6_rcv_saddr" [16], SOCKET;
+    unix_sock_addr = "unix_sock"::"addr" [8], SOCKET;
+    unix_address_len = "unix_address"::"len" [4], SOCKET;
     unix_address_name = "unix_address"::"name", SOCKET;
 }
 /// The one bit field that is read.
 pub const IN_IOWAIT: Member = Member {
     names: &[("task_struct", "in_iowait")],
+    bytes: 0,
     lost: IOWAIT,
     set: |offsets, bytes| offsets.task_in_iowait = bytes,
 };
@@ -143,6 +150,8 @@ pub struct Resolved {
     pub features: Features,
     /// Members that this kernel lacks, `struct.member`: what needs them is switched off.
     pub absent: Vec<&'static str>,
+    /// What is missing for it, each once.
+    pub lost: Vec<&'static str>,
 }
 
 /// The whole file in memory: the parser reads a few bytes at a time.
@@ -159,14 +168,44 @@ impl Readable for Bytes {
     }
 }
 
-struct Types(TypeInformation);
+/// The kernel's types, by kind and name. A name alone is not enough: of the types of one name the parser's own index has
+/// the last, and that can be a forward declaration (`pt_regs` in 5.10), or a function that is called like a struct.
+struct Types {
+    types: TypeInformation,
+    structs: HashMap<String, u32>,
+    typedefs: HashMap<String, u32>,
+    functions: HashSet<String>,
+}
 
 impl Types {
-    /// Offset in bits of the first of the alternatives `(struct, path)` that this kernel has.
-    fn bits(&self, alternatives: &[(&str, &str)]) -> Option<u32> {
-        alternatives.iter().find_map(|(name, path)| {
-            let id = self.0.id_of(name)?;
-            match self.0.offset_of(id, path).ok()?.1 {
+    fn new(types: TypeInformation) -> Types {
+        let (mut structs, mut typedefs, mut functions) = (HashMap::new(), HashMap::new(), HashSet::new());
+        for (id, variant) in types.get() {
+            let Some(name) = types.name_of(*id) else { continue };
+            match variant {
+                TypeVariant::Struct(_) => _ = structs.entry(name).or_insert(*id),
+                TypeVariant::Typedef(_) => _ = typedefs.entry(name).or_insert(*id),
+                TypeVariant::Func(_) => _ = functions.insert(name),
+                _ => {}
+            }
+        }
+        Types {
+            types,
+            structs,
+            typedefs,
+            functions,
+        }
+    }
+
+    /// Offset in bits of the member by the first of its names that this kernel has, if it is as large as is read.
+    fn bits(&self, member: &Member) -> Option<u32> {
+        member.names.iter().find_map(|(name, path)| {
+            let id = *self.structs.get(*name)?;
+            let (of, offset) = self.types.offset_of(id, path).ok()?;
+            if self.types.size_of(of).is_ok_and(|size| size < member.bytes as usize) {
+                return None;
+            }
+            match offset {
                 Offset::ByteOffset(bytes) => bytes.checked_mul(8),
                 Offset::BitOffsetAndSize(bits, _) => Some(bits),
             }
@@ -174,26 +213,34 @@ impl Types {
     }
 
     fn size(&self, name: &str) -> Option<u32> {
-        u32::try_from(self.0.size_of(self.0.id_of(name)?).ok()?).ok()
+        u32::try_from(self.types.size_of(*self.structs.get(name)?).ok()?).ok()
     }
 
     /// Number of arguments of a tracepoint, without the leading `void *`.
     fn tracepoint_args(&self, tracepoint: &str) -> Option<usize> {
-        let typedef = self.0.id_of(&format!("btf_trace_{tracepoint}"))?;
-        let pointer = match self.0.from_id(typedef)? {
+        let typedef = *self.typedefs.get(&format!("btf_trace_{tracepoint}"))?;
+        let pointer = match self.types.from_id(typedef)? {
             TypeVariant::Typedef(typedef) => *typedef.tid(),
             _ => return None,
         };
-        let prototype = self.0.pointee_tid(pointer).ok()?;
-        match self.0.from_id(prototype)? {
+        let prototype = self.types.pointee_tid(pointer).ok()?;
+        match self.types.from_id(prototype)? {
             TypeVariant::FuncProto(prototype) => prototype.parameter_list().len().checked_sub(1),
             _ => None,
         }
     }
 
+    /// Offset of a member that is no bit field.
+    fn bytes(&self, name: &str, path: &str) -> Option<u32> {
+        match self.types.offset_of(*self.structs.get(name)?, path).ok()?.1 {
+            Offset::ByteOffset(bytes) => Some(bytes),
+            Offset::BitOffsetAndSize(..) => None,
+        }
+    }
+
     /// Value of a constant of an enumeration.
     fn constant(&self, name: &str, constant: &str) -> Option<u32> {
-        let TypeVariant::Enum(found) = self.0.from_id(self.0.id_of(name)?)? else {
+        let TypeVariant::Enum(found) = self.types.from_id(self.types.id_of(name)?)? else {
             return None;
         };
         let values = found.named_value_list().iter();
@@ -209,7 +256,7 @@ impl Types {
     fn memory_controller(&self) -> Option<u32> {
         const POINTER: u32 = 8;
         let controller = self.constant("cgroup_subsys_id", "memory_cgrp_id")?;
-        Some(self.bits(&[("css_set", "subsys")])? / 8 + controller * POINTER)
+        Some(self.bytes("css_set", "subsys")? + controller * POINTER)
     }
 
     /// The counters of file, anonymous and shared memory pages in `mm_struct`, bytes: `MM_FILEPAGES`, `MM_ANONPAGES` and
@@ -217,14 +264,11 @@ impl Types {
     fn resident(&self) -> Option<[u32; 3]> {
         const KINDS: [u32; 3] = [0, 1, 3];
         const LONG: u32 = 8;
-        let first = self.bits(&[("mm_struct", "rss_stat")])? / 8;
+        let first = self.bytes("mm_struct", "rss_stat")?;
         // To 6.1 a struct around an array of numbers; since 6.2 an array of per-CPU counters.
-        let (within, each) = match self.bits(&[("mm_rss_stat", "count")]) {
-            Some(within) => (within / 8, LONG),
-            None => (
-                self.bits(&[("percpu_counter", "count")])? / 8,
-                self.size("percpu_counter")?,
-            ),
+        let (within, each) = match self.bytes("mm_rss_stat", "count") {
+            Some(within) => (within, LONG),
+            None => (self.bytes("percpu_counter", "count")?, self.size("percpu_counter")?),
         };
         Some(KINDS.map(|kind| first + within + kind * each))
     }
@@ -242,7 +286,7 @@ impl Types {
     }
 
     fn has_function(&self, name: &str) -> bool {
-        self.0.id_of(name).is_some()
+        self.functions.contains(name)
     }
 }
 
@@ -253,22 +297,30 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         why,
     };
     let bytes = std::fs::read(path).map_err(|io| error(io.to_string()))?;
-    let types = Types(TypeInformation::new(&Bytes(bytes)).map_err(|why| error(why.message().to_owned()))?);
+    let types = TypeInformation::new(&Bytes(bytes)).map_err(|why| error(why.message().to_owned()))?;
+    let types = Types::new(types);
     let mut absent = Vec::new();
+    let mut lost = Vec::new();
     let mut offsets = Offsets::NONE;
 
     for (member, name) in MEMBERS.iter().zip(NAMES) {
-        match types.bits(member.names) {
+        match types.bits(member) {
             Some(bits) => (member.set)(&mut offsets, bits / 8),
-            None => absent.push(*name),
+            None => {
+                absent.push(*name);
+                lost.push(member.lost);
+            }
         }
     }
-    match types.bits(IN_IOWAIT.names) {
+    match types.bits(&IN_IOWAIT) {
         Some(bits) => {
             (IN_IOWAIT.set)(&mut offsets, bits / 8);
             offsets.task_in_iowait_bit = bits % 8;
         }
-        None => absent.push("task_struct.in_iowait"),
+        None => {
+            absent.push("task_struct.in_iowait");
+            lost.push(IN_IOWAIT.lost);
+        }
     }
     offsets.upid_size = types.size("upid").unwrap_or(ABSENT);
     match types.resident() {
@@ -290,6 +342,7 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
             return Err(OffsetsError::Required { member });
         }
     }
+    lost.dedup();
     let features = Features {
         switch_has_prev_state: u32::from(types.tracepoint_args("sched_switch").is_some_and(|args| args >= 4)),
         task_stack: 1,
@@ -307,6 +360,7 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         offsets,
         features,
         absent,
+        lost,
     })
 }
 

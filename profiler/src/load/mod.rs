@@ -13,6 +13,7 @@ mod maps;
 pub mod object;
 pub mod perf;
 pub mod registry;
+mod shed;
 pub mod tracefs;
 
 #[cfg(test)]
@@ -65,7 +66,8 @@ pub fn ring_bytes(cpus: usize) -> u32 {
 /// Loaded programs, their links and maps.
 pub struct Loaded {
     ebpf: Ebpf,
-    clocks: Vec<perf::Event>,
+    /// Of each CPU.
+    clocks: Vec<(u32, perf::Event)>,
     /// What is attached, by signal; dropping it detaches.
     links: Vec<(&'static str, Box<dyn Any>)>,
     /// Programs that are loaded once for each of several functions, for their costs.
@@ -154,7 +156,11 @@ impl Loaded {
                 Err(error) => {
                     tracing::info!("{variant:?} is not to be had: {error}");
                     if !refused.iter().any(|(rung, _)| *rung == variant.state) {
-                        refused.push((variant.state, error.to_string()));
+                        let why = match &error {
+                            LoadError::Object(why) => error::chain(why),
+                            error => error.to_string(),
+                        };
+                        refused.push((variant.state, why));
                     }
                     last = error;
                 }

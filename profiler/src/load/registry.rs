@@ -195,6 +195,14 @@ pub const PROBES: &[Probe] = &[
         prototype: "struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }",
     },
     Probe {
+        program: "resync_tasks",
+        attach: Attach::TaskIterator,
+        required: false,
+        gives: "what sleeping threads are in when the overhead cap lets scheduling be recorded again",
+        since: "5.8",
+        prototype: "struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }",
+    },
+    Probe {
         program: "cpu_sample",
         attach: Attach::Clock,
         required: true,

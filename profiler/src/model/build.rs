@@ -114,6 +114,9 @@ impl Builder {
             Record::Lookup(lookup) => self.session.lookups.push(lookup),
             Record::Losses(losses) => self.session.losses = losses,
             Record::SelfCost(cost) => self.session.self_cost = cost,
+            Record::Throttle(throttle) => self.session.throttles.push(throttle),
+            Record::HostCpu(host) => self.session.host_cpu = Some(host),
+            Record::CpuChange(change) => self.session.cpu_changes.push(change),
         }
     }
 

@@ -15,8 +15,8 @@ pub use process::{Image, Interval, Process, State, Thread, Waker};
 pub use stack::Stacks;
 
 use crate::recording::record::{
-    Begin, Cgroup, Clock, ContainerState, Listen, Lookup, Losses, Mark, Memory, Meta, Oom, Rules, SelfCost, Syscall,
-    Text,
+    Begin, Cgroup, Clock, ContainerState, CpuChange, HostCpu, Listen, Lookup, Losses, Mark, Memory, Meta, Oom, Rules,
+    SelfCost, Syscall, Text, Throttle,
 };
 
 macro_rules! index {
@@ -106,6 +106,12 @@ pub struct Session {
     pub rules: Rules,
     pub losses: Losses,
     pub self_cost: SelfCost,
+    /// What the overhead cap gave up and took up again, in order of time.
+    pub throttles: Vec<Throttle>,
+    /// `None` in recordings that do not tell.
+    pub host_cpu: Option<HostCpu>,
+    /// In order of time.
+    pub cpu_changes: Vec<CpuChange>,
     /// Filled by [`crate::detect`].
     pub operations: Vec<Operation>,
     pub containers: Vec<Container>,

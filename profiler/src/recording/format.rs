@@ -225,6 +225,9 @@ pub fn time_of(record: &Record) -> Option<u64> {
         Record::Oom(oom) => oom.at.ts,
         Record::Mark(mark) => mark.at.ts,
         Record::SelfCost(cost) => cost.ts,
+        Record::Throttle(throttle) => throttle.ts,
+        Record::HostCpu(host) => host.to,
+        Record::CpuChange(change) => change.ts,
         Record::Meta(_)
         | Record::File(_)
         | Record::Frame(_)

@@ -416,6 +416,54 @@ pub struct SelfCost {
     pub symbolize_ns: u64,
 }
 
+/// The overhead cap gave something up, or took it up again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttle {
+    pub ts: u64,
+    /// What: `sampling`, `short_waits`, `wait_stacks`, `mappings`, `scheduling`, `births`.
+    pub lever: String,
+    /// Of `sampling` the frequency from now on, Hz; else 1 it is recorded, 0 it is not.
+    pub value: u32,
+    /// Less is recorded than was asked for.
+    pub reduced: bool,
+    /// Cost that led to it: BPF programs and the profiler's process, ns, in `window_ns` on `cpus` CPUs.
+    pub bpf_ns: u64,
+    pub process_ns: u64,
+    pub window_ns: u64,
+    pub cpus: u32,
+    /// The cap, millionths of the host's CPU time.
+    pub cap_ppm: u32,
+    /// The program that cost most then.
+    pub dearest: String,
+}
+
+/// CPU time of the whole host over the recording, as `/proc/stat` accounts it, ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostCpu {
+    /// Time that it covers.
+    pub from: u64,
+    pub to: u64,
+    pub user_ns: u64,
+    pub system_ns: u64,
+    pub idle_ns: u64,
+    pub iowait_ns: u64,
+    /// Hard and soft interrupts.
+    pub interrupt_ns: u64,
+    /// Taken by the hypervisor for other guests: threads that it hit were on their CPUs without running.
+    pub steal_ns: u64,
+}
+
+/// A CPU came online or went offline during the recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuChange {
+    /// When that was noticed.
+    pub ts: u64,
+    pub cpu: u32,
+    pub online: bool,
+    /// Why it is not sampled or its mappings are not recorded; empty when all is well.
+    pub problem: String,
+}
+
 /// Last record of a recording that was closed in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
@@ -490,4 +538,7 @@ records! {
     42 => Rules,
     50 => Losses,
     51 => SelfCost,
+    52 => Throttle,
+    53 => HostCpu,
+    54 => CpuChange,
 }

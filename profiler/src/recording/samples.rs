@@ -386,6 +386,37 @@ pub(crate) fn samples() -> Vec<Record> {
             symbolize_ns: 6,
         }
         .into(),
+        Throttle {
+            ts: at.ts + 13,
+            lever: "sampling".into(),
+            value: 49,
+            reduced: true,
+            bpf_ns: 1,
+            process_ns: 2,
+            window_ns: 3,
+            cpus: 4,
+            cap_ppm: 20_000,
+            dearest: "sched_switch".into(),
+        }
+        .into(),
+        HostCpu {
+            from: at.ts,
+            to: at.ts + 14,
+            user_ns: 1,
+            system_ns: 2,
+            idle_ns: 3,
+            iowait_ns: 4,
+            interrupt_ns: 5,
+            steal_ns: 6,
+        }
+        .into(),
+        CpuChange {
+            ts: at.ts + 15,
+            cpu: 1,
+            online: false,
+            problem: String::new(),
+        }
+        .into(),
         End {
             mono: at.ts + 1_000,
             exit_code: Some(137),
@@ -418,12 +449,15 @@ fn place_of(record: &Record) -> usize {
         Record::Losses(_) => 17,
         Record::SelfCost(_) => 18,
         Record::Account(_) => 19,
-        Record::Listen(_) => 20,
-        Record::Memory(_) => 21,
-        Record::Oom(_) => 22,
-        Record::Mark(_) => 23,
-        Record::ContainerState(_) => 24,
-        Record::Rules(_) => 25,
+        Record::Throttle(_) => 20,
+        Record::HostCpu(_) => 21,
+        Record::CpuChange(_) => 22,
+        Record::Listen(_) => 23,
+        Record::Memory(_) => 24,
+        Record::Oom(_) => 25,
+        Record::Mark(_) => 26,
+        Record::ContainerState(_) => 27,
+        Record::Rules(_) => 28,
     }
 }
 

@@ -62,8 +62,11 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
     processes::add(&mut page, session, &selection, options);
     memory::add(&mut page, session, &selection);
     closing::unavailable(&mut page, session);
+    closing::limits(&mut page, session);
     closing::losses(&mut page, session);
+    closing::cap(&mut page, session);
     closing::coverage(&mut page, session, &selection);
+    closing::cpus(&mut page, session);
     closing::cost(&mut page, session);
     Ok(page.finish())
 }
@@ -71,7 +74,7 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::record::{At, Memory, Moment, Oom, TaskId};
+    use crate::recording::record::{At, CpuChange, HostCpu, Memory, Moment, Oom, TaskId, Throttle};
     use crate::report::{fixture, text};
 
     fn rendered(width: usize, options: &Options) -> String {
@@ -236,6 +239,62 @@ mod tests {
         ] {
             assert!(summary.contains(fact), "{fact} in\n{summary}");
         }
+    }
+
+    /// Make sure that what the overhead cap gave up, stolen time and CPUs that came and went are told, within the width.
+    #[test]
+    fn gaps_are_told() {
+        let mut session = fixture::session();
+        let from = session.span.from;
+        let throttle = |ms: u64, value, reduced| Throttle {
+            ts: from + ms * 1_000_000,
+            lever: "scheduling".into(),
+            value,
+            reduced,
+            bpf_ns: 50_000_000,
+            process_ns: 10_000_000,
+            window_ns: 500_000_000,
+            cpus: 2,
+            cap_ppm: 20_000,
+            dearest: "sched_switch".into(),
+        };
+        session.throttles = vec![throttle(2_000, 0, true), throttle(6_000, 1, false)];
+        session.host_cpu = Some(HostCpu {
+            from: session.span.from,
+            to: session.span.to,
+            steal_ns: 400_000_000,
+            ..HostCpu::default()
+        });
+        session.cpu_changes = vec![CpuChange {
+            ts: from + 3_000_000_000,
+            cpu: 1,
+            online: false,
+            problem: String::new(),
+        }];
+        for width in [80, 120] {
+            let style = Style {
+                width,
+                color: false,
+                utf8: true,
+            };
+            let summary = render(&session, &Options::default(), &style).unwrap();
+            let words = summary.split_whitespace().collect::<Vec<_>>().join(" ");
+            for fact in [
+                "overhead cap 2 % of the host's CPU",
+                "from 2.00 s to 6.00 s (4.00 s)",
+                "6.0 %, most of it sched_switch",
+                "threads' times are not recorded",
+                "400 ms (2.0 %) of the host's CPU time went to other guests",
+                "CPU 1 went offline",
+                "not recorded ",
+            ] {
+                assert!(words.contains(fact), "{fact} in\n{summary}");
+            }
+            assert!(summary.lines().all(|line| text::width(line) <= width), "{summary}");
+        }
+        session.throttles.clear();
+        session.host_cpu = None;
+        assert!(!rendered(80, &Options::default()).contains("overhead cap"));
     }
 
     /// Make sure that an empty recording (0 phases, 0 processes) is shown and not divided by.
