@@ -528,7 +528,6 @@ pub(super) fn name_by_lookup(context: &Context<'_>, draft: &mut Draft) {
     if let Some(state) = context.state(&draft.id) {
         for (known, told) in [
             (&mut draft.name, &state.name),
-            (&mut draft.image, &state.image),
             (&mut draft.digest, &state.digest),
         ] {
             if !told.is_empty() {
@@ -551,5 +550,12 @@ pub(super) fn name_by_lookup(context: &Context<'_>, draft: &mut Draft) {
     }
     if !image.is_empty() {
         draft.image = image.to_vec();
+    }
+}
+
+/// The image as the engine's files call it, where no command line says how it was asked for.
+pub(super) fn image_by_lookup(context: &Context<'_>, draft: &mut Draft) {
+    if let (true, Some(state)) = (draft.image.is_empty(), context.state(&draft.id)) {
+        draft.image.clone_from(&state.image);
     }
 }

@@ -102,6 +102,7 @@ pub fn detect(session: &mut Session) {
         let requested = engine.and_then(|engine| engine.request(&context, &requests, draft));
         draft.operation = requested.or_else(|| operation::of_ancestors(&context, &requests, draft));
         operation::adopt_names(&requests, draft);
+        container::image_by_lookup(&context, draft);
         known.insert(draft.id.clone(), (draft.name.clone(), draft.image.clone()));
     }
     operation::gather(&context, &mut requests, &drafts);

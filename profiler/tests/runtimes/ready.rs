@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::support::bare::Bare;
 use super::support::check::scenario;
+use super::support::coverage;
 use super::support::docker::{self, Docker};
 use super::support::host::{self, Skip, succeed};
 use super::support::podman::{self, Podman};
-use super::support::profile::Profile;
+use super::support::profile::{Item, Profile};
 use super::support::workload;
 
 /// Stamps around `listen` on a TCP port or a unix socket, from a thread of a child, and goes on for 200 ms.
@@ -68,21 +70,22 @@ int main(int count, char **all)
 }
 "#;
 
-fn listener(folder: &Path) -> Result<PathBuf, Skip> {
+/// Makes it at `program`.
+fn listener(program: &Path) -> Result<PathBuf, Skip> {
     host::require(&["gcc"])?;
-    let (source, program) = (folder.join("listener.c"), folder.join("listener"));
+    let source = program.with_extension("c");
     std::fs::write(&source, LISTENER).unwrap();
+    let mut compiler = Command::new("gcc");
     succeed(
-        Command::new("gcc")
+        compiler
             .args(["-O2", "-static", "-pthread", "-o"])
-            .args([&program, &source]),
+            .args([program, &source]),
     );
-    Ok(program)
+    Ok(program.to_owned())
 }
 
 /// The container listened between its two stamps, and the phase says so and on what.
-fn assert_ready(profile: &Profile, name: &str, label: &str) {
-    let container = profile.container(name);
+fn assert_ready(profile: &Profile, container: Item<'_>, label: &str) {
     let (ready, run) = (container.phase("ready"), container.phase("run"));
     let (before, after) = workload::stamps(&profile.output, "ready");
     assert_eq!(ready.text("label"), label);
@@ -99,39 +102,61 @@ fn assert_ready(profile: &Profile, name: &str, label: &str) {
     );
 }
 
-/// Make sure that `ready` ends in the very `listen` call of a child's thread in a podman container, TCP and unix, and
-/// that a container that never listens has none.
+/// A container under podman that listens, TCP and unix, and one that does not.
+fn podman_listens(runtime: &'static str, row: &str, test: &str) {
+    let podman = scenario!(Podman::new(runtime));
+    let program = scenario!(listener(&podman.corner.folder().join("listener")));
+    let volume = format!("{}:/listener", program.display());
+    let run = ["podman", "run", "--rm", "--network=none", "--name=one"];
+    for (words, label) in [(["tcp", "8080"], "tcp/8080"), (["unix", "/a b.sock"], "unix/a b.sock")] {
+        let profile = podman.profile(&[&run[..], &["-v", &volume, podman::TINY, "/listener"], &words].concat());
+        assert_ready(&profile, profile.container("one"), label);
+        coverage::assert(row, test, &profile);
+    }
+    let profile = podman.profile(&[&run[..], &[podman::TINY, "/bin/true"]].concat());
+    assert!(profile.container("one").phases("ready").is_empty());
+}
+
+/// Make sure that `ready` ends in the very `listen` call of a child's thread in a podman container with runc, TCP and
+/// unix, and that a container that never listens has none.
 #[test]
 fn podman_ready() {
-    let podman = scenario!(Podman::new("runc"));
-    let program = scenario!(listener(podman.corner.folder()));
-    let volume = format!("{}:/listener", program.display());
-    for (words, label) in [(["tcp", "8080"], "tcp/8080"), (["unix", "/a b.sock"], "unix/a b.sock")] {
-        let run = [
-            "podman",
-            "run",
-            "--rm",
-            "--network=none",
-            "--name=one",
-            "-v",
-            &volume,
-            podman::TINY,
-            "/listener",
-        ];
-        let profile = podman.profile(&[&run[..], &words].concat());
-        assert_ready(&profile, "one", label);
-    }
-    let run = [
-        "podman",
-        "run",
-        "--rm",
-        "--network=none",
-        "--name=deaf",
-        podman::TINY,
-        "/bin/true",
-    ];
-    let profile = podman.profile(&run);
-    assert!(profile.container("deaf").phases("ready").is_empty());
+    podman_listens("runc", "podman, runc", "podman_ready");
+}
+
+/// Make sure of the same with crun.
+#[test]
+fn podman_crun_ready() {
+    podman_listens("crun", "podman, crun", "podman_crun_ready");
+}
+
+/// A container of a bare runtime that listens, by `run` and by `create` and `start`.
+fn bare_listens(runtime: &'static str, test: &str) {
+    let bare = scenario!(Bare::new(runtime));
+    scenario!(listener(&bare.corner.folder().join("rootfs/listener")));
+    let bundle = bare.bundle("one", &["/listener", "unix", "/one.sock"]);
+    let profile = bare.profile(&[runtime, "run", "--bundle", bundle.to_str().unwrap(), "phg-one"]);
+    assert_ready(&profile, profile.containers()[0], "unix/one.sock");
+    coverage::assert(&format!("{runtime} run"), test, &profile);
+    bare.bundle("two", &["/listener", "tcp", "8080"]);
+    let profile = bare.script(
+        "$RT create --bundle two phg-two < /dev/null; $RT start phg-two; \
+         while $RT state phg-two | grep -q '\"running\"'; do sleep 0.05; done; $RT delete phg-two",
+    );
+    assert_ready(&profile, profile.containers()[0], "tcp/8080");
+    coverage::assert(&format!("{runtime} create, start"), test, &profile);
+}
+
+/// Make sure of the same with runc alone, by one command and by two.
+#[test]
+fn runc_ready() {
+    bare_listens("runc", "runc_ready");
+}
+
+/// Make sure of the same with crun alone.
+#[test]
+fn crun_ready() {
+    bare_listens("crun", "crun_ready");
 }
 
 /// An exec session with its command, engine and status, and a healthcheck apart from it.
@@ -176,7 +201,7 @@ fn docker_ready_and_sessions() {
          docker exec two /bin/sh -c 'exit 3' || true; docker rm -f two"
     );
     assert_sessions(&docker.profile(&["sh", "-ec", &script]), "docker");
-    let program = scenario!(listener(docker.corner.folder()));
+    let program = scenario!(listener(&docker.corner.folder().join("listener")));
     let volume = format!("{}:/listener", program.display());
     let run = [
         "docker",
@@ -191,7 +216,9 @@ fn docker_ready_and_sessions() {
         "tcp",
         "80",
     ];
-    assert_ready(&docker.profile(&run), "one", "tcp/80");
+    let profile = docker.profile(&run);
+    assert_ready(&profile, profile.container("one"), "tcp/80");
+    coverage::assert("docker", "docker_ready_and_sessions", &profile);
 }
 
 /// Make sure that a container made before the recording, which no command line in it describes, has its name and image
