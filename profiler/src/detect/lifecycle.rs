@@ -189,7 +189,11 @@ impl Life<'_, '_> {
             (Some(made), Some(unshared)) if unshared < made => (unshared, "first new namespace"),
             (Some(made), _) => (made, "birth of its cgroup"),
             (None, Some(unshared)) => (unshared, "first new namespace"),
-            (None, None) => return,
+            // Without a cgroup of its own (rootless), cloned into its namespaces (crun).
+            (None, None) => match self.birth_of_first(within) {
+                Some(born) => (born, "birth of its first process"),
+                None => return,
+            },
         };
         let entry = self.draft.entry.filter(|entry| entry.ts < within.to || open);
         let (to, open, end) = match entry {
@@ -210,6 +214,14 @@ impl Life<'_, '_> {
             ..self.plain(PhaseKind::Init, Span { from, to })
         };
         self.push(new);
+    }
+
+    /// When pid 1 of the container's own pid namespace was born.
+    fn birth_of_first(&self, within: Span) -> Option<u64> {
+        let create = self.context.process(self.draft.create()?.process);
+        let first = self.context.process(self.draft.entry?.process);
+        let born = first.span.from;
+        (first.ns_pid == 1 && first.pid_ns != create.pid_ns && within.contains(born)).then_some(born)
     }
 
     /// When the runtime first asked for a mount or pid namespace of its own.

@@ -20,6 +20,11 @@ const NO_EXEC: &str = "a build executes nothing in a container but its command";
 const NO_SERVICE: &str = "a build's command serves nobody";
 const HOST_NETWORK: &str = "without an OCI runtime the network is the host's";
 const AS_OCI: &str = "before any container is made, the same as with OCI isolation";
+const SAME_ENGINE: &str = "the engine's own part, the same with any crun";
+const SAME_IMAGES: &str = "images are stored as root's are, elsewhere";
+const ROOTLESS_NETWORK: &str = "slirp4netns is not told apart yet";
+const AS_RUNTIME: &str = "a call of the runtime, shown as with runc by itself";
+const CNI: &str = "CNI plug-ins are not told apart yet";
 const PENDING: &str = "not shown yet";
 
 /// In the document's order.
@@ -253,6 +258,90 @@ pub(crate) const ROWS: &[Row] = &[
             ("stop", None(ENDS_BY_ITSELF)),
             ("cleanup", Tested("docker_build")),
             ("step", Tested("docker_build")),
+        ],
+    },
+    Row {
+        id: "podman, rootless",
+        what: "podman 4.3.1 with crun 1.8.1 by user 1000, `--cgroups=disabled`: no cgroup event at all. Recorded in a virtual machine.",
+        cells: &[
+            ("pull", None(SAME_IMAGES)),
+            ("download", None(SAME_IMAGES)),
+            ("unpack", None(SAME_IMAGES)),
+            ("commit", None(SAME_IMAGES)),
+            ("mount", Replayed("podman_rootless")),
+            ("create", Replayed("podman_rootless")),
+            ("init", Replayed("podman_rootless")),
+            ("network", None(ROOTLESS_NETWORK)),
+            ("start", Replayed("podman_rootless")),
+            ("ready", None(PENDING)),
+            ("run", Replayed("podman_rootless")),
+            ("exec", None(AS_RUNTIME)),
+            ("stop", None(AS_RUNTIME)),
+            ("cleanup", Replayed("podman_rootless")),
+            ("step", None(NO_STEPS)),
+        ],
+    },
+    Row {
+        id: "podman, crun ≥ 1.29",
+        what: "crun from 1.29 on Linux 7.0, which neither unshares its mounts nor pivots.",
+        cells: &[
+            ("pull", None(SAME_ENGINE)),
+            ("download", None(SAME_ENGINE)),
+            ("unpack", None(SAME_ENGINE)),
+            ("commit", None(SAME_ENGINE)),
+            ("mount", Replayed("crun_open_tree")),
+            ("create", Replayed("crun_open_tree")),
+            ("init", Replayed("crun_open_tree")),
+            ("network", None(SAME_ENGINE)),
+            ("start", Replayed("crun_open_tree")),
+            ("ready", None(SAME_ENGINE)),
+            ("run", Replayed("crun_open_tree")),
+            ("exec", None(SAME_ENGINE)),
+            ("stop", None(SAME_ENGINE)),
+            ("cleanup", Replayed("crun_open_tree")),
+            ("step", None(SAME_ENGINE)),
+        ],
+    },
+    Row {
+        id: "runc ≥ 1.4",
+        what: "runc from 1.2, which seals its program by an overlay, and from 1.4, whose `exec` clones into the cgroup.",
+        cells: &[
+            ("pull", None(NO_IMAGES)),
+            ("download", None(NO_IMAGES)),
+            ("unpack", None(NO_IMAGES)),
+            ("commit", None(NO_IMAGES)),
+            ("mount", None(NO_MOUNT)),
+            ("create", Replayed("runc_new")),
+            ("init", Replayed("runc_new")),
+            ("network", None(NO_NETWORK)),
+            ("start", Replayed("runc_new")),
+            ("ready", None(PENDING)),
+            ("run", Replayed("runc_new")),
+            ("exec", Replayed("runc_new")),
+            ("stop", Replayed("runc_new")),
+            ("cleanup", Replayed("runc_new")),
+            ("step", None(NO_STEPS)),
+        ],
+    },
+    Row {
+        id: "CRI-O",
+        what: "CRI-O asked by a kubelet.",
+        cells: &[
+            ("pull", None(PENDING)),
+            ("download", None(PENDING)),
+            ("unpack", None(PENDING)),
+            ("commit", None(PENDING)),
+            ("mount", Replayed("crio_run")),
+            ("create", Replayed("crio_run")),
+            ("init", Replayed("crio_run")),
+            ("network", None(CNI)),
+            ("start", Replayed("crio_run")),
+            ("ready", None(PENDING)),
+            ("run", Replayed("crio_run")),
+            ("exec", None(AS_RUNTIME)),
+            ("stop", None(AS_RUNTIME)),
+            ("cleanup", Replayed("crio_run")),
+            ("step", None(NO_STEPS)),
         ],
     },
 ];
