@@ -7,11 +7,11 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use profiler_common::{
-    Counter,
+    Counter, Header,
     control::{BIRTHS_OF_CPU, BIRTHS_OF_PARENT, BIRTHS_SHIFT, shed},
     kind,
     sched::{GAP, NO_USER_STACK, STATE_PREEMPTED, TaskState},
-    task::{ARGV_LEN, COMM_LEN, Exec, Exit, FILENAME_LEN, Fork},
+    task::{ARGV_LEN, COMM_LEN, Exec, Exit, FILENAME_LEN, Fork, Io},
 };
 
 use super::{adopt, sched};
@@ -225,5 +225,26 @@ pub(super) fn try_exit(ctx: &BtfTracePointContext) -> Result<(), Counter> {
         // Its last switch, where that is done otherwise, is not seen.
         task::remove(task);
     }
-    emit::send(&event, Counter::RingExit)
+    let header = Header {
+        kind: kind::IO,
+        ..event.header
+    };
+    emit::send(&event, Counter::RingExit)?;
+    io(base, header)
+}
+
+/// What the thread read and wrote, unless that is nothing.
+#[inline(always)]
+fn io(base: *const u8, header: Header) -> Result<(), Counter> {
+    let event = Io {
+        header,
+        read_calls: task::read::<u64>(base, offset!(task_rchar)),
+        write_calls: task::read::<u64>(base, offset!(task_wchar)),
+        read_disk: task::read::<u64>(base, offset!(task_read_bytes)),
+        write_disk: task::read::<u64>(base, offset!(task_write_bytes)),
+    };
+    if event.read_calls | event.write_calls | event.read_disk | event.write_disk == 0 {
+        return Ok(());
+    }
+    emit::send(&event, Counter::RingIo)
 }

@@ -15,9 +15,12 @@ mod container;
 mod context;
 mod oci;
 
+mod asked;
 mod buildah;
+mod buildkit;
 mod chroot;
 mod containerd;
+mod crio;
 mod crun;
 mod demo;
 mod docker;
@@ -25,6 +28,7 @@ mod instruction;
 mod lifecycle;
 mod operation;
 mod podman;
+mod pull;
 mod runc;
 mod step;
 
@@ -79,7 +83,9 @@ const RUNTIMES: &[&dyn Runtime] = &[&runc::Runc, &crun::Crun, &chroot::Chroot, &
 const ENGINES: &[&dyn Engine] = &[
     &buildah::Buildah,
     &podman::Podman,
+    &crio::Crio,
     &docker::Docker,
+    &buildkit::BuildKit,
     &containerd::Containerd,
     &demo::Demo,
 ];
@@ -96,16 +102,19 @@ pub fn detect(session: &mut Session) {
             (draft.name, draft.image) = (name.clone(), image.clone());
         }
         let engine = ENGINES.iter().find(|engine| engine.claim(&context, draft));
+        container::mount_by_cleanup(&context, draft);
         container::name_by_lookup(&context, draft);
         let requested = engine.and_then(|engine| engine.request(&context, &requests, draft));
         draft.operation = requested.or_else(|| operation::of_ancestors(&context, &requests, draft));
         operation::adopt_names(&requests, draft);
         known.insert(draft.id.clone(), (draft.name.clone(), draft.image.clone()));
     }
+    operation::unmatched(&context, &mut requests, &mut drafts);
     operation::gather(&context, &mut requests, &drafts);
     let mut phases = lifecycle::phases(&context, &requests, &drafts);
     step::phases(&context, &requests, &drafts, &mut phases);
-    let phases = in_order(phases);
+    pull::phases(&context, &requests, &mut phases);
+    let phases = in_order(operation::unmatched_pulls(&context, &mut requests, phases));
     let spans = spans_of_containers(&phases, drafts.len());
     let containers = drafts
         .iter()

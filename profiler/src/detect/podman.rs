@@ -2,10 +2,12 @@
 //! cleanup`. Networks are set up by netavark before the runtime is called.
 
 use super::Engine;
+use super::asked;
 use super::cli::{self, base};
 use super::container::{Draft, Piece};
 use super::context::Context;
-use crate::model::{Image, ProcessIx};
+use super::operation::Requests;
+use crate::model::{Image, OperationIx, ProcessIx};
 
 /// See the module.
 pub(super) struct Podman;
@@ -41,10 +43,15 @@ impl Engine for Podman {
         }
         true
     }
+
+    fn request(&self, context: &Context<'_>, requests: &Requests, draft: &Draft) -> Option<OperationIx> {
+        let ts = draft.create()?.span.from;
+        asked::for_container(context, requests, draft, ts, &["start", "restart"])
+    }
 }
 
 /// conmon's program, if the process runs it at `ts`: by its own exec, or forked off by one that did.
-fn conmon<'a>(context: &Context<'a>, ix: ProcessIx, ts: u64) -> Option<&'a Image> {
+pub(super) fn conmon<'a>(context: &Context<'a>, ix: ProcessIx, ts: u64) -> Option<&'a Image> {
     context
         .process(ix)
         .image_at(ts)
@@ -57,7 +64,7 @@ fn is_podman(context: &Context<'_>, ix: ProcessIx) -> bool {
 }
 
 /// The argument behind a flag.
-fn option<'a>(image: &'a Image, flag: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn option<'a>(image: &'a Image, flag: &[u8]) -> Option<&'a [u8]> {
     let at = image.argv.iter().position(|argument| argument == flag)?;
     image.argv.get(at + 1).map(Vec::as_slice)
 }

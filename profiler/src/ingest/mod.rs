@@ -1,10 +1,13 @@
 //! From the kernel's rings to the recording: decoded, in order of time, with names and files looked up while they
 //! are there.
 
+mod code;
 pub mod decode;
 pub mod frames;
 pub mod mappings;
+pub mod naming;
 pub mod redact;
+mod requests;
 pub mod spaces;
 pub mod stacks;
 pub mod unwound;
@@ -13,13 +16,14 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
     os::unix::ffi::OsStringExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use aya::maps::{MapData, RingBuf, StackTraceMap};
 use decode::{Event, UserStack, decode};
 use frames::RawStack;
 use mappings::{Mappings, MappingsError};
+use profiler_common::{container::call, net};
 use stacks::Stacks;
 use unwound::Unwinding;
 
@@ -27,10 +31,10 @@ use crate::{
     control::work::Work,
     kernel::host,
     load::unwind::UnwindMaps,
-    lookup::dockerfile,
+    lookup::{dockerfile, images},
     recording::{
         Summary, WriteError, Writer,
-        record::{Exec, Exit, Fork, Lookup, Losses, Record, TaskId},
+        record::{Exec, Exit, Fork, Lookup, Losses, Parsing, Record, TaskId},
     },
     symbol::kernel::{Kernel, KernelError},
 };
@@ -60,6 +64,7 @@ pub struct Ingest {
     unwinding: Unwinding,
     /// Mount namespace of each profiled process: perf does not tell it.
     mnt_ns: HashMap<u32, u32>,
+    images: images::Watch,
     redact: bool,
     batch: Vec<Event>,
     out: Vec<Record>,
@@ -97,6 +102,7 @@ impl Ingest {
             stacks: Stacks::new(symbols),
             unwinding: Unwinding::default(),
             mnt_ns: HashMap::new(),
+            images: images::Watch::default(),
             redact,
             batch: Vec::new(),
             out: Vec::new(),
@@ -211,6 +217,8 @@ impl Ingest {
         // processes whose birth is still in the other ring.
         self.map_until(settled);
         self.unwinding.retry(&mut self.stacks, &mut self.out);
+        self.images.look_up(&mut self.out);
+        self.stacks.name(&mut self.out);
         self.write_out()?;
         result
     }
@@ -334,6 +342,7 @@ impl Ingest {
                     unseeded.remove(&exec.at.task.tgid);
                 }
                 self.map_until(exec.at.ts);
+                self.stacks.process(exec.at.task.tgid, exec.ns_tid);
                 if self.mappings_paused {
                     // The old image's mappings would name the new one's frames.
                     self.stacks.exec(exec.at.task.tgid);
@@ -352,6 +361,7 @@ impl Ingest {
                         unseeded.insert(task.tgid);
                     }
                     self.mnt_ns.insert(task.tgid, adopt.at.mnt_ns);
+                    self.stacks.process(task.tgid, adopt.ns_tid);
                     let (argv, exe) = program_of(task.tgid);
                     adopt.argv = argv;
                     adopt.exe = exe;
@@ -363,6 +373,9 @@ impl Ingest {
             Record::Syscall(call) => {
                 self.mnt_ns.insert(call.at.task.tgid, call.at.mnt_ns);
                 self.stacks.syscall(call);
+                if call.call == call::RENAME && call.result == 0 {
+                    self.images.renamed(call.at.task.tgid, &call.b);
+                }
             }
             _ => {}
         }
@@ -402,6 +415,7 @@ impl Ingest {
             let child = fork.at.task.tgid;
             self.map_until(fork.at.ts);
             self.stacks.fork(fork.parent.tgid, child);
+            self.stacks.process(child, fork.ns_tid);
             self.mnt_ns.insert(child, fork.at.mnt_ns);
             self.alive.insert(child);
             if let Some(unseeded) = &mut self.unseeded
@@ -452,6 +466,21 @@ impl Ingest {
         self.write_out()
     }
 
+    /// Also looks for debug information in these folders. Before the first file is seen.
+    pub fn set_debug_folders(&mut self, folders: Vec<PathBuf>) {
+        self.stacks.set_debug_folders(folders);
+    }
+
+    /// Starts the process that reads mapped files. While this one may still choose its user.
+    pub fn start_parser(&mut self) {
+        self.stacks.start_parser();
+    }
+
+    /// Ends the process that reads mapped files, and says what that took.
+    pub fn close_parser(&mut self) -> Parsing {
+        self.stacks.close_parser()
+    }
+
     /// Records the samples that still wait for a table.
     fn unwind_rest(&mut self) {
         const STEP: std::time::Duration = std::time::Duration::from_millis(2);
@@ -460,6 +489,14 @@ impl Ingest {
             self.unwinding.retry(&mut self.stacks, &mut self.out);
             std::thread::sleep(STEP);
         }
+    }
+
+    /// Writes the exchanges that had not ended when the recording did.
+    pub fn write_exchanges(&mut self, open: &[net::Exchange]) -> Result<(), IngestError> {
+        for exchange in open.iter().filter(|exchange| exchange.begin != 0) {
+            self.write(decode::exchange(exchange))?;
+        }
+        Ok(())
     }
 
     /// Writes the losses: the kernel's, counted in `counters`, and those of this side.

@@ -56,6 +56,10 @@ const INTERRUPT: &str = "whether a wake came from an interrupt on top of another
 const PROGRAM: &str = "name and identity of a program's file";
 const CALL: &str = "the system call that a thread waits in";
 const UNWIND: &str = "user stacks by unwind tables: frame pointers serve";
+const NETWORK: &str = "requests to engines, and downloads of layers";
+const PEER: &str = "which engine a request went to";
+const SYNCED: &str = "names of files that engines sync";
+const BYTES: &str = "bytes that ended threads read and wrote";
 const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
 
 macro_rules! members {
@@ -126,6 +130,22 @@ members! {
     inode_mtime = "inode"::"i_mtime_sec" | "inode"::"__i_mtime.tv_sec" | "inode"::"i_mtime.tv_sec" [8], UNWIND;
     inode_mtime_nsec = "inode"::"i_mtime_nsec" | "inode"::"__i_mtime.tv_nsec" | "inode"::"i_mtime.tv_nsec" [4], UNWIND;
     task_flags = "task_struct"::"flags" [4], UNWIND;
+    sock_family = "sock"::"__sk_common.skc_family" [2], NETWORK;
+    sock_dport = "sock"::"__sk_common.skc_dport" [2], NETWORK;
+    sock_daddr = "sock"::"__sk_common.skc_daddr" [4], NETWORK;
+    sock_v6_daddr = "sock"::"__sk_common.skc_v6_daddr", NETWORK;
+    sock_peer_pid = "sock"::"sk_peer_pid" [8], PEER;
+    tcp_sock_copied_seq = "tcp_sock"::"copied_seq" [4], NETWORK;
+    pt_regs_si = "pt_regs"::"si" [8], NETWORK;
+    task_files = "task_struct"::"files" [8], SYNCED;
+    files_fdt = "files_struct"::"fdt" [8], SYNCED;
+    fdtable_fd = "fdtable"::"fd" [8], SYNCED;
+    file_dentry = "file"::"f_path.dentry" [8], SYNCED;
+    dentry_name = "dentry"::"d_name.name" [8], SYNCED;
+    task_rchar = "task_struct"::"ioac.rchar" [8], BYTES;
+    task_wchar = "task_struct"::"ioac.wchar" [8], BYTES;
+    task_read_bytes = "task_struct"::"ioac.read_bytes" [8], BYTES;
+    task_write_bytes = "task_struct"::"ioac.write_bytes" [8], BYTES;
 }
 /// The one bit field that is read.
 pub const IN_IOWAIT: Member = Member {
@@ -305,28 +325,4 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Make sure that the running kernel's types give every offset that the programs need.
-    #[test]
-    fn running_kernel() {
-        let path = Path::new(VMLINUX_BTF);
-        if !path.exists() {
-            eprintln!("skipped: {VMLINUX_BTF} is not there");
-            return;
-        }
-        let resolved = resolve(path).unwrap();
-        assert_eq!(resolved.absent, Vec::<&str>::new());
-        assert!(resolved.offsets.upid_size >= 16);
-    }
-
-    /// Make sure that a missing or broken file is an error that names it.
-    #[test]
-    fn no_btf() {
-        let missing = resolve(Path::new("/nonexistent/vmlinux")).unwrap_err().to_string();
-        assert!(missing.contains("/nonexistent/vmlinux"), "{missing}");
-        let broken = resolve(Path::new("/bin/sh")).unwrap_err().to_string();
-        assert!(broken.contains("/bin/sh"), "{broken}");
-    }
-}
+mod tests;

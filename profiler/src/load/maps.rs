@@ -6,9 +6,9 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf, StackTraceMap},
     programs::Iter,
 };
-use profiler_common::Counter;
+use profiler_common::{Counter, net::Exchange};
 
-use super::{LoadError, Loaded, error::chain, registry::CALLS};
+use super::{Global, LoadError, Loaded, error::chain, registry::CALLS};
 
 impl Loaded {
     /// Runs a task iterator to its end.
@@ -72,15 +72,32 @@ impl Loaded {
 
     /// Tracks programs of these names (comm) from their exec on, whoever starts them.
     pub fn track_programs(&mut self, names: &[&str]) -> Result<(), LoadError> {
-        let mut map: HashMap<_, [u8; 16], u32> = self.map_mut("TRACK_COMM")?;
+        self.fill_names("TRACK_COMM", names)
+    }
+
+    /// Tells the programs whose work on images is watched, by comm.
+    pub fn watch_engines(&mut self, names: &[&str]) -> Result<(), LoadError> {
+        self.fill_names("ENGINE_COMM", names)
+    }
+
+    fn fill_names(&mut self, map: &'static str, names: &[&str]) -> Result<(), LoadError> {
+        let mut filled: HashMap<_, [u8; 16], u32> = self.map_mut(map)?;
         for name in names {
             let mut comm = [0u8; 16];
             for (to, from) in comm.iter_mut().zip(name.bytes().take(15)) {
                 *to = from;
             }
-            map.insert(comm, 1, 0).map_err(|why| map_error("TRACK_COMM", &why))?;
+            filled.insert(comm, 1, 0).map_err(|why| map_error(map, &why))?;
         }
         Ok(())
+    }
+
+    /// Exchanges whose connection is still there.
+    pub fn open_exchanges(&self) -> Result<Vec<Exchange>, LoadError> {
+        let map = self.ebpf.map("EXCHANGES").ok_or(LoadError::Missing("EXCHANGES"))?;
+        let map: HashMap<_, u64, Global<Exchange>> =
+            HashMap::try_from(map).map_err(|why| map_error("EXCHANGES", &why))?;
+        Ok(map.iter().filter_map(|entry| Some(entry.ok()?.1.0)).collect())
     }
 
     /// Tells the programs which system call numbers are watched.

@@ -27,7 +27,7 @@ impl Attach {
     /// The ways in which it can be had, best and cheapest first.
     pub const fn rungs(self) -> &'static [Rung] {
         match self {
-            Attach::State => &[Rung::Storage, Rung::Hash],
+            Attach::State => &[Rung::Storage, Rung::Hash, Rung::HashUntyped],
             Attach::TpBtf(_) => &[Rung::TpBtf],
             Attach::Tracepoint(_) => &[Rung::TpBtf, Rung::RawTp],
             Attach::Calls => &[Rung::Fentry, Rung::Kprobe, Rung::Classic],
@@ -156,10 +156,34 @@ pub const PROBES: &[Probe] = &[
         prototype: "cgroup_notify_populated(struct cgroup *cgrp, const char *path, int val)",
     },
     Probe {
+        program: "inet_sock_set_state",
+        attach: Attach::TpBtf("inet_sock_set_state"),
+        required: false,
+        gives: "engines' connections: when they are asked for and closed",
+        since: "5.8",
+        prototype: "inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)",
+    },
+    Probe {
+        program: "tcp_rcv_space_adjust",
+        attach: Attach::TpBtf("tcp_rcv_space_adjust"),
+        required: false,
+        gives: "bytes that engines read from registries",
+        since: "5.8",
+        prototype: "tcp_rcv_space_adjust(struct sock *sk)",
+    },
+    Probe {
+        program: "sock_send_length",
+        attach: Attach::TpBtf("sock_send_length"),
+        required: false,
+        gives: "downloads, and which client asked an engine for what",
+        since: "6.3",
+        prototype: "sock_send_length(struct sock *sk, int ret, int flags)",
+    },
+    Probe {
         program: "mount_calls",
         attach: Attach::Calls,
         required: false,
-        gives: "mounts, unmounts and namespace changes",
+        gives: "mounts, unmounts and namespace changes; files that engines put in place",
         since: "5.8",
         prototype: "long __x64_sys_NAME(const struct pt_regs *regs); \
                     with struct syscall_trace_enter { struct trace_entry ent; int nr; unsigned long args[]; } and \
@@ -219,8 +243,8 @@ impl Call {
 
 macro_rules! calls {
     ($( $name:literal, $number:ident, $call:ident; )+) => {
-        /// The system calls that change mounts and namespaces. Few and rare: never one that a container's workload
-        /// calls often. The first is one that every kernel has.
+        /// The system calls that change mounts and namespaces, and those by which engines put files in place. Few and
+        /// rare: never one that a container's workload calls often. The first is one that every kernel has.
         pub const CALLS: &[Call] = &[ $( Call {
             name: $name,
             number: libc::$number,
@@ -239,6 +263,10 @@ calls! {
     "fsopen", SYS_fsopen, FSOPEN;
     "fsconfig", SYS_fsconfig, FSCONFIG;
     "fsmount", SYS_fsmount, FSMOUNT;
+    "renameat", SYS_renameat, RENAME;
+    "renameat2", SYS_renameat2, RENAME;
+    "fsync", SYS_fsync, SYNC;
+    "fdatasync", SYS_fdatasync, SYNC;
 }
 
 #[cfg(test)]

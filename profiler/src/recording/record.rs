@@ -228,6 +228,29 @@ pub struct Symbol {
     pub offset: u64,
 }
 
+/// A loaded part of a file: its bytes `[offset, offset + size)` appear at `address`, as the file's symbols count it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    pub offset: u64,
+    pub size: u64,
+    pub address: u64,
+}
+
+/// What is needed to find a file's debug information later and its frames' places in it. The last one of a file counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Id of a [`File`].
+    pub file: u32,
+    /// Empty when it has none.
+    pub build_id: Vec<u8>,
+    /// Executable ones first.
+    pub segments: Vec<Segment>,
+    /// Name of a file of debug information (`.gnu_debuglink`) and the CRC-32 of its content.
+    pub link: Option<(Text, u32)>,
+    /// Whether the names of local functions were known: nothing better is to be found elsewhere.
+    pub complete: bool,
+}
+
 /// What happened to a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CgroupOp {
@@ -248,7 +271,7 @@ pub struct Cgroup {
     pub path: Text,
 }
 
-/// A system call that changes mounts or namespaces. `call` is one of `profiler_common::container::call`, and the
+/// A system call that changes mounts or namespaces, or by which an engine puts files in place. `call` is one of `profiler_common::container::call`, and the
 /// meaning of `a` to `d` stands there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Syscall {
@@ -282,6 +305,80 @@ pub enum Lookup {
     },
 }
 
+/// A request and its answer on one TCP connection of an engine; see `profiler_common::net::Exchange`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// The thread that sent, and when the exchange was known to be over.
+    pub at: At,
+    /// When its connection was asked for, of the first on it; else 0.
+    pub connect: u64,
+    pub begin: u64,
+    /// When the last byte was read; 0 when none was.
+    pub last: u64,
+    pub sent: u64,
+    pub received: u64,
+    /// 4 or 16 bytes.
+    pub address: Vec<u8>,
+    pub port: u16,
+}
+
+/// A request that a thread sent to an engine or a registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Over TCP, its time is [`Exchange::begin`].
+    pub at: At,
+    /// Process at the other end of a local socket; 0 over TCP.
+    pub peer: u32,
+    pub method: Text,
+    /// Without its query.
+    pub path: Text,
+    /// What of the query names an image or a container; nothing else of a request is kept.
+    pub query: Vec<(Text, Text)>,
+}
+
+/// Bytes that an ended thread moved, as the kernel accounts them; see `profiler_common::task::Io`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Io {
+    pub at: At,
+    pub read_calls: u64,
+    pub write_calls: u64,
+    pub read_disk: u64,
+    pub write_disk: u64,
+}
+
+/// A layer in an engine's storage, from its state files. What the engine does not keep is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Layer {
+    pub engine: String,
+    /// Its folder's name below the storage's root.
+    pub id: Text,
+    /// The layer below it: id or chain id.
+    pub parent: Text,
+    /// `sha256:…` of it with all below it.
+    pub chain: Text,
+    /// `sha256:…` of its contents, as a tar archive.
+    pub diff: Text,
+    /// `sha256:…` of what a registry sends for it.
+    pub blob: Text,
+    pub blob_bytes: Option<u64>,
+    pub diff_bytes: Option<u64>,
+}
+
+/// An image in an engine's storage, from its state files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stored {
+    pub engine: String,
+    /// `sha256:…` of its configuration.
+    pub id: Text,
+    /// `sha256:…` of its manifest.
+    pub digest: Text,
+    /// `registry/name:tag`
+    pub names: Vec<Text>,
+    /// As the engine refers to its layers, lowest first: podman by the id of the topmost alone, docker by the digest
+    /// of each one's contents, containerd by the digest of each one's blob.
+    pub layers: Vec<Text>,
+}
+
 /// Losses so far: counters by number (`profiler_common::Counter`), summed over CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Losses {
@@ -311,6 +408,22 @@ pub struct SelfCost {
     pub startup_cpu_ns: u64,
     /// Time spent on symbols after the end, ns.
     pub symbolize_ns: u64,
+}
+
+/// What reading mapped files took, which processes of their own do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parsing {
+    /// CPU time of those processes, ns.
+    pub user_ns: u64,
+    pub system_ns: u64,
+    /// Of the largest of them.
+    pub peak_rss_bytes: u64,
+    /// Files read, and lists of names made readable.
+    pub jobs: u64,
+    /// Processes that died of a file.
+    pub deaths: u64,
+    /// Files whose names came from a file of debug information.
+    pub debug_files: u64,
 }
 
 /// The overhead cap gave something up, or took it up again.
@@ -425,8 +538,15 @@ records! {
     22 => Stack,
     23 => Symbol,
     24 => StackEnd,
+    25 => Image,
+    26 => Parsing,
     30 => Cgroup,
     31 => Syscall,
+    36 => Exchange,
+    37 => Request,
+    38 => Io,
+    45 => Layer,
+    46 => Stored,
     40 => Lookup,
     50 => Losses,
     51 => SelfCost,

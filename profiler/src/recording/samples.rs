@@ -178,6 +178,27 @@ pub(crate) fn samples() -> Vec<Record> {
             offset: 0x21,
         }
         .into(),
+        Image {
+            file: 1,
+            build_id: vec![0xab; 20],
+            segments: vec![Segment {
+                offset: 0x1000,
+                size: 0x2000,
+                address: 0x40_1000,
+            }],
+            link: Some((b"cc1.debug".to_vec(), 0x1234_5678)),
+            complete: false,
+        }
+        .into(),
+        Parsing {
+            user_ns: 30_000_000,
+            system_ns: 12_000_000,
+            peak_rss_bytes: 41 << 20,
+            jobs: 210,
+            deaths: 1,
+            debug_files: 2,
+        }
+        .into(),
         Cgroup {
             at: later(6),
             op: CgroupOp::Mkdir,
@@ -246,6 +267,55 @@ pub(crate) fn samples() -> Vec<Record> {
             build: task,
             path: b"/srv/app/Containerfile".to_vec(),
             instructions: vec![b"FROM debian".to_vec(), b"RUN make".to_vec()],
+        }
+        .into(),
+        Exchange {
+            at,
+            connect: at.ts - 4,
+            begin: at.ts - 3,
+            last: at.ts - 1,
+            sent: 300,
+            received: 5_000_000_000,
+            address: vec![127, 0, 0, 1],
+            port: 5000,
+        }
+        .into(),
+        Request {
+            at,
+            peer: 812,
+            method: b"POST".to_vec(),
+            path: b"/v1.41/images/create".to_vec(),
+            query: vec![
+                (b"fromImage".to_vec(), b"debian".to_vec()),
+                (b"tag".to_vec(), b"13".to_vec()),
+            ],
+        }
+        .into(),
+        Io {
+            at,
+            read_calls: 1 << 33,
+            write_calls: 2,
+            read_disk: 3,
+            write_disk: 4,
+        }
+        .into(),
+        Layer {
+            engine: "podman".into(),
+            id: b"0123abcd".to_vec(),
+            parent: b"4567cdef".to_vec(),
+            chain: b"sha256:01".to_vec(),
+            diff: b"sha256:02".to_vec(),
+            blob: b"sha256:03".to_vec(),
+            blob_bytes: Some(1_000_000),
+            diff_bytes: None,
+        }
+        .into(),
+        Stored {
+            engine: "docker".into(),
+            id: b"sha256:04".to_vec(),
+            digest: b"sha256:05".to_vec(),
+            names: vec![b"localhost:5000/app:1".to_vec()],
+            layers: vec![b"sha256:02".to_vec()],
         }
         .into(),
         Losses {
@@ -334,6 +404,13 @@ fn place_of(record: &Record) -> usize {
         Record::HostCpu(_) => 21,
         Record::CpuChange(_) => 22,
         Record::StackEnd(_) => 23,
+        Record::Exchange(_) => 24,
+        Record::Request(_) => 25,
+        Record::Io(_) => 26,
+        Record::Layer(_) => 27,
+        Record::Stored(_) => 28,
+        Record::Image(_) => 29,
+        Record::Parsing(_) => 30,
     }
 }
 

@@ -6,9 +6,14 @@
 
 mod bare;
 mod build;
+mod counts;
 mod coverage;
 mod docker;
+mod exact;
+mod faults;
+mod hostile;
 mod life;
 mod podman;
 #[path = "../support/mod.rs"]
 mod support;
+mod witness;

@@ -77,6 +77,11 @@ impl Docker {
         profile(|program| self.command(program), self.corner.folder(), words)
     }
 
+    /// The socket of its containerd.
+    pub(crate) fn containerd(&self) -> PathBuf {
+        self.corner.folder().join("exec/containerd/containerd.sock")
+    }
+
     fn log(&self) -> PathBuf {
         self.corner.folder().join("dockerd.log")
     }

@@ -224,6 +224,7 @@ fn phase(session: &Session, ix: PhaseIx, classifier: &mut Classifier) -> Phase {
         all: Times::new(&figures.all, 0),
         cut_ns: figures.all.cut,
         processes: phase.processes.iter().map(|ix| ix.0).collect(),
+        bytes: phase.bytes,
         evidence: Evidence {
             from: phase.evidence.0.clone(),
             to: phase.evidence.1.clone(),

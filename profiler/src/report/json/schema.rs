@@ -195,6 +195,9 @@ pub struct Phase {
     pub cut_ns: u64,
     /// Indexes in `processes`.
     pub processes: Vec<u32>,
+    /// Bytes that it moved: of a download what was sent, of an unpack the layer's contents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
     pub evidence: Evidence,
     /// Phases below it that are of the same container, or of none.
     pub phases: Vec<Phase>,

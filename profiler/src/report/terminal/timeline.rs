@@ -18,7 +18,7 @@ const UNATTRIBUTED: &str = "unattributed";
 const UNRECORDED: &str = "not recorded";
 
 /// Mark of a phase that had not ended when the recording did.
-const OPEN: &str = " open";
+const OPEN: &str = " open at end";
 
 /// A lane for each row, and one for `gaps`, the time in which no phase was.
 pub(super) fn add(page: &mut Page, session: &Session, rows: &[Row], span: Span, gaps: &[Span]) {
