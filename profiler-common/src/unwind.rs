@@ -28,9 +28,10 @@ pub const RULES: u32 = 32_768;
 pub const FILES: u32 = 4096;
 
 /// Most user frames of a stack. Deeper ones keep the leaf's side, and their end says so ([`end::DEPTH`]).
-pub const USER_FRAMES: usize = 512;
-/// Frames that one program walks before it calls the next: a tail call may be followed by 32 others.
-pub const FRAMES_A_PROGRAM: u32 = 16;
+pub const USER_FRAMES: usize = 256;
+/// Frames that one program walks before it calls the next; 32 calls make [`USER_FRAMES`], and a kernel allows no more
+/// (`MAX_TAIL_CALL_CNT`).
+pub const FRAMES_A_PROGRAM: u32 = 8;
 
 /// Longest piece of a user stack that is copied, bytes.
 pub const COPY_BYTES: usize = 32 * 1024;
@@ -388,16 +389,15 @@ pub fn search(block: &[u32; BLOCK_ROWS], first: u32, rows: u32, low: u32) -> u32
     const MASK: u32 = BLOCK_ROWS as u32 - 1;
     let mut at = first;
     let mut len = rows;
-    // 2^10 rows at most.
+    // 2^10 rows at most. Without a branch: the verifier follows each of two ways through, and the processor guesses
+    // wrong every other time.
     for _ in 0..10 {
         let half = len >> 1;
-        let middle = block[((at + half) & MASK) as usize];
-        if middle & LOW_MASK <= low {
-            at += half;
-            len -= half;
-        } else {
-            len = half;
-        }
+        let middle = block[((at + half) & MASK) as usize] & LOW_MASK;
+        // 1 where the row begins after the address.
+        let after = low.wrapping_sub(middle) >> 31;
+        at += half & after.wrapping_sub(1);
+        len = half + ((len & 1) & after.wrapping_sub(1));
     }
     block[(at & MASK) as usize]
 }

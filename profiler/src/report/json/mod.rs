@@ -9,12 +9,13 @@ pub mod schema;
 
 use schema::{
     Clock, Command, Container, CoverageOut, Escaped, Evidence, Fact, Host, Loss, Operation, Own, Phase, Probe, Process,
-    Program, Report, Span, Thread, Times, Wait, Waker,
+    Program, ProgramStacks, Report, Span, StackCount, Thread, Times, UserStacksOut, Wait, Waker,
 };
 
 use super::figures::{self, Cost, Coverage};
 use super::select::all_phases;
 use crate::attribute::resources;
+use crate::attribute::user_stacks::{self, Count, UserStacks};
 use crate::attribute::waits::Classifier;
 use crate::model::{ContainerIx, OperationIx, PhaseIx, ProcessIx, Session, State, ThreadIx};
 
@@ -108,6 +109,7 @@ pub fn report(session: &Session) -> Report {
             blocked_with_kernel_stack_ns: all.with_kernel_stack,
             blocked_with_user_stack_ns: all.with_user_stack,
         },
+        user_stacks: user_stacks(session),
         layers: None,
         copy_ups: None,
         critical_path: None,
@@ -123,6 +125,43 @@ pub fn report(session: &Session) -> Report {
             .collect(),
         own: own(session),
         damage: session.damage.clone(),
+    }
+}
+
+fn user_stacks(session: &Session) -> UserStacksOut {
+    let UserStacks {
+        all,
+        no_user,
+        in_exec,
+        unknown,
+        early,
+        programs,
+        short,
+    } = UserStacks::of(session);
+    let count = |count: Count| StackCount {
+        samples: count.samples,
+        whole: count.whole,
+    };
+    let mut programs: Vec<_> = programs.into_iter().collect();
+    programs.sort_by(|(a, of_a), (b, of_b)| (of_b.samples, a).cmp(&(of_a.samples, b)));
+    UserStacksOut {
+        samples: all.samples,
+        whole: all.whole,
+        no_user,
+        in_exec,
+        unknown,
+        short: count(short),
+        early: early
+            .into_iter()
+            .map(|(end, count)| (user_stacks::cause_name(end), count))
+            .collect(),
+        programs: programs
+            .into_iter()
+            .map(|(program, of)| ProgramStacks {
+                program: Escaped::new(&program),
+                count: count(of),
+            })
+            .collect(),
     }
 }
 
