@@ -156,6 +156,8 @@ pub mod cfa {
     pub const PLT: u8 = 10;
     /// There is information, of a kind that is not supported.
     pub const UNSUPPORTED: u8 = 11;
+    /// As [`FRAME_POINTER`], but the caller's stack is another one, which may lie below (Go's `systemstack`).
+    pub const OTHER_STACK: u8 = 12;
 }
 
 /// How a register of the caller is found.
@@ -212,6 +214,7 @@ impl Rule {
     pub const OUTERMOST: Rule = Rule::of(cfa::OUTERMOST);
     pub const SIGNAL: Rule = Rule::of(cfa::SIGNAL);
     pub const FRAME_POINTER: Rule = Rule::of(cfa::FRAME_POINTER);
+    pub const OTHER_STACK: Rule = Rule::of(cfa::OTHER_STACK);
     pub const UNSUPPORTED: Rule = Rule::of(cfa::UNSUPPORTED);
 }
 
@@ -259,8 +262,8 @@ pub enum Step {
 /// Goes from a frame to its caller.
 #[inline(always)]
 pub fn step<M: Memory>(rule: &Rule, at: &mut Registers, memory: &M) -> Step {
-    if rule.cfa == cfa::FRAME_POINTER {
-        return frame_pointer(at, memory);
+    if rule.cfa == cfa::FRAME_POINTER || rule.cfa == cfa::OTHER_STACK {
+        return frame_pointer(at, memory, rule.cfa == cfa::OTHER_STACK);
     }
     if rule.cfa == cfa::SIGNAL {
         return signal(at, memory);
@@ -332,11 +335,11 @@ pub fn step<M: Memory>(rule: &Rule, at: &mut Registers, memory: &M) -> Step {
 
 /// Code that keeps frame pointers.
 #[inline(always)]
-fn frame_pointer<M: Memory>(at: &mut Registers, memory: &M) -> Step {
+fn frame_pointer<M: Memory>(at: &mut Registers, memory: &M, other_stack: bool) -> Step {
     if at.bp == 0 {
         return Step::End(end::ZERO);
     }
-    if at.bp < at.sp || at.bp & 7 != 0 {
+    if (at.bp < at.sp && !other_stack) || at.bp & 7 != 0 {
         return Step::End(end::NO_ROW);
     }
     let (Some(bp), Some(pc)) = (memory.word(at.bp), memory.word(at.bp.wrapping_add(8))) else {

@@ -12,6 +12,7 @@ use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _}
 use profiler_common::unwind::Rule;
 
 use super::frames::{self, Slice, State};
+use super::go;
 use super::table::Table;
 use crate::lookup::elf::Source;
 
@@ -67,7 +68,9 @@ pub fn read<S: Source + ?Sized>(source: &S) -> Result<Table, UnwindError> {
             .set_eh_frame(section.address)
             .set_text(file.text)
             .set_got(file.got);
-        if section.debug {
+        if section.kind == Kind::Go {
+            rows.go(&bytes, file.text, &file.segments);
+        } else if section.kind == Kind::Debug {
             let mut frames = DebugFrame::new(&bytes, LittleEndian);
             frames.set_address_size(8);
             rows.section(&frames, &bases, &file.segments);
@@ -88,8 +91,18 @@ struct Section {
     offset: u64,
     size: u64,
     address: u64,
+    kind: Kind,
+}
+
+/// What is loaded with the program counts before what is for debuggers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// `.eh_frame`
+    Loaded,
+    /// `.gopclntab`
+    Go,
     /// `.debug_frame`
-    debug: bool,
+    Debug,
 }
 
 struct Elf<'a, S: ?Sized> {
@@ -140,13 +153,13 @@ impl<'a, S: Source + ?Sized> Elf<'a, S> {
             }
         }
         file.by_sections(header)?;
-        if !file.sections.iter().any(|section| !section.debug) {
+        if !file.sections.iter().any(|section| section.kind == Kind::Loaded) {
             file.by_header(&segments)?;
         }
         Ok(file)
     }
 
-    /// `.eh_frame` and `.debug_frame`, by name.
+    /// `.eh_frame`, `.debug_frame` and `.gopclntab`, by name.
     fn by_sections(&mut self, header: &elf::FileHeader64<Little>) -> Result<(), UnwindError> {
         let offset = header.e_shoff(Little);
         if offset == 0 {
@@ -171,26 +184,32 @@ impl<'a, S: Source + ?Sized> Elf<'a, S> {
             let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
             let here = section.sh_type(Little) != elf::SHT_NOBITS
                 && section.sh_flags(Little).0 & u64::from(elf::SHF_COMPRESSED.0) == 0;
+            let kind = match name {
+                b".eh_frame" => Some(Kind::Loaded),
+                b".debug_frame" => Some(Kind::Debug),
+                name if go::SECTIONS.contains(&name) => Some(Kind::Go),
+                _ => None,
+            };
             match name {
                 b".text" => self.text = section.sh_addr(Little),
                 b".got" => self.got = section.sh_addr(Little),
-                b".eh_frame" | b".debug_frame" if here && section.sh_size(Little) > 0 => {
-                    let debug = name == b".debug_frame";
-                    // One of each: the sections may overlap, and a hostile file may name many.
-                    if self.sections.iter().all(|known| known.debug != debug) {
-                        self.sections.push(Section {
-                            offset: section.sh_offset(Little),
-                            size: section.sh_size(Little),
-                            address: section.sh_addr(Little),
-                            debug,
-                        });
-                    }
-                }
                 _ => {}
             }
+            // One of each: the sections may overlap, and a hostile file may name many.
+            if let Some(kind) = kind
+                && here
+                && section.sh_size(Little) > 0
+                && self.sections.iter().all(|known| known.kind != kind)
+            {
+                self.sections.push(Section {
+                    offset: section.sh_offset(Little),
+                    size: section.sh_size(Little),
+                    address: section.sh_addr(Little),
+                    kind,
+                });
+            }
         }
-        // What is loaded with the program counts before what is for debuggers.
-        self.sections.sort_by_key(|section| section.debug);
+        self.sections.sort_by_key(|section| section.kind);
         Ok(())
     }
 
@@ -215,7 +234,7 @@ impl<'a, S: Source + ?Sized> Elf<'a, S> {
                     offset: segment.p_offset(Little).saturating_add(within),
                     size: segment.p_filesz(Little) - within,
                     address,
-                    debug: false,
+                    kind: Kind::Loaded,
                 });
                 break;
             }
@@ -318,6 +337,31 @@ impl Rows {
         }
     }
 
+    fn go(&mut self, table: &[u8], text: u64, segments: &[Segment]) {
+        go::functions(table, text, |from, to, rows| {
+            let Some((start, end, shift)) = placed(from, to, segments) else {
+                return;
+            };
+            let first = self.rows.len();
+            for (address, rule) in rows {
+                if let Ok(at) = u32::try_from(address.wrapping_sub(shift))
+                    && at >= start
+                    && at < end
+                    && self.rows.len() < MAX_ROWS
+                {
+                    self.rows.push((at, *rule));
+                }
+            }
+            self.functions.push(Function {
+                from: start,
+                to: end,
+                first,
+                count: self.rows.len() - first,
+                order: self.functions.len(),
+            });
+        });
+    }
+
     /// All rows in the order of their offsets, with [`Rule::NONE`] where no function is.
     fn sorted(mut self) -> Vec<(u32, Rule)> {
         self.functions.sort_unstable_by_key(|function| (function.from, function.order));
@@ -333,6 +377,9 @@ impl Rows {
             let from = function.from.max(end);
             let rows = self.rows.get(function.first..function.first + function.count);
             let rows = rows.unwrap_or_default();
+            if rows.is_empty() {
+                sorted.push((from, Rule::NONE));
+            }
             // The row in force where the part that counts begins.
             let skipped = rows.partition_point(|(at, _)| *at <= from).saturating_sub(1);
             for (at, rule) in rows.iter().skip(skipped) {
