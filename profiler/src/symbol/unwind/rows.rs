@@ -407,23 +407,152 @@ fn placed(from: u64, to: u64, segments: &[Segment]) -> Option<(u32, u32, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use gimli::{CfaRule, Register, RegisterRule, UnwindContext, X86_64};
+    use object::{Object as _, ObjectSection as _};
+    use profiler_common::unwind::{cfa, saved};
+
     use super::*;
 
-    #[test]
-    fn measure() {
-        for path in ["/usr/lib/gcc/x86_64-linux-gnu/12/cc1", "/usr/bin/as", "/lib/x86_64-linux-gnu/libc.so.6", "/usr/bin/ld.bfd","/usr/bin/make","/bin/sh", "/lib/x86_64-linux-gnu/libbfd-2.40-system.so", "/usr/bin/podman"] {
-            let Ok(file) = std::fs::File::open(path) else { continue };
-            let begin = std::time::Instant::now();
-            let table = read(&file);
-            let took = begin.elapsed();
-            match table {
-                Ok(table) => {
-                    let mut kinds = std::collections::BTreeMap::new();
-                    for rule in &table.rules { *kinds.entry(rule.cfa).or_insert(0) += 1; }
-                    eprintln!("{path}: {took:?} {} rows {} blocks {} bytes {} rules {kinds:?} crowded {}", table.rows(), table.blocks.len(), table.bytes(), table.rules.len(), table.crowded);
+    /// What gimli's own rows say, in our terms; `None` for what those do not hold.
+    fn of_gimli(row: &gimli::UnwindTableRow<usize>) -> Option<Rule> {
+        let register = |register: Register| row.register(register).unwrap_or(RegisterRule::SameValue);
+        if register(X86_64::RA) == RegisterRule::Undefined {
+            return Some(Rule::OUTERMOST);
+        }
+        let CfaRule::RegisterAndOffset { register: base, offset } = *row.cfa() else {
+            return None;
+        };
+        let mut rule = Rule::NONE;
+        rule.cfa = match base {
+            X86_64::RSP => cfa::SP,
+            X86_64::RBP => cfa::BP,
+            X86_64::RBX => cfa::BX,
+            _ => return None,
+        };
+        rule.cfa_offset = i32::try_from(offset).ok()?;
+        if register(X86_64::RA) != RegisterRule::Offset(-8) {
+            return None;
+        }
+        for (of, shift) in [(X86_64::RBP, 0), (X86_64::RBX, 4)] {
+            match register(of) {
+                RegisterRule::SameValue | RegisterRule::Undefined => {}
+                RegisterRule::Offset(offset) => {
+                    rule.saved |= saved::CFA << shift;
+                    *(if shift == 0 { &mut rule.bp_offset } else { &mut rule.bx_offset }) = i32::try_from(offset).ok()?;
                 }
-                Err(why) => eprintln!("{path}: {took:?} {why}"),
+                _ => return None,
             }
         }
+        Some(rule)
+    }
+
+    /// Make sure that tables say what gimli's own evaluation of the same instructions says, at each row's first and last
+    /// byte, for the files that everything runs on.
+    #[test]
+    fn as_gimli_says() {
+        let mut compared = 0;
+        for path in ["/bin/sh", "/lib/x86_64-linux-gnu/libc.so.6", "/usr/bin/gcc", "/lib64/ld-linux-x86-64.so.2"] {
+            let Ok(bytes) = std::fs::read(path) else { continue };
+            let table = read(&bytes[..]).unwrap();
+            let object = object::File::parse(&bytes[..]).unwrap();
+            let section = object.section_by_name(".eh_frame").unwrap();
+            let shift = {
+                let text = object.section_by_name(".text").unwrap();
+                text.address() - text.file_range().unwrap().0
+            };
+            let frames = EhFrame::new(section.data().unwrap(), LittleEndian);
+            let bases = BaseAddresses::default().set_eh_frame(section.address());
+            let mut context = UnwindContext::new();
+            let mut entries = frames.entries(&bases);
+            while let Ok(Some(entry)) = entries.next() {
+                let CieOrFde::Fde(partial) = entry else { continue };
+                let fde = partial.parse(EhFrame::cie_from_offset).unwrap();
+                if fde.is_signal_trampoline() {
+                    continue;
+                }
+                let mut rows = fde.rows(&frames, &bases, &mut context).unwrap();
+                while let Some(row) = rows.next_row().unwrap() {
+                    let end = row.end_address().min(fde.end_address());
+                    let Some(expected) = of_gimli(row).filter(|_| row.start_address() < end) else {
+                        continue;
+                    };
+                    for address in [row.start_address(), end - 1] {
+                        compared += 1;
+                        assert_eq!(table.rule(address - shift), expected, "{path} {address:#x}");
+                    }
+                }
+            }
+        }
+        if compared == 0 {
+            eprintln!("skipped: none of the files is here");
+        }
+    }
+
+    /// A small program's bytes, or nothing where it is not.
+    fn program() -> Vec<u8> {
+        std::fs::read("/bin/true").unwrap_or_default()
+    }
+
+    /// Make sure that a file cut anywhere, or with any of some bytes in its headers and unwind sections changed, brings
+    /// a table or an error, and in bounded time.
+    #[test]
+    fn hostile_files() {
+        let bytes = program();
+        for len in (0..1024).chain((1024..bytes.len()).step_by(331)) {
+            let _ = read(&bytes[..len.min(bytes.len())]);
+        }
+        let Ok(object) = object::File::parse(&bytes[..]) else { return };
+        let (at, len) = object.section_by_name(".eh_frame").unwrap().file_range().unwrap();
+        let section = at as usize..(at + len) as usize;
+        let sections = u64::from_le_bytes(bytes[0x28..0x30].try_into().unwrap()) as usize;
+        let places = (0..512).chain(section.step_by(7)).chain((sections..bytes.len()).step_by(5));
+        for at in places {
+            for value in [0x00, 0x7f, 0x80, 0xff] {
+                let mut bad = bytes.clone();
+                bad[at] = value;
+                if let Ok(table) = read(&bad[..]) {
+                    for offset in [0, 0x1000, 0x2345, u64::MAX] {
+                        table.rule(offset);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Make sure that a sparse file of 4 GiB and more, and sections that claim as much, are refused without being read.
+    #[test]
+    fn huge_files() {
+        use std::os::unix::fs::FileExt;
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&program(), 0).unwrap();
+        file.set_len(MAX_FILE + 1).unwrap();
+        assert!(matches!(read(&file), Err(UnwindError::TooLarge)));
+        let mut bytes = program();
+        if bytes.is_empty() {
+            return;
+        }
+        let sections = u64::from_le_bytes(bytes[0x28..0x30].try_into().unwrap()) as usize;
+        for at in (sections..bytes.len() - 64).step_by(64) {
+            bytes[at + 0x20..at + 0x28].copy_from_slice(&(1u64 << 40).to_le_bytes());
+        }
+        assert!(read(&bytes[..]).is_err());
+    }
+
+    /// Make sure that a function table of which every entry names the same huge set-up, and functions that overlap, cost
+    /// no more than their bytes.
+    #[test]
+    fn overlapping_functions() {
+        let mut rows = Rows::default();
+        for index in 0..50_000u32 {
+            rows.functions.push(Function {
+                from: 0x1000 + index % 100,
+                to: 0x9000_0000,
+                first: 0,
+                count: 0,
+                order: index as usize,
+            });
+        }
+        let sorted = rows.sorted();
+        assert!(sorted.len() < 10, "{}", sorted.len());
     }
 }
