@@ -75,6 +75,16 @@ pub mod call {
     pub const FSCONFIG: u32 = 9;
     /// `args[0]`: context's fd; the result is the mount's fd
     pub const FSMOUNT: u32 = 10;
+    /// a: from path, b: to path; of engines only
+    pub const RENAME: u32 = 11;
+    /// a: the file's name in its folder; `args[0]`: fd; of engines only
+    pub const SYNC: u32 = 12;
+
+    /// Whether it is told of engines' own processes only: what workloads do often.
+    #[inline(always)]
+    pub const fn of_engines(call: u32) -> bool {
+        matches!(call, RENAME | SYNC)
+    }
 }
 
 /// A system call that changes mounts or namespaces, at its end.

@@ -19,6 +19,7 @@ pub struct Offsets {
     pub task_comm: u32,
     /// `__state` since 5.14, `state` before.
     pub task_state: u32,
+    /// A byte since 7.2, an int that is 0 or 1 before: its first byte is read.
     pub task_on_cpu: u32,
     pub task_exit_code: u32,
     pub task_utime: u32,
@@ -76,8 +77,37 @@ pub struct Offsets {
     pub inode_mtime: u32,
     pub inode_mtime_nsec: u32,
     pub task_flags: u32,
+    /// `__sk_common.skc_family`
+    pub sock_family: u32,
+    pub sock_dport: u32,
+    pub sock_daddr: u32,
+    pub sock_v6_daddr: u32,
+    pub sock_peer_pid: u32,
+    pub tcp_sock_copied_seq: u32,
+    /// Second argument of a system call.
+    pub pt_regs_si: u32,
+    pub task_files: u32,
+    pub files_fdt: u32,
+    pub fdtable_fd: u32,
+    /// `f_path.dentry`
+    pub file_dentry: u32,
+    /// `d_name.name`
+    pub dentry_name: u32,
+    /// `ioac.rchar` and its neighbours
+    pub task_rchar: u32,
+    pub task_wchar: u32,
+    pub task_read_bytes: u32,
+    pub task_write_bytes: u32,
 }
-layout!(Offsets, size = 224, task_pid = 0, pt_regs_orig_ax = 160, mm_mt_root = 164, task_flags = 220);
+layout!(
+    Offsets,
+    size = 288,
+    task_pid = 0,
+    pt_regs_orig_ax = 160,
+    mm_mt_root = 164,
+    sock_family = 224,
+    task_write_bytes = 284
+);
 
 impl Offsets {
     /// Every member absent.
@@ -138,6 +168,22 @@ impl Offsets {
         inode_mtime: ABSENT,
         inode_mtime_nsec: ABSENT,
         task_flags: ABSENT,
+        sock_family: ABSENT,
+        sock_dport: ABSENT,
+        sock_daddr: ABSENT,
+        sock_v6_daddr: ABSENT,
+        sock_peer_pid: ABSENT,
+        tcp_sock_copied_seq: ABSENT,
+        pt_regs_si: ABSENT,
+        task_files: ABSENT,
+        files_fdt: ABSENT,
+        fdtable_fd: ABSENT,
+        file_dentry: ABSENT,
+        dentry_name: ABSENT,
+        task_rchar: ABSENT,
+        task_wchar: ABSENT,
+        task_read_bytes: ABSENT,
+        task_write_bytes: ABSENT,
     };
 }
 

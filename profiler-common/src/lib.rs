@@ -10,9 +10,11 @@
 extern crate std;
 
 pub mod container;
+pub mod control;
 pub mod counter;
 pub mod cpu;
 pub mod kernel;
+pub mod net;
 pub mod sched;
 pub mod task;
 pub mod unwind;
@@ -61,6 +63,12 @@ pub mod kind {
     pub const UNWOUND_WAIT: u16 = 11;
     /// [`crate::unwind::Copied`]
     pub const COPIED_STACK: u16 = 12;
+    /// [`crate::net::Exchange`]
+    pub const EXCHANGE: u16 = 17;
+    /// [`crate::net::Request`]
+    pub const REQUEST: u16 = 18;
+    /// [`crate::task::Io`]
+    pub const IO: u16 = 19;
 }
 
 /// First part of every event: when it happened, and to whom.
@@ -130,6 +138,9 @@ plain!(
     unwind::Rule,
     unwind::Sample,
     unwind::Copied,
+    net::Exchange,
+    net::Request,
+    task::Io,
 );
 
 /// Reads a `T` from the front of `bytes`, and what follows it. `None` when `bytes` is too short.

@@ -369,7 +369,11 @@ fn signal<M: Memory>(at: &mut Registers, memory: &M) -> Step {
         return Step::End(end::MEMORY);
     };
     *at = Registers { pc, sp, bp, bx };
-    if pc == 0 { Step::End(end::ZERO) } else { Step::Interrupted }
+    if pc == 0 {
+        Step::End(end::ZERO)
+    } else {
+        Step::Interrupted
+    }
 }
 
 /// The code that a signal handler returns to, `mov $15, %rax; syscall`, in the two ways to write the first.

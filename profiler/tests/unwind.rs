@@ -116,7 +116,9 @@ fn compile(folder: &Folder, program: &str, source: &str, flags: &[&str], name: &
     let mut command = Command::new(program);
     if program == "go" {
         command.arg("build");
-        command.env("GOCACHE", folder.path("go-cache")).env("HOME", folder.path(""));
+        command
+            .env("GOCACHE", folder.path("go-cache"))
+            .env("HOME", folder.path(""));
     }
     let output = command.args(flags).arg("-o").arg(&to).arg(&from).output();
     match output {
@@ -135,7 +137,10 @@ fn cases(folder: &Folder) -> Vec<Case> {
         let Some(program) = program else { return };
         cases.push(Case {
             name: name.to_owned(),
-            words: std::iter::once(program.as_str()).chain(words.iter().copied()).map(str::to_owned).collect(),
+            words: std::iter::once(program.as_str())
+                .chain(words.iter().copied())
+                .map(str::to_owned)
+                .collect(),
             chain,
         });
     };
@@ -147,17 +152,42 @@ fn cases(folder: &Folder) -> Vec<Case> {
     add("static", &c("static", &["-O2", "-static"]), &["c"], CALLS);
     let debug = ["-O2", "-g", "-fno-asynchronous-unwind-tables", "-fno-exceptions"];
     add("debugframe", &c("debugframe", &debug), &["c"], CALLS);
-    add("pointers", &c("pointers", &["-O2", "-fno-omit-frame-pointer"]), &["c"], CALLS);
-    add("musl", &compile(folder, "musl-gcc", CHAIN, &["-O2", "-static"], "musl"), &["c"], CALLS);
+    add(
+        "pointers",
+        &c("pointers", &["-O2", "-fno-omit-frame-pointer"]),
+        &["c"],
+        CALLS,
+    );
+    add(
+        "musl",
+        &compile(folder, "musl-gcc", CHAIN, &["-O2", "-static"], "musl"),
+        &["c"],
+        CALLS,
+    );
     let copy = |name: &str| {
         let to = folder.path(name);
         fs::copy(plain.as_ref().unwrap(), &to).unwrap();
         Some(to.to_str().unwrap().to_owned())
     };
     add("recursion", &copy("recursion"), &["r"], &["main", "recurse", "leaf"]);
-    add("sorting", &copy("sorting"), &["q"], &["main", "sorting", "qsort", "compare", "leaf"]);
-    add("signal", &copy("signal"), &["s"], &["main", "signalled", "raise", "handler", "leaf"]);
-    add("clock", &copy("clock"), &["v"], &["main", "clocked", "__vdso_clock_gettime"]);
+    add(
+        "sorting",
+        &copy("sorting"),
+        &["q"],
+        &["main", "sorting", "qsort", "compare", "leaf"],
+    );
+    add(
+        "signal",
+        &copy("signal"),
+        &["s"],
+        &["main", "signalled", "raise", "handler", "leaf"],
+    );
+    add(
+        "clock",
+        &copy("clock"),
+        &["v"],
+        &["main", "clocked", "__vdso_clock_gettime"],
+    );
     let library = compile(folder, "gcc", OPENED, &["-O2", "-shared", "-fPIC"], "opened.so").unwrap();
     let opener = compile(folder, "gcc", OPENER, &["-O2"], "opener");
     add("opener", &opener, &[&library], &["main", "outside", "inside", "leaf"]);
@@ -170,7 +200,12 @@ fn cases(folder: &Folder) -> Vec<Case> {
     let rust = compile(folder, "rustc", RUST, &["-O", "--edition", "2021"], "rust");
     add("rust", &rust, &[], &["main", "rust::inner", "rust::leaf"]);
     let go = compile(folder, "go", GO, &[], "golang");
-    add("golang", &go, &[], &["runtime.main", "main.main", "main.inner", "main.leaf"]);
+    add(
+        "golang",
+        &go,
+        &[],
+        &["runtime.main", "main.main", "main.inner", "main.leaf"],
+    );
     cases
 }
 
@@ -186,7 +221,10 @@ fn in_order(frames: &[&str], chain: &[&str]) -> bool {
     let mut frames = frames.iter();
     chain.iter().all(|wanted| {
         frames.any(|frame| {
-            frame == wanted || frame.strip_prefix(wanted).is_some_and(|rest| rest.starts_with(['.', '@', '_']))
+            frame == wanted
+                || frame
+                    .strip_prefix(wanted)
+                    .is_some_and(|rest| rest.starts_with(['.', '@', '_']))
         })
     })
 }
@@ -271,7 +309,12 @@ fn files_that_change() {
     assert!(report.closed());
     assert!(Path::new(&folder.path("changed.phg")).exists());
     let stacks = &report.0["user_stacks"];
-    let early: u64 = stacks["early"].as_object().unwrap().values().filter_map(|count| count.as_u64()).sum();
+    let early: u64 = stacks["early"]
+        .as_object()
+        .unwrap()
+        .values()
+        .filter_map(|count| count.as_u64())
+        .sum();
     let (samples, whole) = (stacks["samples"].as_u64().unwrap(), stacks["whole"].as_u64().unwrap());
     assert_eq!(samples, whole + early, "{stacks}");
 }

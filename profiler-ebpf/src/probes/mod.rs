@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod cgroup;
 pub mod cpu;
+pub mod net;
 pub mod process;
 pub mod raw;
 pub mod sched;

@@ -8,10 +8,12 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use profiler_common::{
-    Counter, Header, kind,
+    Counter, Header,
+    control::{self, shed},
+    kind,
     sched::{
-        ATTENTION_STACKS, Cycle, NO_USER_STACK, STACK_ALWAYS_NS, STACK_EVERY_NS, STATE_PREEMPTED, SYSCALL_NOT_ASKED,
-        TASK_DEAD, TaskState, USER_STACK_STREAMED, WHOLE_NS, flag, new_window,
+        ATTENTION_STACKS, Cycle, GAP, NO_USER_STACK, STACK_ALWAYS_NS, STACK_EVERY_NS, STATE_PREEMPTED,
+        SYSCALL_NOT_ASKED, TASK_DEAD, TaskState, USER_STACK_STREAMED, WHOLE_NS, flag, new_window,
     },
     task::Account,
     unwind::{Wait, end},
@@ -178,7 +180,12 @@ fn frame_pointers(ctx: &BtfTracePointContext, state: &mut TaskState) {
 }
 
 #[inline(always)]
-fn switch_out<const UNWIND: bool>(ctx: &BtfTracePointContext, task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter> {
+fn switch_out<const UNWIND: bool>(
+    ctx: &BtfTracePointContext,
+    task: Task,
+    state: &mut TaskState,
+    now: u64,
+) -> Result<(), Counter> {
     let preempt = ctx.arg::<u64>(0) & 0xff != 0;
     let task_state = if enabled!(switch_has_prev_state) != 0 {
         ctx.arg::<u32>(3)
@@ -186,6 +193,10 @@ fn switch_out<const UNWIND: bool>(ctx: &BtfTracePointContext, task: Task, state:
         task::read::<u32>(task.cast(), offset!(task_state))
     };
     let resynced = if state.off == 0 {
+        Ok(())
+    } else if state.off == GAP {
+        // The first that is seen of it after the gap.
+        restart(state, now);
         Ok(())
     } else {
         missed_switch_in(task, state, now)
@@ -211,9 +222,10 @@ fn switch_out<const UNWIND: bool>(ctx: &BtfTracePointContext, task: Task, state:
         return emit::send(&account, Counter::RingAccount);
     }
     // The length of this wait is not known yet, and afterwards the stack can't be had: foretell it by the last one.
-    if u64::from(state.last_wait) >= STACK_ALWAYS_NS
+    if (u64::from(state.last_wait) >= STACK_ALWAYS_NS
         || state.waits < YOUNG_WAITS
-        || state.attention & ATTENTION_STACKS != 0
+        || state.attention & ATTENTION_STACKS != 0)
+        && !emit::shed(shed::WAIT_STACKS)
     {
         if UNWIND {
             // Unwound last, by a program that does not come back.
@@ -250,7 +262,7 @@ fn missed_switch_in(task: Task, state: &mut TaskState, now: u64) -> Result<(), C
 
 /// Begins the next cycle now, on a CPU.
 #[inline(always)]
-fn restart(state: &mut TaskState, now: u64) {
+pub fn restart(state: &mut TaskState, now: u64) {
     state.from = now;
     state.on = now;
     state.off = 0;
@@ -262,7 +274,12 @@ fn restart(state: &mut TaskState, now: u64) {
 
 #[inline(always)]
 fn switch_in(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter> {
-    if state.off == 0 {
+    // One comparison for the two rare cases, 0 and GAP.
+    if state.off.wrapping_sub(1) >= GAP - 1 {
+        if state.off == GAP {
+            restart(state, now);
+            return Ok(());
+        }
         emit::count(Counter::MissedSwitchOut);
         state.off = now;
     }
@@ -291,12 +308,8 @@ fn switch_in(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter>
             blocked as u32
         };
     }
-    if cpu < WHOLE_NS
-        && blocked < WHOLE_NS
-        && runqueue < WHOLE_NS
-        && !new_window(state.from, now)
-        && state.attention == 0
-    {
+    let whole = whole_ns();
+    if cpu < whole && blocked < whole && runqueue < whole && !new_window(state.from, now) && state.attention == 0 {
         state.sum_cpu += cpu as u32;
         state.sum_blocked += blocked as u32;
         state.sum_runqueue += runqueue as u32;
@@ -308,13 +321,21 @@ fn switch_in(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter>
     emit_cycle(task, state, now, wake, flags, blocked)
 }
 
+/// From what length on intervals are never summed now.
+#[inline(always)]
+fn whole_ns() -> u64 {
+    let asked = emit::control(control::WHOLE_NS);
+    if asked > WHOLE_NS { asked } else { WHOLE_NS }
+}
+
 /// Emits a cycle that ends now with a switch-in, with the stack of its wait if that is long enough or drawn, and
 /// begins the next.
 #[inline(always)]
 fn emit_cycle(task: Task, state: &mut TaskState, now: u64, wake: u64, flags: u16, blocked: u64) -> Result<(), Counter> {
-    let want_stack = blocked >= STACK_ALWAYS_NS
+    let want_stack = (blocked >= STACK_ALWAYS_NS
         || (blocked >= WHOLE_NS && drawn(blocked))
-        || (blocked > 0 && state.attention & ATTENTION_STACKS != 0);
+        || (blocked > 0 && state.attention & ATTENTION_STACKS != 0))
+        && !emit::shed(shed::WAIT_STACKS);
     let mut cycle = cycle(task, state, now, wake, flags);
     restart(state, now);
     state.attention &= ATTENTION_STACKS;
@@ -428,7 +449,14 @@ fn in_iowait(task: Task) -> bool {
 /// Closes the running thread's sums at an event of its own, so that a phase can be cut there exactly.
 #[inline(always)]
 pub fn boundary(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter> {
+    if emit::shed(shed::SCHEDULING) {
+        return Ok(());
+    }
     if state.off != 0 {
+        if state.off == GAP {
+            restart(state, now);
+            return Ok(());
+        }
         return missed_switch_in(task, state, now);
     }
     if now <= state.from {
@@ -442,15 +470,22 @@ pub fn boundary(task: Task, state: &mut TaskState, now: u64) -> Result<(), Count
     emit::send(&cycle, Counter::RingCycle)
 }
 
-/// Closes whatever a thread is in at the recording's end.
+/// Closes whatever a thread is in when scheduling ends to be recorded: at `end`, or at its last switch if that was
+/// later. Nothing is known of it from then on.
 #[inline(always)]
-pub fn flush(task: Task, state: &TaskState, end: u64) -> Result<(), Counter> {
+pub fn flush(task: Task, state: &mut TaskState, end: u64) -> Result<(), Counter> {
+    let mut off = state.off;
+    if off == GAP {
+        return Ok(());
+    }
+    let last = if off == 0 { state.on } else { off };
+    let end = if last > end { last } else { end };
+    state.off = GAP;
     if end <= state.from {
         return Ok(());
     }
     let mut flags = flag::OPEN;
     let mut wake = end;
-    let mut off = state.off;
     if off == 0 {
         off = end;
     } else if state.state & STATE_PREEMPTED != 0 {
@@ -464,7 +499,7 @@ pub fn flush(task: Task, state: &TaskState, end: u64) -> Result<(), Counter> {
     let mut cycle = cycle(task, state, end, wake, flags);
     cycle.off = off;
     cycle.syscall = system_call(task);
-    if wake > off {
+    if wake > off && !emit::shed(shed::WAIT_STACKS) {
         return with_stack(task, cycle);
     }
     emit::send(&cycle, Counter::RingCycle)

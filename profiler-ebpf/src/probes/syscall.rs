@@ -1,4 +1,4 @@
-//! System calls that change mounts and namespaces: by a hook on each call's own function where the kernel has one to
+//! System calls that change mounts and namespaces, and those by which engines put files in place: by a hook on each call's own function where the kernel has one to
 //! give (`fentry`/`fexit`, `kprobe`/`kretprobe`), else by its classic tracepoints.
 //!
 //! A classic system call tracepoint switches every task of the host to the slow system call entry, a hook on a function
@@ -8,7 +8,10 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::pt_regs,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_probe_read_user_str},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_probe_read_kernel,
+        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user_str},
+    },
     macros::{fentry, fexit, kprobe, kretprobe, map, tracepoint},
     maps::HashMap,
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext, TracePointContext},
@@ -20,9 +23,10 @@ use profiler_common::{
     sched::{ATTENTION_STACKS, TaskState},
 };
 
-use super::sched;
+use super::{net, sched};
 use crate::{
     emit::{self, Scratch},
+    globals::offset,
     task,
 };
 
@@ -151,6 +155,13 @@ fn try_enter(ctx: &TracePointContext) -> Result<(), Counter> {
 /// Closes the thread's sums and keeps the arguments for the call's end.
 #[inline(always)]
 fn enter(task: task::Task, state: &mut TaskState, number: u64, args: [u64; 5]) -> Result<(), Counter> {
+    if let Some(what) = CALLS.get_ptr(number as u32)
+        // SAFETY: points into a map that only user space writes, before the programs are attached.
+        && call::of_engines(unsafe { *what })
+        && !net::in_engine()
+    {
+        return Ok(());
+    }
     let now = task::now();
     sched::boundary(task, state, now)?;
     let key = bpf_get_current_pid_tgid();
@@ -180,6 +191,27 @@ fn text(scratch: *mut u8, at: usize, max: usize, source: u64) -> usize {
     (len as usize - 1) & (max - 1)
 }
 
+/// Reads the name that a file descriptor of the running task has in its folder to `scratch`; its length.
+#[inline(always)]
+fn file_name(task: task::Task, scratch: *mut u8, fd: u64) -> usize {
+    const HEAD: usize = core::mem::size_of::<Syscall>();
+    let files = task::read_ptr(task.cast(), offset!(task_files));
+    let table = task::read_ptr(task::read_ptr(files, offset!(files_fdt)), offset!(fdtable_fd));
+    let file = task::read_ptr(table.wrapping_add((fd & 0xffff_ffff) as usize * 8), 0);
+    let dentry = task::read_ptr(file, offset!(file_dentry));
+    let name = task::read_ptr(dentry, offset!(dentry_name));
+    if name.is_null() {
+        return 0;
+    }
+    // SAFETY: HEAD + PATH_LEN is less than SCRATCH_LEN; the helper copes with any source.
+    let len = unsafe { bpf_probe_read_kernel_str(scratch.add(HEAD).cast(), PATH_LEN as u32, name.cast()) };
+    if len <= 0 {
+        emit::count(Counter::Path);
+        return 0;
+    }
+    (len as usize - 1) & (PATH_LEN - 1)
+}
+
 /// The end of a call. A classic tracepoint can tell the end of one that began before the recording; only it has a
 /// record with the number then.
 #[inline(always)]
@@ -204,6 +236,10 @@ fn try_exit(result: i64, record: Option<&TracePointContext>) -> Result<(), Count
     };
     // SAFETY: points into a map that only user space writes, before the programs are attached.
     let what = unsafe { *what };
+    // Of a call that is told of engines only, another's beginning was not kept.
+    if call::of_engines(what) && begun == 0 {
+        return Ok(());
+    }
     let now = task::now();
     // SAFETY: points into the map; the running thread's own state.
     let state = unsafe { &mut *state };
@@ -248,6 +284,12 @@ fn try_exit(result: i64, record: Option<&TracePointContext>) -> Result<(), Count
                 0,
             )
         }
+        // renameat and renameat2: folder, path, folder, path.
+        call::RENAME => (second, fourth, 0, 0),
+        call::SYNC => {
+            event.args = [first, 0];
+            (0, 0, 0, 0)
+        }
         // unshare, setns, fsmount: numbers only
         _ => {
             event.args = [first, second];
@@ -256,7 +298,11 @@ fn try_exit(result: i64, record: Option<&TracePointContext>) -> Result<(), Count
     };
     let scratch = emit::scratch(&SYSCALL_SCRATCH)?;
     const HEAD: usize = core::mem::size_of::<Syscall>();
-    let a_len = text(scratch, HEAD, PATH_LEN, a);
+    let a_len = if what == call::SYNC {
+        file_name(task, scratch, first)
+    } else {
+        text(scratch, HEAD, PATH_LEN, a)
+    };
     let b_len = text(scratch, HEAD + a_len, PATH_LEN, b);
     let c_len = text(scratch, HEAD + a_len + b_len, FSTYPE_LEN, c);
     let d_len = text(scratch, HEAD + a_len + b_len + c_len, DATA_LEN, d);

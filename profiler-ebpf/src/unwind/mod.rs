@@ -329,7 +329,11 @@ fn copied<const WORDS: usize>(walk: &Walk, header: &Header, wanted: u64) -> bool
         return false;
     };
     let to = entry.as_mut_ptr();
-    let wanted = if wanted > WORDS as u64 * 8 { WORDS as u64 * 8 } else { wanted };
+    let wanted = if wanted > WORDS as u64 * 8 {
+        WORDS as u64 * 8
+    } else {
+        wanted
+    };
     let mut bytes = 0u64;
     for _ in 0..WORDS * 8 / STEP as usize {
         if bytes >= wanted {

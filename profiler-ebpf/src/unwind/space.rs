@@ -37,7 +37,8 @@ pub fn find(walk: &mut Walk, address: u64) -> *const u8 {
     } else {
         in_rb_tree(mm, address)
     };
-    if vma.is_null() || address < read::<u64>(vma, offset!(vma_start)) || address >= read::<u64>(vma, offset!(vma_end)) {
+    if vma.is_null() || address < read::<u64>(vma, offset!(vma_start)) || address >= read::<u64>(vma, offset!(vma_end))
+    {
         return core::ptr::null();
     }
     vma

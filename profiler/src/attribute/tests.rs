@@ -164,6 +164,7 @@ fn time_of_a_phase() {
         container: None,
         main: Some(thread_ix(&session, MAIN)),
         processes: both(&session),
+        bytes: None,
         evidence: (String::new(), String::new()),
     };
     let mut classifier = Classifier::new();

@@ -141,8 +141,14 @@ mod tests {
             session.stacks.ends.insert(*id, end::OUTERMOST);
         }
         let stacks = UserStacks::of(&session);
-        assert_eq!((stacks.all.whole, stacks.all.samples), (all.len() as u64, all.len() as u64));
-        assert_eq!(stacks.programs.values().map(|count| count.samples).sum::<u64>(), stacks.all.samples);
+        assert_eq!(
+            (stacks.all.whole, stacks.all.samples),
+            (all.len() as u64, all.len() as u64)
+        );
+        assert_eq!(
+            stacks.programs.values().map(|count| count.samples).sum::<u64>(),
+            stacks.all.samples
+        );
         let first = ids[0];
         let times = all.iter().filter(|id| **id == first).count() as u64;
         session.stacks.ends.insert(first, end::RULE);

@@ -72,12 +72,15 @@ fn record(demo: &Demo, folder: &Path) -> Result<PathBuf, Problem> {
         output: folder.join(RECORDING),
         force: false,
         name: "demo".to_owned(),
-        sample_hz: super::run::DEFAULT_HZ,
+        sample_hz: super::capture::DEFAULT_HZ,
         user: None,
         redact: true,
         quiet: true,
+        // A few seconds, whose figures are held against the container's own.
+        max_overhead_ppm: None,
         forced: Forced::default(),
         command: demo.command(),
+        host: None,
     })
     .map_err(|error| {
         let next = error.next_step();

@@ -18,6 +18,24 @@ pub const DAEMONS: &[&str] = &[
     "kubelet",
 ];
 
+/// Programs, by comm, that move images about: daemons, and the clients that pull by themselves. What is dear to watch
+/// (renames, syncs, connections) is watched of these only. `exe` is what a client is called that has re-executed
+/// itself, as a rootless podman does.
+pub const ENGINES: &[&str] = &[
+    "dockerd",
+    "containerd",
+    "buildkitd",
+    "crio",
+    "podman",
+    "podman-api",
+    "podman-remote",
+    "buildah",
+    "skopeo",
+    "ctr",
+    "nerdctl",
+    "exe",
+];
+
 /// A process in `/proc`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -101,6 +119,6 @@ mod tests {
     /// Make sure that no name is longer than a comm can be.
     #[test]
     fn names_fit() {
-        assert!(DAEMONS.iter().all(|name| name.len() <= 15));
+        assert!(DAEMONS.iter().chain(ENGINES).all(|name| name.len() <= 15));
     }
 }

@@ -9,9 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use profiler_common::unwind::{
-    BLOCK_ROWS, FILES, FRAME_POINTERS, FileKey, FileTable, PAGE_SHIFT, RULES, Rule, TABLE,
-};
+use profiler_common::unwind::{BLOCK_ROWS, FILES, FRAME_POINTERS, FileKey, FileTable, PAGE_SHIFT, RULES, Rule, TABLE};
 
 use crate::load::unwind::{Shared, UnwindMaps};
 use crate::lookup::binaries::FileIx;
@@ -132,7 +130,10 @@ impl Tables {
         if self.worker.is_none() {
             self.worker = spawn();
         }
-        let sent = self.worker.as_ref().is_some_and(|(jobs, _)| jobs.send((file, found)).is_ok());
+        let sent = self
+            .worker
+            .as_ref()
+            .is_some_and(|(jobs, _)| jobs.send((file, found)).is_ok());
         if sent {
             self.waiting += 1;
             self.put(file, State::Waiting, Some(written));
@@ -264,7 +265,10 @@ impl Tables {
             other_content,
         } = self.causes;
         [
-            ("unwind tables: file without unwind information (frame pointers are followed)", none),
+            (
+                "unwind tables: file without unwind information (frame pointers are followed)",
+                none,
+            ),
             ("unwind tables: file of another machine or format", foreign),
             ("unwind tables: malformed file", malformed),
             ("unwind tables: file too large", large),
@@ -272,7 +276,10 @@ impl Tables {
             ("unwind tables: pages of code with too many rows", crowded),
             ("unwind tables: no room in the kernel", refused),
             ("unwind tables: dropped, out of memory", dropped),
-            ("unwind tables: mapped content is not the one that was read", other_content),
+            (
+                "unwind tables: mapped content is not the one that was read",
+                other_content,
+            ),
         ]
         .into_iter()
         .filter(|(_, count)| *count > 0)
@@ -321,7 +328,9 @@ impl Tables {
             keys: Vec::new(),
             used: self.clock,
         };
-        let Some(old) = self.slots.insert(file, slot) else { return };
+        let Some(old) = self.slots.insert(file, slot) else {
+            return;
+        };
         if let State::Ready(table) = &old.state {
             self.bytes -= table.bytes();
         }
@@ -492,7 +501,10 @@ struct Room {
 impl Room {
     fn new(blocks: u32) -> Room {
         Room {
-            free: vec![Run { first: 0, count: blocks }],
+            free: vec![Run {
+                first: 0,
+                count: blocks,
+            }],
             all: blocks,
         }
     }
@@ -504,7 +516,10 @@ impl Room {
     fn take(&mut self, count: u32) -> Option<Run> {
         let at = self.free.iter().position(|run| run.count >= count)?;
         let run = self.free.get_mut(at)?;
-        let taken = Run { first: run.first, count };
+        let taken = Run {
+            first: run.first,
+            count,
+        };
         run.first += count;
         run.count -= count;
         if run.count == 0 {

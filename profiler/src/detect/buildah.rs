@@ -13,6 +13,11 @@ pub(super) struct Buildah;
 impl Engine for Buildah {
     fn claim(&self, context: &Context<'_>, draft: &mut Draft) -> bool {
         let Some(first) = draft.calls.first() else { return false };
+        if draft.runtime == "chroot" {
+            draft.engine = "buildah";
+            keep_umounts_of(context, draft, first.process);
+            return true;
+        }
         let own = context.ancestors(first.process).take(4).find_map(|ix| {
             context.exec_of(ix, |image| {
                 image.argv.first().is_some_and(|argv| argv == b"buildah-oci-runtime")
@@ -22,15 +27,19 @@ impl Engine for Buildah {
         draft.engine = "buildah";
         draft.helpers = vec![own.process];
         draft.cleanups.push(Piece::of(context, own, "buildah-oci-runtime"));
-        // The builder keeps the layer mounted until the whole build ends.
-        draft
-            .umounts
-            .retain(|umount| context.umounts[*umount].process == Some(own.process));
+        keep_umounts_of(context, draft, own.process);
         if let Some(builder) = context.process(own.process).parent {
             networks(context, draft, builder);
         }
         true
     }
+}
+
+/// The builder keeps the layer mounted until the whole build ends: that umount is not the container's.
+fn keep_umounts_of(context: &Context<'_>, draft: &mut Draft, process: ProcessIx) {
+    draft
+        .umounts
+        .retain(|umount| context.umounts[*umount].process == Some(process));
 }
 
 /// The builder runs its `RUN`s one after the other unless told otherwise (`--jobs`): what lies between this one's

@@ -1,10 +1,15 @@
 //! Command lines of container clients: which tool, which verb, and the operands that can be told with certainty.
 //!
 //! A flag that takes a value hides the operand behind it, so a flag of neither list ends the parse with
-//! [`Command::sure`] off: an operand is never guessed.
+//! [`Command::sure`] off: an operand is never guessed. The lists are in [`tools`] and [`verbs`].
+
+mod tools;
+mod verbs;
 
 use crate::model::Image;
 use crate::recording::record::Text;
+use tools::{TOOLS, Tool, VERBS};
+use verbs::{BUILD, CTR, GRAMMARS, Grammar};
 
 /// A parsed command line.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,633 +43,6 @@ impl Command {
     }
 }
 
-/// A client program.
-struct Tool {
-    name: &'static str,
-    /// Global flags that take a value, long names and letters.
-    values: &'static [&'static str],
-    /// Verbs that are followed by another.
-    groups: &'static [&'static str],
-}
-
-const PODMAN_VALUES: &[&str] = &[
-    "cgroup-manager",
-    "config",
-    "conmon",
-    "connection",
-    "c",
-    "db-backend",
-    "events-backend",
-    "hooks-dir",
-    "identity",
-    "imagestore",
-    "log-level",
-    "module",
-    "namespace",
-    "network-backend",
-    "network-cmd-path",
-    "network-config-dir",
-    "out",
-    "registries-conf",
-    "root",
-    "runroot",
-    "runtime",
-    "runtime-flag",
-    "ssh",
-    "storage-driver",
-    "storage-opt",
-    "tmpdir",
-    "url",
-    "volumepath",
-];
-const PODMAN_GROUPS: &[&str] = &[
-    "container",
-    "generate",
-    "healthcheck",
-    "image",
-    "kube",
-    "machine",
-    "manifest",
-    "network",
-    "play",
-    "pod",
-    "secret",
-    "system",
-    "volume",
-];
-const TOOLS: &[Tool] = &[
-    Tool {
-        name: "podman",
-        values: PODMAN_VALUES,
-        groups: PODMAN_GROUPS,
-    },
-    Tool {
-        name: "podman-remote",
-        values: PODMAN_VALUES,
-        groups: PODMAN_GROUPS,
-    },
-    Tool {
-        name: "buildah",
-        values: &[
-            "log-level",
-            "registries-conf",
-            "registries-conf-dir",
-            "root",
-            "runroot",
-            "short-name-alias-conf",
-            "storage-driver",
-            "storage-opt",
-            "userns-gid-map",
-            "userns-uid-map",
-        ],
-        groups: &["manifest"],
-    },
-    Tool {
-        name: "docker",
-        values: &[
-            "config",
-            "context",
-            "c",
-            "host",
-            "H",
-            "log-level",
-            "l",
-            "tlscacert",
-            "tlscert",
-            "tlskey",
-        ],
-        groups: &[
-            "builder",
-            "buildx",
-            "checkpoint",
-            "compose",
-            "config",
-            "container",
-            "context",
-            "image",
-            "manifest",
-            "network",
-            "node",
-            "plugin",
-            "secret",
-            "service",
-            "stack",
-            "swarm",
-            "system",
-            "trust",
-            "volume",
-        ],
-    },
-    Tool {
-        name: "nerdctl",
-        values: &[
-            "address",
-            "a",
-            "H",
-            "host",
-            "namespace",
-            "n",
-            "cgroup-manager",
-            "cni-netconfpath",
-            "cni-path",
-            "data-root",
-            "hosts-dir",
-            "snapshotter",
-            "storage-driver",
-        ],
-        groups: &[
-            "apparmor",
-            "builder",
-            "compose",
-            "container",
-            "image",
-            "namespace",
-            "network",
-            "system",
-            "volume",
-        ],
-    },
-    Tool {
-        name: "ctr",
-        values: &["address", "a", "timeout", "connect-timeout", "namespace", "n"],
-        groups: &[
-            "plugins",
-            "plugin",
-            "containers",
-            "container",
-            "c",
-            "content",
-            "events",
-            "images",
-            "image",
-            "i",
-            "leases",
-            "namespaces",
-            "namespace",
-            "ns",
-            "snapshots",
-            "snapshot",
-            "tasks",
-            "task",
-            "t",
-        ],
-    },
-    Tool {
-        name: "crictl",
-        values: &[
-            "config",
-            "c",
-            "image-endpoint",
-            "i",
-            "runtime-endpoint",
-            "r",
-            "timeout",
-            "t",
-        ],
-        groups: &[],
-    },
-];
-
-/// Verbs that show where a global flag that is in no list ends.
-const VERBS: &[&str] = &[
-    "add",
-    "attach",
-    "bud",
-    "build",
-    "commit",
-    "compose",
-    "container",
-    "copy",
-    "cp",
-    "create",
-    "exec",
-    "from",
-    "image",
-    "images",
-    "import",
-    "inspect",
-    "kill",
-    "load",
-    "logs",
-    "pod",
-    "ps",
-    "pull",
-    "push",
-    "restart",
-    "rm",
-    "rmi",
-    "run",
-    "save",
-    "start",
-    "stop",
-    "system",
-    "tag",
-    "unshare",
-    "volume",
-    "wait",
-];
-
-/// How a verb's flags are written.
-struct Grammar {
-    verbs: &'static [&'static str],
-    /// Flags without a value.
-    switches: &'static [&'static str],
-    /// Flags with one.
-    values: &'static [&'static str],
-    /// Whether flags may stand behind operands.
-    mixed: bool,
-}
-
-/// Letters and what they stand for.
-const RUN_LETTERS: &[(u8, &str)] = &[
-    (b'P', "publish-all"),
-    (b'a', "attach"),
-    (b'c', "cpu-shares"),
-    (b'd', "detach"),
-    (b'e', "env"),
-    (b'h', "hostname"),
-    (b'i', "interactive"),
-    (b'l', "label"),
-    (b'm', "memory"),
-    (b'p', "publish"),
-    (b'q', "quiet"),
-    (b't', "tty"),
-    (b'u', "user"),
-    (b'v', "volume"),
-    (b'w', "workdir"),
-];
-const BUILD_LETTERS: &[(u8, &str)] = &[
-    (b'D', "disable-compression"),
-    (b'c', "cpu-shares"),
-    (b'f', "file"),
-    (b'm', "memory"),
-    (b'o', "output"),
-    (b'q', "quiet"),
-    (b't', "tag"),
-    (b'v', "volume"),
-];
-const EXEC_LETTERS: &[(u8, &str)] = &[
-    (b'd', "detach"),
-    (b'e', "env"),
-    (b'i', "interactive"),
-    (b'l', "latest"),
-    (b't', "tty"),
-    (b'u', "user"),
-    (b'w', "workdir"),
-];
-const OTHER_LETTERS: &[(u8, &str)] = &[
-    (b'a', "all"),
-    (b'f', "force"),
-    (b'i', "interactive"),
-    (b'l', "latest"),
-    (b's', "signal"),
-    (b't', "time"),
-    (b'v', "volumes"),
-];
-
-/// From the help texts of podman 4.3 to 5.x and docker 20.10 to 28.
-const GRAMMARS: &[(Grammar, &[(u8, &str)])] = &[
-    (
-        Grammar {
-            verbs: &["run", "create"],
-            switches: &[
-                "detach",
-                "disable-content-trust",
-                "env-host",
-                "help",
-                "http-proxy",
-                "init",
-                "interactive",
-                "no-healthcheck",
-                "no-hostname",
-                "no-hosts",
-                "oom-kill-disable",
-                "passwd",
-                "privileged",
-                "publish-all",
-                "quiet",
-                "read-only",
-                "read-only-tmpfs",
-                "replace",
-                "rm",
-                "rmi",
-                "rootfs",
-                "sig-proxy",
-                "tls-verify",
-                "tty",
-                "unsetenv-all",
-                "use-api-socket",
-            ],
-            values: &[
-                "add-host",
-                "annotation",
-                "arch",
-                "attach",
-                "authfile",
-                "blkio-weight",
-                "blkio-weight-device",
-                "cap-add",
-                "cap-drop",
-                "cgroup-conf",
-                "cgroup-parent",
-                "cgroupns",
-                "cgroups",
-                "chrootdirs",
-                "cidfile",
-                "conmon-pidfile",
-                "cpu-count",
-                "cpu-percent",
-                "cpu-period",
-                "cpu-quota",
-                "cpu-rt-period",
-                "cpu-rt-runtime",
-                "cpu-shares",
-                "cpus",
-                "cpuset-cpus",
-                "cpuset-mems",
-                "decryption-key",
-                "detach-keys",
-                "device",
-                "device-cgroup-rule",
-                "device-read-bps",
-                "device-read-iops",
-                "device-write-bps",
-                "device-write-iops",
-                "dns",
-                "dns-opt",
-                "dns-option",
-                "dns-search",
-                "domainname",
-                "entrypoint",
-                "env",
-                "env-file",
-                "env-merge",
-                "expose",
-                "gidmap",
-                "gpus",
-                "group-add",
-                "group-entry",
-                "health-cmd",
-                "health-interval",
-                "health-on-failure",
-                "health-retries",
-                "health-start-interval",
-                "health-start-period",
-                "health-startup-cmd",
-                "health-startup-interval",
-                "health-startup-retries",
-                "health-startup-success",
-                "health-startup-timeout",
-                "health-timeout",
-                "hostname",
-                "hostuser",
-                "image-volume",
-                "init-path",
-                "io-maxbandwidth",
-                "io-maxiops",
-                "ip",
-                "ip6",
-                "ipc",
-                "isolation",
-                "kernel-memory",
-                "label",
-                "label-file",
-                "link",
-                "link-local-ip",
-                "log-driver",
-                "log-opt",
-                "mac-address",
-                "memory",
-                "memory-reservation",
-                "memory-swap",
-                "memory-swappiness",
-                "mount",
-                "name",
-                "net",
-                "net-alias",
-                "network",
-                "network-alias",
-                "oom-score-adj",
-                "os",
-                "passwd-entry",
-                "personality",
-                "pid",
-                "pidfile",
-                "pids-limit",
-                "platform",
-                "pod",
-                "pod-id-file",
-                "preserve-fd",
-                "preserve-fds",
-                "publish",
-                "pull",
-                "rdt-class",
-                "requires",
-                "restart",
-                "retry",
-                "retry-delay",
-                "runtime",
-                "sdnotify",
-                "seccomp-policy",
-                "secret",
-                "security-opt",
-                "shm-size",
-                "shm-size-systemd",
-                "stop-signal",
-                "stop-timeout",
-                "storage-opt",
-                "subgidname",
-                "subuidname",
-                "sysctl",
-                "systemd",
-                "timeout",
-                "tmpfs",
-                "tz",
-                "uidmap",
-                "ulimit",
-                "umask",
-                "unsetenv",
-                "user",
-                "userns",
-                "uts",
-                "variant",
-                "volume",
-                "volume-driver",
-                "volumes-from",
-                "workdir",
-            ],
-            mixed: false,
-        },
-        RUN_LETTERS,
-    ),
-    (
-        Grammar {
-            verbs: &["build", "bud", "build-using-dockerfile"],
-            switches: &[
-                "all-platforms",
-                "compress",
-                "disable-compression",
-                "disable-content-trust",
-                "force-rm",
-                "help",
-                "http-proxy",
-                "identity-label",
-                "layers",
-                "load",
-                "logsplit",
-                "no-cache",
-                "no-hostname",
-                "no-hosts",
-                "omit-history",
-                "push",
-                "quiet",
-                "rm",
-                "skip-unused-stages",
-                "squash",
-                "squash-all",
-                "stdin",
-                "tls-verify",
-            ],
-            values: &[
-                "add-host",
-                "allow",
-                "annotation",
-                "arch",
-                "attest",
-                "authfile",
-                "build-arg",
-                "build-arg-file",
-                "build-context",
-                "builder",
-                "cache-from",
-                "cache-to",
-                "cache-ttl",
-                "cap-add",
-                "cap-drop",
-                "cert-dir",
-                "cgroup-parent",
-                "cgroupns",
-                "cpp-flag",
-                "cpu-period",
-                "cpu-quota",
-                "cpu-shares",
-                "cpuset-cpus",
-                "cpuset-mems",
-                "creds",
-                "cw",
-                "decryption-key",
-                "device",
-                "dns",
-                "dns-option",
-                "dns-search",
-                "env",
-                "file",
-                "format",
-                "from",
-                "group-add",
-                "hooks-dir",
-                "ignorefile",
-                "iidfile",
-                "ipc",
-                "isolation",
-                "jobs",
-                "label",
-                "layer-label",
-                "logfile",
-                "manifest",
-                "memory",
-                "memory-swap",
-                "metadata-file",
-                "network",
-                "net",
-                "no-cache-filter",
-                "os",
-                "os-feature",
-                "os-version",
-                "output",
-                "pid",
-                "platform",
-                "progress",
-                "provenance",
-                "retry",
-                "retry-delay",
-                "runtime",
-                "runtime-flag",
-                "sbom",
-                "secret",
-                "security-opt",
-                "shm-size",
-                "sign-by",
-                "signature-policy",
-                "ssh",
-                "tag",
-                "target",
-                "timestamp",
-                "ulimit",
-                "unsetenv",
-                "unsetlabel",
-                "userns",
-                "userns-gid-map",
-                "userns-gid-map-group",
-                "userns-uid-map",
-                "userns-uid-map-user",
-                "uts",
-                "variant",
-                "volume",
-            ],
-            mixed: true,
-        },
-        BUILD_LETTERS,
-    ),
-    (
-        Grammar {
-            verbs: &["exec"],
-            switches: &["detach", "help", "interactive", "latest", "privileged", "tty"],
-            values: &[
-                "detach-keys",
-                "env",
-                "env-file",
-                "preserve-fd",
-                "preserve-fds",
-                "user",
-                "workdir",
-            ],
-            mixed: false,
-        },
-        EXEC_LETTERS,
-    ),
-    (
-        Grammar {
-            verbs: &["stop", "restart", "start", "kill", "rm"],
-            switches: &[
-                "all",
-                "attach",
-                "force",
-                "help",
-                "ignore",
-                "interactive",
-                "latest",
-                "link",
-                "running",
-                "sig-proxy",
-                "volumes",
-            ],
-            values: &[
-                "checkpoint",
-                "cidfile",
-                "depend",
-                "detach-keys",
-                "filter",
-                "signal",
-                "time",
-                "timeout",
-            ],
-            mixed: true,
-        },
-        OTHER_LETTERS,
-    ),
-];
-
 /// Last part of a path.
 pub(crate) fn base(path: &[u8]) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
@@ -692,7 +70,7 @@ fn tool(name: &[u8]) -> Option<&'static Tool> {
 
 /// The command line of a build, if it is one's.
 pub(crate) fn build(argv: &[Text]) -> Option<Command> {
-    parse(argv).filter(|command| command.sure && GRAMMARS[1].0.verbs.contains(&command.action()))
+    parse(argv).filter(|command| command.sure && has(BUILD.verbs, command.action().as_bytes()))
 }
 
 /// Parses a client's command line; `None` when the first argument names no client.
@@ -703,12 +81,12 @@ pub(crate) fn parse(argv: &[Text]) -> Option<Command> {
     while let Some(word) = rest.next() {
         if let Some(flag) = word.strip_prefix(b"-") {
             let name = flag.strip_prefix(b"-").unwrap_or(flag);
-            let known = tool.values.iter().any(|value| value.as_bytes() == name);
+            let known = has(tool.values, name);
             // Of an unknown one, what follows is its value unless it is a flag or a verb.
             let other = !name.contains(&b'=')
                 && rest
                     .peek()
-                    .is_some_and(|next| !next.starts_with(b"-") && !VERBS.iter().any(|verb| verb.as_bytes() == *next));
+                    .is_some_and(|next| !next.starts_with(b"-") && !has(VERBS, next));
             if known || other {
                 rest.next();
             }
@@ -719,7 +97,7 @@ pub(crate) fn parse(argv: &[Text]) -> Option<Command> {
             break;
         }
         verb.push(word.to_owned());
-        if verb.len() == 2 || !tool.groups.contains(&word) {
+        if verb.len() == 2 || !has(tool.groups, word.as_bytes()) {
             break;
         }
     }
@@ -731,11 +109,12 @@ pub(crate) fn parse(argv: &[Text]) -> Option<Command> {
         sure: false,
     };
     let action = command.action().to_owned();
-    if let Some((grammar, letters)) = GRAMMARS
-        .iter()
-        .find(|(grammar, _)| grammar.verbs.contains(&action.as_str()))
-    {
-        operands(grammar, letters, rest, &mut command);
+    let grammars = match tool.name {
+        "ctr" => CTR,
+        _ => GRAMMARS,
+    };
+    if let Some(grammar) = grammars.iter().find(|grammar| has(grammar.verbs, action.as_bytes())) {
+        operands(grammar, rest, &mut command);
         if !command.sure {
             command.args.clear();
         }
@@ -743,19 +122,22 @@ pub(crate) fn parse(argv: &[Text]) -> Option<Command> {
     Some(command)
 }
 
-fn operands<'a>(
-    grammar: &Grammar,
-    letters: &[(u8, &str)],
-    mut words: impl Iterator<Item = &'a Text>,
-    command: &mut Command,
-) {
-    let has = |list: &[&str], name: &[u8]| list.iter().any(|flag| flag.as_bytes() == name);
+/// Whether a list of words holds this one.
+fn has(list: &str, name: &[u8]) -> bool {
+    list.split_ascii_whitespace().any(|word| word.as_bytes() == name)
+}
+
+fn operands<'a>(grammar: &Grammar, mut words: impl Iterator<Item = &'a Text>, command: &mut Command) {
     while let Some(word) = words.next() {
         if word == b"--" {
             command.args.extend(words.by_ref().cloned());
             break;
         }
-        if let Some(flag) = word.strip_prefix(b"--") {
+        let long = word.strip_prefix(b"--").or_else(|| {
+            let flag = word.strip_prefix(b"-").filter(|flag| flag.len() > 1)?;
+            grammar.one_dash.then_some(flag)
+        });
+        if let Some(flag) = long {
             let mut parts = flag.splitn(2, |byte| *byte == b'=');
             let name = parts.next().unwrap_or_default().to_vec();
             let value = match parts.next() {
@@ -771,7 +153,7 @@ fn operands<'a>(
         } else if word.len() > 1 && word.starts_with(b"-") {
             let mut cluster = &word[1..];
             while let Some((letter, rest)) = cluster.split_first() {
-                let Some((_, name)) = letters.iter().find(|(known, _)| known == letter) else {
+                let Some((_, name)) = grammar.letters.iter().find(|(known, _)| known == letter) else {
                     return;
                 };
                 cluster = rest;
@@ -831,6 +213,27 @@ mod tests {
             "container cleanup"
         );
         assert_eq!(args(&command("docker exec -it a sh -x")), ["a", "sh", "-x"]);
+        assert_eq!(
+            args(&command("podman pull -q --tls-verify=false r/a r/b")),
+            ["r/a", "r/b"]
+        );
+        let copy = command("skopeo --policy p copy --src-creds u docker://a oci:b");
+        assert_eq!((copy.verb.as_str(), args(&copy)), ("copy", vec!["docker://a", "oci:b"]));
+    }
+
+    /// Make sure that ctr's own way of writing is understood: one dash or two before a long name, the image before the
+    /// container's id.
+    #[test]
+    fn ctr_command_lines() {
+        let run = command("ctr -n test run --rm -snapshotter=native --env A=b docker.io/x/y:1 one sh -c x");
+        assert_eq!(
+            (run.action(), args(&run)),
+            ("run", vec!["docker.io/x/y:1", "one", "sh", "-c", "x"])
+        );
+        let pull = command("ctr --address /s image pull --plain-http -platform linux/amd64 r/a:1");
+        assert_eq!((pull.verb.as_str(), args(&pull)), ("image pull", vec!["r/a:1"]));
+        assert_eq!(args(&command("ctr t exec -exec-id e one true")), ["one", "true"]);
+        assert!(!command("ctr run --brand-new x one").sure);
     }
 
     /// Make sure that behind an unknown flag nothing is taken for an operand.

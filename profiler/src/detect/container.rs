@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::RUNTIMES;
 use super::context::{CgroupLife, Context, Exec};
 use super::oci::{Call, Verb};
+use super::{RUNTIMES, Runtime};
 use crate::model::{Container, Image, OperationIx, ProcessIx, Span, ThreadIx};
 use crate::recording::record::Text;
 
@@ -65,9 +65,12 @@ pub(super) struct Draft {
     pub image: Text,
     pub engine: &'static str,
     pub runtime: &'static str,
+    pub kind: &'static dyn Runtime,
     pub operation: Option<OperationIx>,
     /// In order of time.
     pub calls: Vec<RuntimeCall>,
+    /// When the previous run of the same container began; 0 when there is none.
+    pub since: u64,
     /// When the next run of the same container began; `u64::MAX` when there is none.
     pub until: u64,
     /// Its cgroup and those below it.
@@ -93,15 +96,17 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    fn new(id: &[u8], runtime: &'static str) -> Draft {
+    fn new(id: &[u8], runtime: &'static str, kind: &'static dyn Runtime) -> Draft {
         Draft {
             id: id.to_vec(),
             name: Text::new(),
             image: Text::new(),
             engine: "",
             runtime,
+            kind,
             operation: None,
             calls: Vec::new(),
+            since: 0,
             until: u64::MAX,
             cgroups: Vec::new(),
             made: None,
@@ -138,7 +143,7 @@ impl Draft {
     /// Its end: that of its first process.
     pub(super) fn exit(&self, context: &Context<'_>) -> Option<u64> {
         let process = context.process(self.entry?.process);
-        (!process.open).then_some(process.span.to)
+        (!process.open).then_some(process.end())
     }
 
     /// Processes of the container: those of its cgroup, and all that descends from its first.
@@ -195,9 +200,9 @@ pub(super) fn find(context: &Context<'_>) -> Vec<Draft> {
     let mut seen: HashSet<ProcessIx> = HashSet::new();
     for exec in &context.execs {
         let image = context.image(*exec);
-        let Some((name, call)) = RUNTIMES
+        let Some((kind, name, mut call)) = RUNTIMES
             .iter()
-            .find_map(|runtime| Some((runtime.name(image)?, runtime.call(image)?)))
+            .find_map(|runtime| Some((*runtime, runtime.name(image)?, runtime.call(image)?)))
         else {
             continue;
         };
@@ -206,14 +211,20 @@ pub(super) fn find(context: &Context<'_>) -> Vec<Draft> {
             continue;
         }
         let process = context.process(exec.process);
+        if call.id.is_empty() {
+            let id = kind.identify(context, *exec);
+            call.id = id.unwrap_or_else(|| format!("pid {}", process.tgid).into_bytes());
+        }
         let creates = matches!(call.verb, Verb::Create | Verb::Run);
         let runs = by_id.entry(call.id.clone()).or_default();
         if creates || runs.is_empty() {
+            let mut draft = Draft::new(&call.id, name, kind);
             if let Some(last) = runs.last() {
                 drafts[*last].until = exec.ts;
+                draft.since = drafts[*last].from();
             }
             runs.push(drafts.len());
-            drafts.push(Draft::new(&call.id, name));
+            drafts.push(draft);
         }
         if let Some(draft) = runs.last().and_then(|last| drafts.get_mut(*last)) {
             let span = Span {
@@ -352,7 +363,7 @@ fn find_entry(context: &Context<'_>, draft: &mut Draft) {
         let Some(image) = first else { continue };
         let is_init = process.ns_pid == 1 && process.pid_ns != runtime.pid_ns;
         let inside = draft.cgroups.contains(&process.cgroup_at(image.ts));
-        let without_cgroup = draft.cgroups.is_empty() && descends_from_init(context, ix, program);
+        let without_cgroup = draft.cgroups.is_empty() && descends_from_init(context, draft.kind, ix, program);
         if !(is_init || inside || without_cgroup) {
             continue;
         }
@@ -382,12 +393,12 @@ fn find_entry(context: &Context<'_>, draft: &mut Draft) {
 }
 
 /// Whether a process or one of its parents, up to the creating one, ran the runtime's program again.
-fn descends_from_init(context: &Context<'_>, ix: ProcessIx, runtime: Option<&Image>) -> bool {
+fn descends_from_init(context: &Context<'_>, kind: &dyn Runtime, ix: ProcessIx, runtime: Option<&Image>) -> bool {
     std::iter::once(ix).chain(context.ancestors(ix)).take(6).any(|ix| {
         let images = &context.process(ix).images;
         images
             .iter()
-            .any(|image| image.exec && is_own(image, runtime) && image.argv.get(1).is_some_and(|arg| arg == b"init"))
+            .any(|image| image.exec && is_own(image, runtime) && kind.is_init(image))
     })
 }
 
@@ -411,12 +422,17 @@ fn entry_before(context: &Context<'_>, draft: &Draft) -> Option<Entry> {
 fn find_rootfs(context: &Context<'_>, draft: &mut Draft) {
     let Some(create) = draft.create() else { return };
     let end = draft.entry.map_or(create.span.to, |entry| entry.ts);
-    let bound = draft.tree.iter().flat_map(|ix| context.mounts_by(*ix)).find(|mount| {
-        mount.span.from >= create.span.from && mount.span.to <= end && mount.is_bind() && mount.source == mount.target
-    });
+    let bound =
+        draft.tree.iter().flat_map(|ix| context.mounts_by(*ix)).find(|mount| {
+            mount.span.from >= create.span.from && mount.span.to <= end && draft.kind.binds_rootfs(mount)
+        });
     let Some(bound) = bound else { return };
     let mut path = bound.target.clone();
     let mut before = bound.span.from;
+    if bound.source != bound.target {
+        draft.rootfs.push(path);
+        path = bound.source.clone();
+    }
     // Each step goes back in time, so it ends.
     loop {
         draft.rootfs.push(path.clone());

@@ -2,10 +2,12 @@
 //! namespace and the id.
 
 use super::Engine;
+use super::asked;
 use super::cli::base;
 use super::container::{Draft, Piece};
 use super::context::Context;
-use crate::model::{Image, ProcessIx};
+use super::operation::{Request, Requests};
+use crate::model::{Image, OperationIx, ProcessIx};
 use crate::recording::record::Text;
 
 /// See the module.
@@ -17,6 +19,26 @@ impl Engine for Containerd {
         draft.engine = "containerd";
         serve(context, draft, &shim);
         true
+    }
+
+    /// ctr's own operands: the image and the container's id.
+    fn request(&self, context: &Context<'_>, requests: &Requests, draft: &Draft) -> Option<OperationIx> {
+        let ts = draft.create()?.span.from;
+        let named = |request: &Request| {
+            let command = request.command.as_ref();
+            let command = command.filter(|command| command.sure && matches!(command.tool, "ctr" | "nerdctl"));
+            let at = match request.action() {
+                "run" => 1,
+                "start" => 0,
+                _ => return false,
+            };
+            request.alive(ts) && command.is_some_and(|command| command.args.get(at) == Some(&draft.id))
+        };
+        let mut found = requests.iter().enumerate().filter(|(_, request)| named(request));
+        match (found.next(), found.next()) {
+            (Some((index, _)), None) => Some(OperationIx(index as u32)),
+            _ => asked::by_frames(context, requests, draft, ts),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use profiler_common::container::call;
 
 use crate::model::{Image, Process, ProcessIx, Session, Span, State, ThreadIx};
-use crate::recording::record::{CgroupOp, Lookup, TaskId, Text};
+use crate::recording::record::{CgroupOp, Lookup, Request, Syscall, TaskId, Text};
 
 /// A program that a process began to run.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,8 @@ pub(super) struct Umount {
     pub span: Span,
     /// The end is later than the system call's.
     pub deferred: bool,
+    /// Time that the thread waited for dirty data to be written, ns.
+    pub flush: u64,
     pub process: Option<ProcessIx>,
     pub thread: Option<ThreadIx>,
     pub target: Text,
@@ -74,6 +76,7 @@ pub(super) struct Context<'a> {
     mounts_from: HashMap<Text, Vec<usize>>,
     umounts_at: HashMap<Text, Vec<usize>>,
     processes: HashMap<TaskId, ProcessIx>,
+    threads: HashMap<TaskId, ThreadIx>,
     looked_up: HashMap<&'a [u8], (&'a [u8], &'a [u8])>,
 }
 
@@ -92,6 +95,7 @@ impl<'a> Context<'a> {
             mounts_from: HashMap::new(),
             umounts_at: HashMap::new(),
             processes: HashMap::new(),
+            threads: HashMap::new(),
             looked_up: HashMap::new(),
         };
         for lookup in &session.lookups {
@@ -119,6 +123,7 @@ impl<'a> Context<'a> {
             }
         }
         context.mounts(&threads);
+        context.threads = threads;
         context
     }
 
@@ -231,6 +236,21 @@ impl<'a> Context<'a> {
             .map(|index| &self.umounts[*index])
     }
 
+    /// Renames, and other calls, whose end lies in the time.
+    pub(super) fn calls_between(&self, from: u64, to: u64) -> &'a [Syscall] {
+        let calls = &self.session.syscalls;
+        let start = calls.partition_point(|call| call.at.ts < from);
+        let end = calls.partition_point(|call| call.at.ts < to);
+        &calls[start..end.max(start)]
+    }
+
+    /// The process that sent a request.
+    pub(super) fn sender(&self, request: &Request) -> Option<ProcessIx> {
+        self.threads
+            .get(&request.at.task)
+            .map(|thread| self.session.threads[thread.ix()].process)
+    }
+
     /// Execs from `from` on, in order of time.
     pub(super) fn execs_from(&self, from: u64) -> &[Exec] {
         let start = self.execs.partition_point(|exec| exec.ts < from);
@@ -300,12 +320,13 @@ impl<'a> Context<'a> {
                 });
             };
             match syscall.call {
-                call::MOUNT => mount(span, syscall.a.clone(), &syscall.b, syscall.c.clone()),
+                call::MOUNT if !changes_only(syscall.args[0]) => {
+                    mount(span, syscall.a.clone(), &syscall.b, syscall.c.clone());
+                }
                 call::UMOUNT => {
                     let target = trim(&syscall.b);
-                    let end = thread.map_or(span.to, |thread| {
-                        deferred_end(session, thread, span.to, next_call[index])
-                    });
+                    let work = thread.map(|thread| teardown(session, thread, span.to, next_call[index]));
+                    let (end, flush) = work.unwrap_or((span.to, 0));
                     self.umounts_at
                         .entry(target.clone())
                         .or_default()
@@ -315,6 +336,7 @@ impl<'a> Context<'a> {
                     self.umounts.push(Umount {
                         span,
                         deferred,
+                        flush,
                         process,
                         thread,
                         target,
@@ -342,6 +364,16 @@ impl<'a> Context<'a> {
             }
         }
     }
+}
+
+/// Whether `mount` with these flags changes a mount that is there (its flags or how it propagates) and makes none:
+/// `path_mount` of `fs/namespace.c`, which looks at them in this order.
+fn changes_only(flags: u64) -> bool {
+    const REMOUNT: u64 = 1 << 5;
+    const BIND: u64 = 1 << 12;
+    /// `MS_UNBINDABLE | MS_PRIVATE | MS_SLAVE | MS_SHARED`
+    const PROPAGATION: u64 = 0xf << 17;
+    flags & REMOUNT != 0 || (flags & BIND == 0 && flags & PROPAGATION != 0)
 }
 
 /// Without a slash at the end.
@@ -412,38 +444,49 @@ fn next_calls(session: &Session) -> Vec<u64> {
     next
 }
 
-/// When the thread left the kernel after an umount whose system call ended at `exit`.
+/// When the thread left the kernel after an umount whose system call ended at `exit`, and how long it waited meanwhile
+/// for dirty data to be written.
 ///
 /// The superblock is torn down in task work, after `sys_exit_umount` and before the return to user space
 /// (`task_work_run` → `cleanup_mnt` → `generic_shutdown_super`): the end is that of the thread's last wait there
 /// before `next`, its next system call that was seen.
-fn deferred_end(session: &Session, thread: ThreadIx, exit: u64, next: u64) -> u64 {
+///
+/// An overlay's teardown writes back all dirty data of the file system that its upper directory lies on, whoever made it
+/// dirty (`ovl_sync_fs` → `sync_filesystem`); with the mount option `volatile` it does not.
+fn teardown(session: &Session, thread: ThreadIx, exit: u64, next: u64) -> (u64, u64) {
     let intervals = &session.threads[thread.ix()].intervals;
     let first = intervals.partition_point(|interval| interval.span.to <= exit);
-    let mut end = exit;
+    let (mut end, mut flush) = (exit, 0);
     for interval in &intervals[first..] {
         if interval.span.from >= next {
             break;
         }
         if let State::Blocked { stack, .. } = interval.state {
-            if !tears_down(session, stack) {
+            if !passes(
+                session,
+                stack,
+                &["cleanup_mnt", "deactivate_super", "deactivate_locked_super"],
+            ) {
                 break;
             }
             end = interval.span.to;
+            if passes(session, stack, &["sync_filesystem"]) {
+                flush += interval.span.len();
+            }
         }
     }
-    end
+    (end, flush)
 }
 
-/// Whether the wait's kernel stack passes through the teardown of a mount.
-fn tears_down(session: &Session, stack: u32) -> bool {
+/// Whether the wait's kernel stack passes through one of the functions.
+fn passes(session: &Session, stack: u32, functions: &[&str]) -> bool {
     let Some(stack) = session.stacks.get(stack) else {
         return false;
     };
     stack.frames.iter().take(usize::from(stack.kernel)).any(|frame| {
         session.stacks.symbols.get(frame).is_some_and(|symbol| {
             let name = symbol.name.split(|byte| *byte == b'.').next().unwrap_or_default();
-            matches!(name, b"cleanup_mnt" | b"deactivate_super" | b"deactivate_locked_super")
+            functions.iter().any(|function| function.as_bytes() == name)
         })
     })
 }

@@ -8,6 +8,7 @@ use super::oci::{self, Call};
 use crate::model::Image;
 
 /// See the module.
+#[derive(Debug)]
 pub(super) struct Crun;
 
 impl Runtime for Crun {

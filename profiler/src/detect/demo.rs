@@ -12,6 +12,7 @@ use crate::model::Image;
 const NAME: &str = "phasegraph demo";
 
 /// See the module.
+#[derive(Debug)]
 pub(super) struct Demo;
 
 impl Runtime for Demo {

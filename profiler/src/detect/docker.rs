@@ -5,6 +5,7 @@
 //! command that both its arguments and the entrypoint's hold.
 
 use super::Engine;
+use super::asked;
 use super::container::{Draft, Piece};
 use super::containerd;
 use super::context::Context;
@@ -30,6 +31,9 @@ impl Engine for Docker {
     fn request(&self, context: &Context<'_>, requests: &Requests, draft: &Draft) -> Option<OperationIx> {
         let create = draft.create()?;
         let ts = create.span.from;
+        if let Some(operation) = asked::for_container(context, requests, draft, ts, &["start", "restart"]) {
+            return Some(operation);
+        }
         if let Some(operation) = operation::by_operand(requests, draft, ts, &["start", "restart"]) {
             return Some(operation);
         }

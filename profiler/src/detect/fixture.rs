@@ -15,8 +15,14 @@
 //! mount      entered result flags source target type
 //! umount     entered result flags target
 //! unshare    flags
+//! fsopen     context's-fd type
+//! fsconfig   context's-fd key value
+//! fsmount    mount's-fd context's-fd
+//! move_mount mount's-fd target
 //! wait       from kernel-function              (a wait of that thread, ended at the line's time)
 //! ```
+
+mod write;
 
 use std::collections::HashMap;
 
@@ -303,6 +309,19 @@ impl Fixture {
                 ));
             }
             "unshare" => self.push(call(call::UNSHARE, ts, 0, number(0) as u64, Default::default())),
+            "fsopen" => {
+                let strings = [Text::new(), Text::new(), text(1)];
+                self.push(call(call::FSOPEN, ts, number(0), 0, strings));
+            }
+            "fsconfig" => {
+                let strings = [text(2), Text::new(), text(1)];
+                self.push(call(call::FSCONFIG, ts, 0, number(0) as u64, strings));
+            }
+            "fsmount" => self.push(call(call::FSMOUNT, ts, number(0), number(1) as u64, Default::default())),
+            "move_mount" => {
+                let strings = [Text::new(), text(1), Text::new()];
+                self.push(call(call::MOVE_MOUNT, ts, 0, number(0) as u64, strings));
+            }
             "wait" => {
                 let stack = self.stack(fields[1]);
                 let span = Span {

@@ -25,6 +25,12 @@ impl Instruction {
         self.text[..end].eq_ignore_ascii_case(keyword.as_bytes())
     }
 
+    /// The image that a `FROM` begins with.
+    pub(super) fn base(&self) -> Option<&[u8]> {
+        let words = self.is("FROM").then(|| self.text.split(u8::is_ascii_whitespace))?;
+        words.skip(1).find(|word| !word.is_empty() && !word.starts_with(b"--"))
+    }
+
     /// Whether it is the `RUN` that a container's entrypoint carries out.
     pub(super) fn runs(&self, argv: &[Text]) -> bool {
         if !self.is("RUN") || argv.is_empty() {

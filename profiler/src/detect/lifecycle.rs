@@ -14,13 +14,16 @@
 
 use profiler_common::container::call;
 
+use super::asked;
 use super::container::{Draft, Piece, RuntimeCall, is_own};
-use super::context::Context;
+use super::context::{Context, Umount};
 use super::oci::{self, Verb};
 use super::operation::{self, Requests};
 use crate::model::{ContainerIx, OperationIx, Phase, PhaseIx, PhaseKind, ProcessIx, Span, ThreadIx};
 use crate::recording::record::Text;
 
+/// A flush at umount shorter than this, ns, is what any umount waits for its disk.
+const FLUSH_NS: u64 = 1_000_000;
 /// `CLONE_NEWNS | CLONE_NEWPID`
 const NEW_NAMESPACES: u64 = 0x0002_0000 | 0x2000_0000;
 
@@ -96,6 +99,7 @@ impl Life<'_, '_> {
             container,
             main,
             processes,
+            bytes: None,
             evidence,
         });
         PhaseIx((self.phases.len() - 1) as u32)
@@ -295,7 +299,7 @@ impl Life<'_, '_> {
                 PhaseKind::Run,
                 Span {
                     from: entry.ts,
-                    to: process.span.to.max(entry.ts),
+                    to: process.end().max(entry.ts),
                 },
             )
         };
@@ -315,9 +319,10 @@ impl Life<'_, '_> {
                 label: argv.join(&b' '),
                 open: process.open,
                 parent: run,
-                operation: self
-                    .request_at(call.process, call.span.from, &["exec"])
-                    .or_else(|| operation::by_exec(self.requests, call.span.from, argv)),
+                operation: asked::for_exec(self.context, self.requests, call)
+                    .or_else(|| self.client_at(call.process))
+                    .or_else(|| operation::by_exec(self.requests, call.span.from, argv))
+                    .or_else(|| self.request_at(call.process, call.span.from, &["exec"])),
                 main: self.context.leader(ended),
                 processes,
                 evidence: (self.exec_of(call), format!("exit of pid {}", process.tgid)),
@@ -325,7 +330,7 @@ impl Life<'_, '_> {
                     PhaseKind::Exec,
                     Span {
                         from: call.span.from,
-                        to: process.span.to.max(call.span.from),
+                        to: process.end().max(call.span.from),
                     },
                 )
             };
@@ -395,6 +400,33 @@ impl Life<'_, '_> {
                 end: format!("exit of {} delete (pid {})", self.draft.runtime, self.pid(call.process)),
             });
         }
+        // What the first process held is given back by itself, on its way out: its namespaces, with their mounts.
+        let entrypoint = self.context.process(entry.process);
+        if entrypoint.span.to > exit {
+            pieces.push(Piece {
+                span: Span {
+                    from: exit,
+                    to: entrypoint.span.to,
+                },
+                open: false,
+                processes: vec![entry.process],
+                thread: self.context.leader(entry.process),
+                end: format!("last moment of pid {}, that gave back its namespaces", entrypoint.tgid),
+            });
+        }
+        // A runtime that waits for its container (`run` in the foreground) removes what is left of it before it ends.
+        for call in self.draft.calls.iter().filter(|call| call.call.verb == Verb::Run) {
+            pieces.push(Piece {
+                span: Span {
+                    from: call.span.from.max(exit),
+                    to: call.span.to,
+                },
+                open: call.open,
+                processes: self.context.tree(call.process),
+                thread: self.context.leader(call.process),
+                end: format!("exit of {} run (pid {})", self.draft.runtime, self.pid(call.process)),
+            });
+        }
         pieces.extend(self.draft.removed.map(|removed| Piece {
             span: Span {
                 from: removed,
@@ -406,6 +438,7 @@ impl Life<'_, '_> {
             end: "removal of its cgroup".to_owned(),
         }));
         let mut longest_umount: Option<(u64, Option<ThreadIx>)> = None;
+        let mut longest_flush: Option<&Umount> = None;
         for umount in self.draft.umounts.iter().map(|umount| &self.context.umounts[*umount]) {
             let rootfs = self.draft.rootfs.contains(&umount.target);
             // docker rm, perhaps much later, unmounts what is left of the container's own folder.
@@ -422,6 +455,10 @@ impl Life<'_, '_> {
                 continue;
             }
             longest_umount = longest_umount.max(Some((umount.span.len(), umount.thread)));
+            let known = longest_flush.map_or(FLUSH_NS - 1, |known| known.flush);
+            if umount.flush > known {
+                longest_flush = Some(umount);
+            }
             let what = if umount.deferred {
                 "end of what the umount left to do"
             } else {
@@ -452,6 +489,7 @@ impl Life<'_, '_> {
             .filter(|piece| piece.thread.is_some())
             .max_by_key(|piece| piece.span.clip(span).len());
         let new = New {
+            label: longest_flush.map(|umount| self.flush(umount)).unwrap_or_default(),
             open: last.open,
             operation: longest
                 .and_then(|piece| piece.processes.first())
@@ -468,13 +506,26 @@ impl Life<'_, '_> {
         self.push(new);
     }
 
+    /// What a flush at umount is called: who had to wait for it, for how long, and at which mount.
+    fn flush(&self, umount: &Umount) -> Text {
+        let pid = umount.process.map_or(0, |process| self.pid(process));
+        let ms = umount.flush as f64 / 1e6;
+        let what = format!("flush: pid {pid} waited {ms:.1} ms for dirty data at the umount of ");
+        [what.as_bytes(), &umount.target].concat()
+    }
+
     /// The operation that asked for a later call: the client it descends from, or the only one that names the
     /// container; else the container's own.
     fn request_at(&self, process: ProcessIx, ts: u64, actions: &[&str]) -> Option<OperationIx> {
-        let by_descent = operation::of_process(self.context, self.requests, process);
-        let client = by_descent.filter(|operation| self.requests[operation.ix()].command.is_some());
-        client
+        self.client_at(process)
+            .or_else(|| asked::for_container(self.context, self.requests, self.draft, ts, actions))
             .or_else(|| operation::by_operand(self.requests, self.draft, ts, actions))
             .or(self.draft.operation)
+    }
+
+    /// The client that the process descends from.
+    fn client_at(&self, process: ProcessIx) -> Option<OperationIx> {
+        let by_descent = operation::of_process(self.context, self.requests, process);
+        by_descent.filter(|operation| self.requests[operation.ix()].command.is_some())
     }
 }

@@ -15,7 +15,10 @@ mod container;
 mod context;
 mod oci;
 
+mod asked;
 mod buildah;
+mod buildkit;
+mod chroot;
 mod containerd;
 mod crun;
 mod demo;
@@ -24,6 +27,7 @@ mod instruction;
 mod lifecycle;
 mod operation;
 mod podman;
+mod pull;
 mod runc;
 mod step;
 
@@ -34,19 +38,32 @@ mod tests;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::fmt::Debug;
 
 use crate::model::{Image, OperationIx, Phase, PhaseIx, Session, Span};
 use crate::recording::record::Text;
 use container::Draft;
-use context::Context;
+use context::{Context, Exec, Mount};
 use operation::Requests;
 
 /// An OCI runtime: what its processes look like.
-trait Runtime: Sync {
+trait Runtime: Debug + Sync {
     /// Its name, if the program is one of its.
     fn name(&self, image: &Image) -> Option<&'static str>;
     /// What the program was asked to do.
     fn call(&self, image: &Image) -> Option<oci::Call>;
+    /// The container's id, where the command line does not give it.
+    fn identify(&self, _context: &Context<'_>, _exec: Exec) -> Option<Text> {
+        None
+    }
+    /// Whether the runtime's own program, run again, is the part of it that becomes the container's first process.
+    fn is_init(&self, image: &Image) -> bool {
+        image.argv.get(1).is_some_and(|argument| argument == b"init")
+    }
+    /// Whether the mount is the one that the runtime makes of a container's root file system before it enters it.
+    fn binds_rootfs(&self, mount: &Mount) -> bool {
+        mount.is_bind() && mount.source == mount.target
+    }
 }
 
 /// What makes containers out of images and has a runtime run them.
@@ -60,12 +77,13 @@ trait Engine: Sync {
 }
 
 /// Every runtime.
-const RUNTIMES: &[&dyn Runtime] = &[&runc::Runc, &crun::Crun, &demo::Demo];
+const RUNTIMES: &[&dyn Runtime] = &[&runc::Runc, &crun::Crun, &chroot::Chroot, &demo::Demo];
 /// Every engine; the first whose claim holds has the container.
 const ENGINES: &[&dyn Engine] = &[
     &buildah::Buildah,
     &podman::Podman,
     &docker::Docker,
+    &buildkit::BuildKit,
     &containerd::Containerd,
     &demo::Demo,
 ];
@@ -88,10 +106,12 @@ pub fn detect(session: &mut Session) {
         operation::adopt_names(&requests, draft);
         known.insert(draft.id.clone(), (draft.name.clone(), draft.image.clone()));
     }
+    operation::unmatched(&context, &mut requests, &mut drafts);
     operation::gather(&context, &mut requests, &drafts);
     let mut phases = lifecycle::phases(&context, &requests, &drafts);
     step::phases(&context, &requests, &drafts, &mut phases);
-    let phases = in_order(phases);
+    pull::phases(&context, &requests, &mut phases);
+    let phases = in_order(operation::unmatched_pulls(&context, &mut requests, phases));
     let spans = spans_of_containers(&phases, drafts.len());
     let containers = drafts
         .iter()

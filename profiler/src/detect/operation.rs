@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::ops::Deref;
 
+use super::asked;
 use super::cli::{self, Command, base};
 use super::container::Draft;
 use super::context::Context;
-use crate::model::{Operation, OperationIx, ProcessIx, Span};
+use crate::model::{Operation, OperationIx, Phase, PhaseKind, ProcessIx, Span};
 use crate::recording::record::Text;
 
 /// An operation with its client's command line.
@@ -16,6 +17,9 @@ pub(super) struct Request {
     /// `None` for a command that is no container client.
     pub command: Option<Command>,
 }
+
+/// The name of the operation of what no evidence joins to a client.
+pub(super) const UNMATCHED: &str = "unmatched";
 
 impl Request {
     /// Whether the client was there at `ts`.
@@ -42,6 +46,22 @@ impl Requests {
         self.by_client
             .insert(request.operation.process, OperationIx(self.list.len() as u32));
         self.list.push(request);
+    }
+
+    /// Adds an operation of what nobody is known to have asked for.
+    fn add(&mut self, process: ProcessIx, span: Span, open: bool) -> OperationIx {
+        let operation = OperationIx(self.list.len() as u32);
+        self.list.push(Request {
+            operation: Operation {
+                name: UNMATCHED.to_owned(),
+                process,
+                span,
+                open,
+                processes: vec![process],
+            },
+            command: None,
+        });
+        operation
     }
 
     /// Without the command lines.
@@ -99,7 +119,91 @@ pub(super) fn find(context: &Context<'_>) -> Requests {
             command: Some(command),
         });
     }
+    callers(context, &mut requests);
     requests
+}
+
+/// Processes that asked an engine for work by themselves, over its interface, and are no client's.
+fn callers(context: &Context<'_>, requests: &mut Requests) {
+    for request in context
+        .session
+        .requests
+        .iter()
+        .filter(|request| asked::is_work(request))
+    {
+        let Some(process) = context.sender(request) else {
+            continue;
+        };
+        let mut chain = std::iter::once(process).chain(context.ancestors(process));
+        let known = chain.any(|ix| {
+            let operation = requests.by_client.get(&ix);
+            operation.is_some_and(|client| ix == process || requests[client.ix()].command.is_some())
+        });
+        if known {
+            continue;
+        }
+        let caller = context.process(process);
+        let image = caller.image_at(request.at.ts);
+        let name = image.map_or(&b""[..], |image| image.argv.first().unwrap_or(&image.comm));
+        let from = image.map_or(caller.span.from, |image| image.ts.max(caller.span.from));
+        requests.push(Request {
+            operation: Operation {
+                name: String::from_utf8_lossy(base(name)).into_owned(),
+                process,
+                span: Span {
+                    from,
+                    to: caller.span.to.max(from),
+                },
+                open: caller.open,
+                processes: context.tree(process),
+            },
+            command: None,
+        });
+    }
+}
+
+/// Each container that no client can be joined to is an operation of its own, its restarts with it.
+pub(super) fn unmatched(context: &Context<'_>, requests: &mut Requests, drafts: &mut [Draft]) {
+    let mut own: HashMap<Text, OperationIx> = HashMap::new();
+    for draft in drafts.iter_mut().filter(|draft| draft.operation.is_none()) {
+        let Some(first) = draft.calls.first() else { continue };
+        let end = draft.calls.iter().map(|call| call.span.to);
+        let end = end.chain(draft.entry.map(|entry| context.process(entry.process).span.to));
+        let span = Span {
+            from: first.span.from,
+            to: end.max().unwrap_or(first.span.to),
+        };
+        let open = draft.entry.is_some_and(|entry| context.process(entry.process).open);
+        let operation = *own
+            .entry(draft.id.clone())
+            .or_insert_with(|| requests.add(first.process, span, open));
+        if let Some(known) = requests.list.get_mut(operation.ix()) {
+            known.operation.span.to = known.operation.span.to.max(span.to);
+            known.operation.open |= open;
+        }
+        draft.operation = Some(operation);
+    }
+}
+
+/// As [`unmatched`], for pulls that a daemon made.
+pub(super) fn unmatched_pulls(context: &Context<'_>, requests: &mut Requests, mut phases: Vec<Phase>) -> Vec<Phase> {
+    for index in 0..phases.len() {
+        let pull = &phases[index];
+        if pull.kind != PhaseKind::Pull || pull.operation.is_some() {
+            continue;
+        }
+        let daemon = pull.main.and_then(|main| context.session.threads.get(main.ix()));
+        let Some(daemon) = daemon.map(|thread| thread.process) else {
+            continue;
+        };
+        let operation = requests.add(daemon, pull.span, pull.open);
+        for (other, phase) in phases.iter_mut().enumerate() {
+            if other == index || phase.parent.is_some_and(|parent| parent.ix() == index) {
+                phase.operation = Some(operation);
+            }
+        }
+    }
+    phases
 }
 
 fn recorded(context: &Context<'_>, ix: ProcessIx) -> Request {

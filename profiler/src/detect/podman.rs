@@ -2,10 +2,12 @@
 //! cleanup`. Networks are set up by netavark before the runtime is called.
 
 use super::Engine;
+use super::asked;
 use super::cli::{self, base};
 use super::container::{Draft, Piece};
 use super::context::Context;
-use crate::model::{Image, ProcessIx};
+use super::operation::Requests;
+use crate::model::{Image, OperationIx, ProcessIx};
 
 /// See the module.
 pub(super) struct Podman;
@@ -40,6 +42,11 @@ impl Engine for Podman {
             networks(context, draft, podman);
         }
         true
+    }
+
+    fn request(&self, context: &Context<'_>, requests: &Requests, draft: &Draft) -> Option<OperationIx> {
+        let ts = draft.create()?.span.from;
+        asked::for_container(context, requests, draft, ts, &["start", "restart"])
     }
 }
 

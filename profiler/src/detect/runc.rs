@@ -10,6 +10,7 @@ use super::oci::{self, Call};
 use crate::model::Image;
 
 /// See the module.
+#[derive(Debug)]
 pub(super) struct Runc;
 
 impl Runtime for Runc {

@@ -263,6 +263,7 @@ impl Build<'_, '_> {
             container: None,
             main: last.thread,
             processes: self.context.alive(last.process, span),
+            bytes: None,
             evidence: (
                 "first umount of the steps' containers".to_owned(),
                 if last.deferred {
@@ -350,6 +351,7 @@ impl Build<'_, '_> {
             processes: self
                 .context
                 .alive(self.request.operation.processes.iter().copied(), span),
+            bytes: None,
             evidence,
         });
         PhaseIx((phases.len() - 1) as u32)

@@ -6,6 +6,8 @@ use crate::model::{Phase, PhaseKind, Session};
 
 const BUILD: &str = "FROM localhost/buildroot\nENV X=1\nCOPY stamp /stamp\nRUN /stamp one && \\\n    sleep 0.1\n\
                      RUN [\"/stamp\", \"two\"]\nCMD [\"/stamp\"]\n";
+const CHROOT_BUILD: &str = "FROM localhost/tiny\nCOPY stamp /stamp2\nRUN [\"/stamp2\",\"one\",\"/bin/sleep\",\"0.2\"]\n\
+                            RUN /stamp2 two /bin/sleep 0.1\nENV A=1\n";
 const DOCKER_BUILD: &str = "FROM bb\nENV X=1\nCOPY stamp /stamp2\nRUN /stamp2 one && \\\n  sleep 0.1\n\
                             RUN [\"/stamp2\", \"two\"]\nCMD [\"/stamp\"]\n";
 const STAGES: &str = "FROM localhost/buildroot AS one\nCOPY stamp /stamp\nRUN /stamp one > /out\n\
@@ -34,6 +36,8 @@ macro_rules! cases {
 
 const CASES: &[Case] = cases! {
     "buildah_bud" Some(("buildah", BUILD));
+    "buildah_chroot_bud" Some(("buildah", CHROOT_BUILD));
+    "buildah_chroot_run" None;
     "buildah_run" None;
     "crun_run" None;
     "docker_before" None;
@@ -42,6 +46,7 @@ const CASES: &[Case] = cases! {
     "docker_run" None;
     "docker_two" None;
     "podman_build" Some(("podman", BUILD));
+    "podman_crun_run" None;
     "podman_failed_build" Some(("podman", FAILED));
     "podman_life" None;
     "podman_no_layers" Some(("podman", STAGES));

@@ -1,17 +1,18 @@
 //! From the kernel's bytes to records.
 
 use profiler_common::{
-    Header, Plain, container, cpu, kind,
+    Header, Plain, container, cpu, kind, net,
     sched::{self, NO_USER_STACK, USER_STACK_STREAMED},
     split,
     task::{self, COMM_LEN},
     unwind::{self, FileKey},
 };
 
-use crate::symbol::unwind::walk::Piece;
+use super::requests;
 use crate::recording::record::{
-    Account, Adopt, At, Cgroup, CgroupOp, Cycle, Exec, Exit, Fork, Record, Sample, Syscall, TaskId, Text,
+    Account, Adopt, At, Cgroup, CgroupOp, Cycle, Exchange, Exec, Exit, Fork, Io, Record, Sample, Syscall, TaskId, Text,
 };
+use crate::symbol::unwind::walk::Piece;
 
 /// Bytes from the ring that are no event of this contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -332,6 +333,28 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
                 d: text(call.d_len)?,
             }))
         }
+        kind::EXCHANGE => Event::Whole(exchange(&whole(bytes)?).into()),
+        kind::REQUEST => {
+            let (request, mut tail) = split::<net::Request>(bytes)?;
+            let text = take(&mut tail, request.text_len.into())?;
+            Event::Whole(requests::read(at(&request.header), request.peer, text).into())
+        }
+        kind::IO => {
+            let task::Io {
+                header,
+                read_calls,
+                write_calls,
+                read_disk,
+                write_disk,
+            } = whole(bytes)?;
+            Event::Whole(Record::Io(Io {
+                at: at(&header),
+                read_calls,
+                write_calls,
+                read_disk,
+                write_disk,
+            }))
+        }
         _ => return None,
     })
 }
@@ -347,6 +370,24 @@ fn unwound(bytes: &[u8]) -> Option<(unwind::Sample, Vec<u64>, Unwound)> {
         missing: sample.missing,
     };
     Some((sample, kernel, user))
+}
+
+/// An exchange as the kernel keeps it.
+pub(super) fn exchange(exchange: &net::Exchange) -> Exchange {
+    let length = match exchange.family {
+        net::AF_INET => 4,
+        _ => 16,
+    };
+    Exchange {
+        at: at(&exchange.header),
+        connect: exchange.connect,
+        begin: exchange.begin,
+        last: exchange.last,
+        sent: exchange.sent,
+        received: exchange.received,
+        address: exchange.address[..length].to_vec(),
+        port: exchange.port,
+    }
 }
 
 /// An event without a tail.
@@ -370,6 +411,9 @@ impl Event {
                 Record::Adopt(record) => record.at.ts,
                 Record::Cgroup(record) => record.at.ts,
                 Record::Syscall(record) => record.at.ts,
+                Record::Exchange(record) => record.at.ts,
+                Record::Request(record) => record.at.ts,
+                Record::Io(record) => record.at.ts,
                 _ => 0,
             },
         }

@@ -5,6 +5,7 @@ pub mod decode;
 pub mod frames;
 pub mod mappings;
 pub mod redact;
+mod requests;
 pub mod spaces;
 pub mod stacks;
 pub mod unwound;
@@ -19,14 +20,16 @@ use std::{
 use aya::maps::{MapData, RingBuf, StackTraceMap};
 use decode::{Event, UserStack, decode};
 use frames::RawStack;
-use mappings::Mappings;
+use mappings::{Mappings, MappingsError};
+use profiler_common::{container::call, net};
 use stacks::Stacks;
 use unwound::Unwinding;
 
 use crate::{
+    control::work::Work,
     kernel::host,
     load::unwind::UnwindMaps,
-    lookup::dockerfile,
+    lookup::{dockerfile, images},
     recording::{
         Summary, WriteError, Writer,
         record::{Exec, Exit, Fork, Lookup, Losses, Record, TaskId},
@@ -59,15 +62,24 @@ pub struct Ingest {
     unwinding: Unwinding,
     /// Mount namespace of each profiled process: perf does not tell it.
     mnt_ns: HashMap<u32, u32>,
+    images: images::Watch,
     redact: bool,
     batch: Vec<Event>,
     out: Vec<Record>,
     /// Leaders of the thread groups that were adopted.
     leaders: HashMap<u32, TaskId>,
+    /// Adopted processes whose mappings are looked at when they first have a user stack; `None`: those of all were
+    /// looked at before.
+    unseeded: Option<HashSet<u32>>,
     /// Processes born since the recording began that have not ended.
     alive: HashSet<u32>,
     undecodable: u64,
     failed_user_stacks: u64,
+    /// The overhead cap has the mappings' records switched off.
+    mappings_paused: bool,
+    /// Programs that began meanwhile.
+    unmapped_execs: u64,
+    work: Work,
 }
 
 impl Ingest {
@@ -88,13 +100,18 @@ impl Ingest {
             stacks: Stacks::new(symbols),
             unwinding: Unwinding::default(),
             mnt_ns: HashMap::new(),
+            images: images::Watch::default(),
             redact,
             batch: Vec::new(),
             out: Vec::new(),
             leaders: HashMap::new(),
+            unseeded: None,
             alive: HashSet::new(),
             undecodable: 0,
             failed_user_stacks: 0,
+            mappings_paused: false,
+            unmapped_execs: 0,
+            work: Work::default(),
         }
     }
 
@@ -108,6 +125,20 @@ impl Ingest {
         self.stacks.seed(pid);
     }
 
+    /// From here on, learns the mappings of an adopted process only when it first has a user stack.
+    pub fn seed_late(&mut self) {
+        self.unseeded = Some(HashSet::new());
+    }
+
+    /// Learns the mappings of a process whose stack is about to be looked at, if they are still to be learnt.
+    fn seed_now(&mut self, tgid: u32) {
+        if let Some(unseeded) = &mut self.unseeded
+            && unseeded.remove(&tgid)
+        {
+            self.stacks.seed(tgid);
+        }
+    }
+
     /// The adopted leader of that thread group.
     pub fn leader(&self, tgid: u32) -> Option<TaskId> {
         self.leaders.get(&tgid).copied()
@@ -116,6 +147,44 @@ impl Ingest {
     /// How many processes that were born since the recording began are still there.
     pub fn alive(&self) -> usize {
         self.alive.len()
+    }
+
+    /// What was worked on so far, by kind.
+    pub fn work(&self) -> Work {
+        Work {
+            mappings: self.mappings.taken(),
+            ..self.work
+        }
+    }
+
+    /// Records no mappings until they are resumed: programs that begin meanwhile have no names for their frames.
+    pub fn pause_mappings(&mut self) {
+        self.mappings.pause();
+        self.mappings_paused = true;
+    }
+
+    /// Records mappings again.
+    pub fn resume_mappings(&mut self) {
+        self.mappings.resume();
+        self.mappings_paused = false;
+    }
+
+    /// Records the mappings of a CPU that came online.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel gives no event or ring for it.
+    pub fn add_cpu(&mut self, cpu: u32) -> Result<(), MappingsError> {
+        self.mappings.add_cpu(cpu)?;
+        if self.mappings_paused {
+            self.mappings.pause();
+        }
+        Ok(())
+    }
+
+    /// Forgets a CPU that went offline, with what its ring still holds: drain first.
+    pub fn remove_cpu(&mut self, cpu: u32) {
+        self.mappings.remove_cpu(cpu);
     }
 
     /// Size of the recording so far, bytes.
@@ -146,6 +215,7 @@ impl Ingest {
         // processes whose birth is still in the other ring.
         self.map_until(settled);
         self.unwinding.retry(&mut self.stacks, &mut self.out);
+        self.images.look_up(&mut self.out);
         self.write_out()?;
         result
     }
@@ -168,6 +238,7 @@ impl Ingest {
     fn event(&mut self, event: Event) -> Result<(), IngestError> {
         let record = match event {
             Event::Whole(mut record) => {
+                self.work.lifecycle += 1;
                 self.lifecycle(&mut record);
                 record
             }
@@ -181,8 +252,14 @@ impl Ingest {
                 } else {
                     None
                 };
-                if !kernel.is_empty() || streamed.is_some() || matches!(user_stack, UserStack::Map(_)) {
+                if kernel.is_empty() && streamed.is_none() && !matches!(user_stack, UserStack::Map(_)) {
+                    self.work.cycles += 1;
+                } else {
+                    self.work.stacks += 1;
                     self.map_until(record.at.ts);
+                    if matches!(user_stack, UserStack::Map(_)) {
+                        self.seed_now(record.at.task.tgid);
+                    }
                     let (user, end) = match (&streamed, user_stack) {
                         (Some(user), _) => (user.frames.as_slice(), user.end),
                         (None, UserStack::Map(id)) => {
@@ -213,7 +290,11 @@ impl Ingest {
                 user,
                 user_error,
             } => {
+                self.work.samples += 1;
                 self.map_until(record.at.ts);
+                if !user.is_empty() {
+                    self.seed_now(record.at.task.tgid);
+                }
                 let raw = RawStack {
                     tgid: record.at.task.tgid,
                     kernel: &kernel,
@@ -225,13 +306,16 @@ impl Ingest {
                 record.into()
             }
             Event::Unwound { record, kernel, user } => {
+                self.work.samples += 1;
                 self.map_until(record.at.ts);
+                self.seed_now(record.at.task.tgid);
                 self.unwinding
                     .sample(record, kernel, user, &mut self.stacks, &mut self.out);
                 return self.write_out();
             }
             Event::Wait { at, user } => {
                 self.map_until(at.ts);
+                self.seed_now(at.task.tgid);
                 self.unwinding.wait(&at, user, &mut self.stacks);
                 return Ok(());
             }
@@ -251,7 +335,15 @@ impl Ingest {
             Record::Exit(exit) => self.exit(exit),
             Record::Exec(exec) => {
                 self.mnt_ns.insert(exec.at.task.tgid, exec.at.mnt_ns);
+                if let Some(unseeded) = &mut self.unseeded {
+                    unseeded.remove(&exec.at.task.tgid);
+                }
                 self.map_until(exec.at.ts);
+                if self.mappings_paused {
+                    // The old image's mappings would name the new one's frames.
+                    self.stacks.exec(exec.at.task.tgid);
+                    self.unmapped_execs += 1;
+                }
                 self.build_file(exec);
                 if self.redact {
                     redact::redact(&mut exec.argv);
@@ -261,6 +353,9 @@ impl Ingest {
                 let task = adopt.at.task;
                 if task.tgid == task.tid {
                     self.leaders.insert(task.tgid, task);
+                    if let Some(unseeded) = &mut self.unseeded {
+                        unseeded.insert(task.tgid);
+                    }
                     self.mnt_ns.insert(task.tgid, adopt.at.mnt_ns);
                     let (argv, exe) = program_of(task.tgid);
                     adopt.argv = argv;
@@ -273,6 +368,9 @@ impl Ingest {
             Record::Syscall(call) => {
                 self.mnt_ns.insert(call.at.task.tgid, call.at.mnt_ns);
                 self.stacks.syscall(call);
+                if call.call == call::RENAME && call.result == 0 {
+                    self.images.renamed(call.at.task.tgid, &call.b);
+                }
             }
             _ => {}
         }
@@ -314,6 +412,11 @@ impl Ingest {
             self.stacks.fork(fork.parent.tgid, child);
             self.mnt_ns.insert(child, fork.at.mnt_ns);
             self.alive.insert(child);
+            if let Some(unseeded) = &mut self.unseeded
+                && unseeded.contains(&fork.parent.tgid)
+            {
+                unseeded.insert(child);
+            }
         }
     }
 
@@ -326,6 +429,10 @@ impl Ingest {
             self.alive.remove(&task.tgid);
             self.stacks.exit(task.tgid);
             self.mnt_ns.remove(&task.tgid);
+            self.leaders.remove(&task.tgid);
+            if let Some(unseeded) = &mut self.unseeded {
+                unseeded.remove(&task.tgid);
+            }
         }
     }
 
@@ -363,14 +470,36 @@ impl Ingest {
         }
     }
 
+    /// Writes the exchanges that had not ended when the recording did.
+    pub fn write_exchanges(&mut self, open: &[net::Exchange]) -> Result<(), IngestError> {
+        for exchange in open.iter().filter(|exchange| exchange.begin != 0) {
+            self.write(decode::exchange(exchange))?;
+        }
+        Ok(())
+    }
+
     /// Writes the losses: the kernel's, counted in `counters`, and those of this side.
-    pub fn write_losses(&mut self, counters: BTreeMap<u32, u64>) -> Result<(), IngestError> {
+    /// `further` are causes that others counted.
+    pub fn write_losses(
+        &mut self,
+        counters: BTreeMap<u32, u64>,
+        further: impl IntoIterator<Item = (String, u64)>,
+    ) -> Result<(), IngestError> {
         let mut named = self.stacks.losses();
+        named.extend(further);
         named.extend(self.unwinding.losses());
         if self.failed_user_stacks > 0 {
             named.push((
                 "user stacks of waits that could not be read back".to_owned(),
                 self.failed_user_stacks,
+            ));
+        }
+        if self.unmapped_execs > 0 {
+            named.push((
+                "programs begun while their mappings were not recorded, to keep the overhead cap: no names for their \
+                 frames"
+                    .to_owned(),
+                self.unmapped_execs,
             ));
         }
         if self.mappings.malformed() > 0 {

@@ -117,6 +117,11 @@ impl Stacks {
         self.spaces.fork(parent, child);
     }
 
+    /// A process runs a new image whose mappings are not known.
+    pub fn exec(&mut self, tgid: u32) {
+        self.spaces.exec(tgid);
+    }
+
     /// A process ended.
     pub fn exit(&mut self, tgid: u32) {
         self.spaces.exit(tgid);

@@ -148,7 +148,10 @@ impl Unwinding {
     pub fn losses(&self) -> impl Iterator<Item = (String, u64)> {
         [
             ("samples without outer frames: unwind table too late", self.late),
-            ("samples without outer frames: no memory for the copied stack", self.refused),
+            (
+                "samples without outer frames: no memory for the copied stack",
+                self.refused,
+            ),
             ("copied stacks without their sample", self.without_event),
         ]
         .into_iter()

@@ -85,7 +85,7 @@ impl Loaded {
             for cpu in &options.cpus {
                 match perf::clock(*cpu, options.sample_hz, fd.as_fd()) {
                     Ok(event) => {
-                        self.clocks.push(event);
+                        self.clocks.push((*cpu, event));
                         started += 1;
                     }
                     Err(why) => tracing::warn!("CPU {cpu} is not sampled: {why}"),

@@ -13,6 +13,7 @@ mod maps;
 pub mod object;
 pub mod perf;
 pub mod registry;
+mod shed;
 pub mod tracefs;
 pub mod unwind;
 
@@ -22,7 +23,10 @@ mod tests;
 use std::{any::Any, os::fd::OwnedFd, path::PathBuf};
 
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
-use profiler_common::kernel::{Features, Offsets};
+use profiler_common::{
+    kernel::{Features, Offsets},
+    net::Exchange,
+};
 
 pub use costs::ProgramCost;
 pub use error::LoadError;
@@ -36,10 +40,12 @@ use crate::kernel::offsets::Resolved;
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 struct Global<T: Copy>(T);
-// SAFETY: only used for `Offsets` and `Features`: repr(C), integers, no implicit padding (their layout is asserted).
+// SAFETY: only used for `Offsets`, `Features` and `Exchange`: repr(C), integers, no implicit padding (their layout is asserted).
 unsafe impl Pod for Global<Offsets> {}
 // SAFETY: as above.
 unsafe impl Pod for Global<Features> {}
+// SAFETY: as above.
+unsafe impl Pod for Global<Exchange> {}
 
 /// What the caller chooses.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +72,8 @@ pub fn ring_bytes(cpus: usize) -> u32 {
 /// Loaded programs, their links and maps.
 pub struct Loaded {
     ebpf: Ebpf,
-    clocks: Vec<perf::Event>,
+    /// Of each CPU.
+    clocks: Vec<(u32, perf::Event)>,
     /// What is attached, by signal; dropping it detaches.
     links: Vec<(&'static str, Box<dyn Any>)>,
     /// Programs that are loaded once for each of several functions, for their costs.
@@ -158,7 +165,11 @@ impl Loaded {
                 Err(error) => {
                     tracing::info!("{variant:?} is not to be had: {error}");
                     if !refused.iter().any(|(rung, _)| *rung == variant.state) {
-                        refused.push((variant.state, error.to_string()));
+                        let why = match &error {
+                            LoadError::Object(why) => error::chain(why),
+                            error => error.to_string(),
+                        };
+                        refused.push((variant.state, why));
                     }
                     last = error;
                 }

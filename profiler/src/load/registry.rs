@@ -156,10 +156,34 @@ pub const PROBES: &[Probe] = &[
         prototype: "cgroup_notify_populated(struct cgroup *cgrp, const char *path, int val)",
     },
     Probe {
+        program: "inet_sock_set_state",
+        attach: Attach::TpBtf("inet_sock_set_state"),
+        required: false,
+        gives: "engines' connections: when they are asked for and closed",
+        since: "5.8",
+        prototype: "inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)",
+    },
+    Probe {
+        program: "tcp_rcv_space_adjust",
+        attach: Attach::TpBtf("tcp_rcv_space_adjust"),
+        required: false,
+        gives: "bytes that engines read from registries",
+        since: "5.8",
+        prototype: "tcp_rcv_space_adjust(struct sock *sk)",
+    },
+    Probe {
+        program: "sock_send_length",
+        attach: Attach::TpBtf("sock_send_length"),
+        required: false,
+        gives: "downloads, and which client asked an engine for what",
+        since: "6.3",
+        prototype: "sock_send_length(struct sock *sk, int ret, int flags)",
+    },
+    Probe {
         program: "mount_calls",
         attach: Attach::Calls,
         required: false,
-        gives: "mounts, unmounts and namespace changes",
+        gives: "mounts, unmounts and namespace changes; files that engines put in place",
         since: "5.8",
         prototype: "long __x64_sys_NAME(const struct pt_regs *regs); \
                     with struct syscall_trace_enter { struct trace_entry ent; int nr; unsigned long args[]; } and \
@@ -178,6 +202,14 @@ pub const PROBES: &[Probe] = &[
         attach: Attach::TaskIterator,
         required: true,
         gives: "what threads are in when the recording ends",
+        since: "5.8",
+        prototype: "struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }",
+    },
+    Probe {
+        program: "resync_tasks",
+        attach: Attach::TaskIterator,
+        required: false,
+        gives: "what sleeping threads are in when the overhead cap lets scheduling be recorded again",
         since: "5.8",
         prototype: "struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }",
     },
@@ -211,8 +243,8 @@ impl Call {
 
 macro_rules! calls {
     ($( $name:literal, $number:ident, $call:ident; )+) => {
-        /// The system calls that change mounts and namespaces. Few and rare: never one that a container's workload
-        /// calls often. The first is one that every kernel has.
+        /// The system calls that change mounts and namespaces, and those by which engines put files in place. Few and
+        /// rare: never one that a container's workload calls often. The first is one that every kernel has.
         pub const CALLS: &[Call] = &[ $( Call {
             name: $name,
             number: libc::$number,
@@ -231,10 +263,16 @@ calls! {
     "fsopen", SYS_fsopen, FSOPEN;
     "fsconfig", SYS_fsconfig, FSCONFIG;
     "fsmount", SYS_fsmount, FSMOUNT;
+    "renameat", SYS_renameat, RENAME;
+    "renameat2", SYS_renameat2, RENAME;
+    "fsync", SYS_fsync, SYNC;
+    "fdatasync", SYS_fdatasync, SYNC;
 }
 
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod verified;
 
 #[cfg(test)]
 mod tests {

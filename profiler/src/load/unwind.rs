@@ -1,8 +1,9 @@
 //! The unwinding programs' chains and maps.
 
+use aya::Btf;
+use aya::Pod;
 use aya::maps::{Array, HashMap, MapData, ProgramArray};
 use aya::programs::Program;
-use aya::{Btf, Pod};
 use profiler_common::{
     kernel::{ABSENT, Offsets},
     unwind::{BLOCK_BYTES, BLOCK_ROWS, FileKey, FileTable, Rule},

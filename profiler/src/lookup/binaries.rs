@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::control::unwind::Tables;
 use crate::ingest::mappings::Map;
 use crate::lookup::elf::{self, ElfError};
 use crate::lookup::locate::{Found, Locator, Miss, Sighting, Way};
 use crate::lookup::mounts::mounts_of;
-use crate::control::unwind::Tables;
 use crate::symbol::user::User;
 
 /// Most files of one recording.

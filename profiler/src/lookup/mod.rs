@@ -3,6 +3,7 @@
 pub mod binaries;
 pub mod dockerfile;
 pub mod elf;
+pub mod images;
 pub mod locate;
 pub mod mounts;
 pub mod overlay;

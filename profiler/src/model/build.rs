@@ -96,9 +96,26 @@ impl Builder {
                 self.see(syscall.at);
                 self.session.syscalls.push(syscall);
             }
+            Record::Exchange(exchange) => {
+                self.see(exchange.at);
+                self.session.exchanges.push(exchange);
+            }
+            Record::Request(request) => {
+                self.see(request.at);
+                self.session.requests.push(request);
+            }
+            Record::Io(io) => {
+                let at = self.see(io.at);
+                self.tasks.of(&at).io.push(io);
+            }
+            Record::Layer(layer) => self.session.layers.push(layer),
+            Record::Stored(image) => self.session.images.push(image),
             Record::Lookup(lookup) => self.session.lookups.push(lookup),
             Record::Losses(losses) => self.session.losses = losses,
             Record::SelfCost(cost) => self.session.self_cost = cost,
+            Record::Throttle(throttle) => self.session.throttles.push(throttle),
+            Record::HostCpu(host) => self.session.host_cpu = Some(host),
+            Record::CpuChange(change) => self.session.cpu_changes.push(change),
         }
     }
 
@@ -115,6 +132,10 @@ impl Builder {
         session.clocks.sort_by_key(|clock| clock.mono);
         session.cgroups.sort_by_key(|cgroup| cgroup.at.ts);
         session.syscalls.sort_by_key(|syscall| syscall.at.ts);
+        session
+            .exchanges
+            .sort_by_key(|exchange| (exchange.begin, exchange.at.ts));
+        session.requests.sort_by_key(|request| request.at.ts);
 
         let seen = seen.unwrap_or_default();
         let from = session.begin.map_or(seen.from, |begin| begin.mono);

@@ -11,10 +11,13 @@ pub mod share;
 pub mod stack;
 pub mod verify;
 
-pub use process::{Image, Interval, Process, State, Thread, Waker};
+pub use process::{Bytes, Image, Interval, Process, State, Thread, Waker};
 pub use stack::Stacks;
 
-use crate::recording::record::{Begin, Cgroup, Clock, Lookup, Losses, Meta, SelfCost, Syscall, Text};
+use crate::recording::record::{
+    Begin, Cgroup, Clock, CpuChange, Exchange, HostCpu, Layer, Lookup, Losses, Meta, Request, SelfCost, Stored,
+    Syscall, Text, Throttle,
+};
 
 macro_rules! index {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => { $(
@@ -93,8 +96,21 @@ pub struct Session {
     /// In order of time (of their end).
     pub syscalls: Vec<Syscall>,
     pub lookups: Vec<Lookup>,
+    /// What engines sent to registries and were sent, in order of time.
+    pub exchanges: Vec<Exchange>,
+    /// What engines and registries were asked for, in order of time.
+    pub requests: Vec<Request>,
+    /// Layers and images in engines' storages, as far as their state files were looked at.
+    pub layers: Vec<Layer>,
+    pub images: Vec<Stored>,
     pub losses: Losses,
     pub self_cost: SelfCost,
+    /// What the overhead cap gave up and took up again, in order of time.
+    pub throttles: Vec<Throttle>,
+    /// `None` in recordings that do not tell.
+    pub host_cpu: Option<HostCpu>,
+    /// In order of time.
+    pub cpu_changes: Vec<CpuChange>,
     /// Filled by [`crate::detect`].
     pub operations: Vec<Operation>,
     pub containers: Vec<Container>,
@@ -200,6 +216,8 @@ pub struct Phase {
     pub main: Option<ThreadIx>,
     /// Processes whose time within the span is charged to the phase.
     pub processes: Vec<ProcessIx>,
+    /// Bytes that it moved: of a download what the registry sent, of an unpack the layer's contents.
+    pub bytes: Option<u64>,
     /// What tells its start and its end: `exec of runc create`, `exit of pid 4711`. For people who doubt.
     pub evidence: (String, String),
 }

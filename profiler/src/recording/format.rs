@@ -220,7 +220,13 @@ pub fn time_of(record: &Record) -> Option<u64> {
         Record::Sample(sample) => sample.at.ts,
         Record::Cgroup(cgroup) => cgroup.at.ts,
         Record::Syscall(syscall) => syscall.at.ts,
+        Record::Exchange(exchange) => exchange.at.ts,
+        Record::Request(request) => request.at.ts,
+        Record::Io(io) => io.at.ts,
         Record::SelfCost(cost) => cost.ts,
+        Record::Throttle(throttle) => throttle.ts,
+        Record::HostCpu(host) => host.to,
+        Record::CpuChange(change) => change.ts,
         Record::Meta(_)
         | Record::File(_)
         | Record::Frame(_)
@@ -228,6 +234,8 @@ pub fn time_of(record: &Record) -> Option<u64> {
         | Record::Symbol(_)
         | Record::StackEnd(_)
         | Record::Lookup(_)
+        | Record::Layer(_)
+        | Record::Stored(_)
         | Record::Losses(_) => return None,
     };
     Some(time)

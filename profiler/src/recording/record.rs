@@ -248,7 +248,7 @@ pub struct Cgroup {
     pub path: Text,
 }
 
-/// A system call that changes mounts or namespaces. `call` is one of `profiler_common::container::call`, and the
+/// A system call that changes mounts or namespaces, or by which an engine puts files in place. `call` is one of `profiler_common::container::call`, and the
 /// meaning of `a` to `d` stands there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Syscall {
@@ -282,6 +282,80 @@ pub enum Lookup {
     },
 }
 
+/// A request and its answer on one TCP connection of an engine; see `profiler_common::net::Exchange`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// The thread that sent, and when the exchange was known to be over.
+    pub at: At,
+    /// When its connection was asked for, of the first on it; else 0.
+    pub connect: u64,
+    pub begin: u64,
+    /// When the last byte was read; 0 when none was.
+    pub last: u64,
+    pub sent: u64,
+    pub received: u64,
+    /// 4 or 16 bytes.
+    pub address: Vec<u8>,
+    pub port: u16,
+}
+
+/// A request that a thread sent to an engine or a registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Over TCP, its time is [`Exchange::begin`].
+    pub at: At,
+    /// Process at the other end of a local socket; 0 over TCP.
+    pub peer: u32,
+    pub method: Text,
+    /// Without its query.
+    pub path: Text,
+    /// What of the query names an image or a container; nothing else of a request is kept.
+    pub query: Vec<(Text, Text)>,
+}
+
+/// Bytes that an ended thread moved, as the kernel accounts them; see `profiler_common::task::Io`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Io {
+    pub at: At,
+    pub read_calls: u64,
+    pub write_calls: u64,
+    pub read_disk: u64,
+    pub write_disk: u64,
+}
+
+/// A layer in an engine's storage, from its state files. What the engine does not keep is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Layer {
+    pub engine: String,
+    /// Its folder's name below the storage's root.
+    pub id: Text,
+    /// The layer below it: id or chain id.
+    pub parent: Text,
+    /// `sha256:…` of it with all below it.
+    pub chain: Text,
+    /// `sha256:…` of its contents, as a tar archive.
+    pub diff: Text,
+    /// `sha256:…` of what a registry sends for it.
+    pub blob: Text,
+    pub blob_bytes: Option<u64>,
+    pub diff_bytes: Option<u64>,
+}
+
+/// An image in an engine's storage, from its state files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stored {
+    pub engine: String,
+    /// `sha256:…` of its configuration.
+    pub id: Text,
+    /// `sha256:…` of its manifest.
+    pub digest: Text,
+    /// `registry/name:tag`
+    pub names: Vec<Text>,
+    /// As the engine refers to its layers, lowest first: podman by the id of the topmost alone, docker by the digest
+    /// of each one's contents, containerd by the digest of each one's blob.
+    pub layers: Vec<Text>,
+}
+
 /// Losses so far: counters by number (`profiler_common::Counter`), summed over CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Losses {
@@ -311,6 +385,54 @@ pub struct SelfCost {
     pub startup_cpu_ns: u64,
     /// Time spent on symbols after the end, ns.
     pub symbolize_ns: u64,
+}
+
+/// The overhead cap gave something up, or took it up again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttle {
+    pub ts: u64,
+    /// What: `sampling`, `short_waits`, `wait_stacks`, `mappings`, `scheduling`, `births`.
+    pub lever: String,
+    /// Of `sampling` the frequency from now on, Hz; else 1 it is recorded, 0 it is not.
+    pub value: u32,
+    /// Less is recorded than was asked for.
+    pub reduced: bool,
+    /// Cost that led to it: BPF programs and the profiler's process, ns, in `window_ns` on `cpus` CPUs.
+    pub bpf_ns: u64,
+    pub process_ns: u64,
+    pub window_ns: u64,
+    pub cpus: u32,
+    /// The cap, millionths of the host's CPU time.
+    pub cap_ppm: u32,
+    /// The program that cost most then.
+    pub dearest: String,
+}
+
+/// CPU time of the whole host over the recording, as `/proc/stat` accounts it, ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostCpu {
+    /// Time that it covers.
+    pub from: u64,
+    pub to: u64,
+    pub user_ns: u64,
+    pub system_ns: u64,
+    pub idle_ns: u64,
+    pub iowait_ns: u64,
+    /// Hard and soft interrupts.
+    pub interrupt_ns: u64,
+    /// Taken by the hypervisor for other guests: threads that it hit were on their CPUs without running.
+    pub steal_ns: u64,
+}
+
+/// A CPU came online or went offline during the recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuChange {
+    /// When that was noticed.
+    pub ts: u64,
+    pub cpu: u32,
+    pub online: bool,
+    /// Why it is not sampled or its mappings are not recorded; empty when all is well.
+    pub problem: String,
 }
 
 /// Last record of a recording that was closed in order.
@@ -379,7 +501,15 @@ records! {
     24 => StackEnd,
     30 => Cgroup,
     31 => Syscall,
+    36 => Exchange,
+    37 => Request,
+    38 => Io,
+    45 => Layer,
+    46 => Stored,
     40 => Lookup,
     50 => Losses,
     51 => SelfCost,
+    52 => Throttle,
+    53 => HostCpu,
+    54 => CpuChange,
 }

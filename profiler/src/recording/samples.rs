@@ -248,6 +248,55 @@ pub(crate) fn samples() -> Vec<Record> {
             instructions: vec![b"FROM debian".to_vec(), b"RUN make".to_vec()],
         }
         .into(),
+        Exchange {
+            at,
+            connect: at.ts - 4,
+            begin: at.ts - 3,
+            last: at.ts - 1,
+            sent: 300,
+            received: 5_000_000_000,
+            address: vec![127, 0, 0, 1],
+            port: 5000,
+        }
+        .into(),
+        Request {
+            at,
+            peer: 812,
+            method: b"POST".to_vec(),
+            path: b"/v1.41/images/create".to_vec(),
+            query: vec![
+                (b"fromImage".to_vec(), b"debian".to_vec()),
+                (b"tag".to_vec(), b"13".to_vec()),
+            ],
+        }
+        .into(),
+        Io {
+            at,
+            read_calls: 1 << 33,
+            write_calls: 2,
+            read_disk: 3,
+            write_disk: 4,
+        }
+        .into(),
+        Layer {
+            engine: "podman".into(),
+            id: b"0123abcd".to_vec(),
+            parent: b"4567cdef".to_vec(),
+            chain: b"sha256:01".to_vec(),
+            diff: b"sha256:02".to_vec(),
+            blob: b"sha256:03".to_vec(),
+            blob_bytes: Some(1_000_000),
+            diff_bytes: None,
+        }
+        .into(),
+        Stored {
+            engine: "docker".into(),
+            id: b"sha256:04".to_vec(),
+            digest: b"sha256:05".to_vec(),
+            names: vec![b"localhost:5000/app:1".to_vec()],
+            layers: vec![b"sha256:02".to_vec()],
+        }
+        .into(),
         Losses {
             counters: vec![(4, 12), (11, 3)],
             mappings_lost: 1,
@@ -265,6 +314,37 @@ pub(crate) fn samples() -> Vec<Record> {
             startup_ns: 5,
             startup_cpu_ns: 4,
             symbolize_ns: 6,
+        }
+        .into(),
+        Throttle {
+            ts: at.ts + 13,
+            lever: "sampling".into(),
+            value: 49,
+            reduced: true,
+            bpf_ns: 1,
+            process_ns: 2,
+            window_ns: 3,
+            cpus: 4,
+            cap_ppm: 20_000,
+            dearest: "sched_switch".into(),
+        }
+        .into(),
+        HostCpu {
+            from: at.ts,
+            to: at.ts + 14,
+            user_ns: 1,
+            system_ns: 2,
+            idle_ns: 3,
+            iowait_ns: 4,
+            interrupt_ns: 5,
+            steal_ns: 6,
+        }
+        .into(),
+        CpuChange {
+            ts: at.ts + 15,
+            cpu: 1,
+            online: false,
+            problem: String::new(),
         }
         .into(),
         End {
@@ -299,7 +379,15 @@ fn place_of(record: &Record) -> usize {
         Record::Losses(_) => 17,
         Record::SelfCost(_) => 18,
         Record::Account(_) => 19,
-        Record::StackEnd(_) => 20,
+        Record::Throttle(_) => 20,
+        Record::HostCpu(_) => 21,
+        Record::CpuChange(_) => 22,
+        Record::StackEnd(_) => 23,
+        Record::Exchange(_) => 24,
+        Record::Request(_) => 25,
+        Record::Io(_) => 26,
+        Record::Layer(_) => 27,
+        Record::Stored(_) => 28,
     }
 }
 

@@ -257,6 +257,7 @@ fn process(
         open: false,
         adopted: false,
         exit_code: Some(0),
+        exited: None,
         images: vec![Image {
             ts: span.from,
             comm: comm.into(),
@@ -270,6 +271,7 @@ fn process(
         mnt_ns: vec![(span.from, 1)],
         pid_ns: 1,
         ns_pid: 100 + ix.0,
+        io: None,
     });
     ix
 }
@@ -326,6 +328,7 @@ fn phase(
         container: None,
         main: Some(ThreadIx(0)),
         processes: processes.to_vec(),
+        bytes: None,
         evidence: (String::new(), String::new()),
     });
     ix

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::host::{self, Corner, Skip, succeed};
+use super::profile::{Profile, profile};
 use super::workload;
 
 pub(crate) const TINY: &str = "tiny";
@@ -69,6 +70,16 @@ impl Docker {
         );
         succeed(docker.command("docker").arg("import").arg(&archive).arg(TINY));
         Ok(docker)
+    }
+
+    /// Profiles a command that talks to this daemon.
+    pub(crate) fn profile(&self, words: &[&str]) -> Profile {
+        profile(|program| self.command(program), self.corner.folder(), words)
+    }
+
+    /// The socket of its containerd.
+    pub(crate) fn containerd(&self) -> PathBuf {
+        self.corner.folder().join("exec/containerd/containerd.sock")
     }
 
     fn log(&self) -> PathBuf {

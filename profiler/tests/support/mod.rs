@@ -1,8 +1,15 @@
 //! Real container runtimes for tests: a private corner of the host to run them in, something to build and run, and
 //! phasegraph around it.
 
+pub(crate) mod accuracy;
+pub(crate) mod bare;
+pub(crate) mod check;
+pub(crate) mod coverage;
+pub(crate) mod coverage_table;
 pub(crate) mod docker;
 pub(crate) mod host;
 pub(crate) mod podman;
 pub(crate) mod profile;
+pub(crate) mod rfc3339;
+pub(crate) mod tracefs;
 pub(crate) mod workload;

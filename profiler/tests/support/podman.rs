@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::host::{self, Corner, Skip, succeed};
+use super::profile::{Profile, profile};
 use super::workload;
 
 /// Image with a compiler, and a tiny one.
@@ -17,15 +18,15 @@ pub(crate) struct Podman {
 }
 
 impl Podman {
-    /// With the tiny image.
-    pub(crate) fn new() -> Result<Podman, Skip> {
-        host::require(&["podman", "conmon", "runc"])?;
+    /// With the tiny image, and that runtime.
+    pub(crate) fn new(runtime: &str) -> Result<Podman, Skip> {
+        host::require(&["podman", "conmon", runtime])?;
         let corner = Corner::new()?;
         let folder = corner.folder().to_owned();
         // No systemd, no more than this process may give away, no state outside of the folder.
         let engine = format!(
             "[containers]\npids_limit = 0\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
-             [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = \"runc\"\n\
+             [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = \"{runtime}\"\n\
              tmp_dir = \"{0}/libpod\"\nlock_type = \"file\"\n",
             folder.display()
         );
@@ -53,7 +54,21 @@ impl Podman {
                 .arg("."),
         );
         podman.import(&archive, TINY);
-        Ok(podman)
+        let trial = ["run", "--rm", "--network=none", TINY, "/bin/true"];
+        let trial = podman.command("podman").args(trial).output().unwrap();
+        if trial.status.success() {
+            return Ok(podman);
+        }
+        let why = String::from_utf8_lossy(&trial.stderr).into_owned();
+        Err(Skip(format!(
+            "podman runs nothing with {runtime} here: {}",
+            why.lines().last().unwrap_or_default()
+        )))
+    }
+
+    /// Profiles a command that uses this storage.
+    pub(crate) fn profile(&self, words: &[&str]) -> Profile {
+        profile(|program| self.command(program), self.corner.folder(), words)
     }
 
     /// Adds the image with a compiler.

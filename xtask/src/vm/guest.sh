@@ -9,6 +9,8 @@ interactive=
 # shellcheck disable=SC1091
 . $IN/setup
 
+# systemd does so, and rootless podman warns where it is not.
+mount --make-rshared /
 mount -t proc -o nosuid,nodev,noexec proc /proc
 mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
 mkdir -p /dev/pts /dev/shm
@@ -51,9 +53,17 @@ hybrid)
     ;;
 esac
 
+# What a host loads when it boots: rootless networks and file systems open these devices.
+for module in overlay fuse tun; do
+    modprobe "$module" 2>/dev/null
+done
+chmod 666 /dev/fuse /dev/net/tun
+chmod 1777 /tmp /var/tmp
+
+# Tests that change the whole host, taking a CPU away for example, ask for this.
+export PHASEGRAPH_OWN_MACHINE=1
 hostname machine
 ip link set lo up
-echo 0 >/proc/sys/kernel/printk_ratelimit
 # Files of the build, at the paths that they have on the host: test programs have them compiled in.
 while read -r folder; do
     mkdir -p "$folder"

@@ -75,7 +75,7 @@ pub(super) fn assemble(session: &mut Session, tasks: Vec<Task>) {
         };
         process.open = threads.iter().any(|thread| thread.open);
         if process.open {
-            process.exit_code = None;
+            (process.exit_code, process.exited) = (None, None);
         }
         for thread in threads {
             process.threads.push(ThreadIx(session.threads.len() as u32));
@@ -108,13 +108,22 @@ fn process(group: &Group, parent: Option<ProcessIx>) -> Process {
         open: false,
         adopted: false,
         exit_code: None,
+        exited: None,
         images: Vec::new(),
         threads: Vec::new(),
         cgroups: Vec::new(),
         mnt_ns: Vec::new(),
         pid_ns: 0,
         ns_pid: 0,
+        io: None,
     };
+    for io in group.tasks.iter().flat_map(|task| &task.io) {
+        let sum = process.io.get_or_insert_default();
+        sum.read = sum.read.saturating_add(io.read_calls);
+        sum.written = sum.written.saturating_add(io.write_calls);
+        sum.disk_read = sum.disk_read.saturating_add(io.read_disk);
+        sum.disk_written = sum.disk_written.saturating_add(io.write_disk);
+    }
     match group.birth() {
         Some(Birth::Fork(fork)) => (process.pid_ns, process.ns_pid) = (fork.pid_ns, fork.ns_tid),
         Some(Birth::Adopt(adopt)) => {
@@ -136,6 +145,7 @@ fn process(group: &Group, parent: Option<ProcessIx>) -> Process {
         .max_by_key(|exit| exit.at.ts);
     let last = exits().max_by_key(|exit| exit.at.ts);
     process.exit_code = marked.or(leader).or(last).map(|exit| exit.code);
+    process.exited = marked.or(last).map(|exit| exit.at.ts);
     process
 }
 

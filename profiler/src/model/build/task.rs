@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::recording::record::{Adopt, At, Cycle, Exec, Exit, Fork, TaskId};
+use crate::recording::record::{Adopt, At, Cycle, Exec, Exit, Fork, Io, TaskId};
 
 /// How a task's record begins.
 #[derive(Debug)]
@@ -112,6 +112,7 @@ pub(super) struct Task {
     pub(super) exits: Vec<Exit>,
     /// The kernel's own account of its time on CPUs, ns, with its moment: the end of the thread that had the id then.
     pub(super) accounts: Vec<(u64, u64)>,
+    pub(super) io: Vec<Io>,
     pub(super) cycles: Vec<RawCycle>,
     pub(super) samples: Vec<(u64, u32)>,
     /// Changes only.
@@ -126,6 +127,7 @@ impl Task {
             execs: Vec::new(),
             exits: Vec::new(),
             accounts: Vec::new(),
+            io: Vec::new(),
             cycles: Vec::new(),
             samples: Vec::new(),
             places: Vec::new(),
@@ -170,6 +172,7 @@ impl Task {
             execs,
             exits,
             accounts,
+            io,
             cycles,
             samples,
             places,
@@ -177,6 +180,7 @@ impl Task {
         self.execs.extend(execs);
         self.exits.extend(exits);
         self.accounts.extend(accounts);
+        self.io.extend(io);
         self.cycles.extend(cycles);
         self.samples.extend(samples);
         self.places.extend(places);
@@ -195,6 +199,7 @@ impl Task {
             execs: later(&mut self.execs, |exec| exec.at.ts < exec_ts),
             exits: later(&mut self.exits, |exit| exit.at.ts < exec_ts),
             accounts: later(&mut self.accounts, |(at, _)| *at < exec_ts),
+            io: later(&mut self.io, |io| io.at.ts < exec_ts),
             cycles: later(&mut self.cycles, |cycle| cycle.ts <= ts),
             samples: later(&mut self.samples, |(at, _)| *at <= ts),
             places: later(&mut self.places, |place| place.ts <= ts),

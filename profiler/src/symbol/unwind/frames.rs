@@ -343,7 +343,9 @@ fn move_frame(state: &mut State, to: i64) -> Result<(), Broken> {
 /// `DW_OP_bregN offset` at an expression's begin, and what follows.
 fn register_offset(mut bytes: Slice<'_>) -> Option<(Register, i64, Slice<'_>)> {
     let operation = bytes.read_u8().ok()?;
-    let register = operation.checked_sub(gimli::DW_OP_breg0.0).filter(|number| *number < 32)?;
+    let register = operation
+        .checked_sub(gimli::DW_OP_breg0.0)
+        .filter(|number| *number < 32)?;
     let offset = bytes.read_sleb128().ok()?;
     Some((Register(register.into()), offset, bytes))
 }

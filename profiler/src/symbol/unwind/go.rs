@@ -53,7 +53,14 @@ pub(super) fn functions(table: &[u8], text: u64, mut function: impl FnMut(u64, u
         } else if flag & SP_WRITE != 0 {
             rows.push((from, Rule::OTHER_STACK));
         } else if pcsp != 0 {
-            depths(table, pctab.checked_add(usize::try_from(pcsp).ok()?)?, quantum, from, to, &mut rows);
+            depths(
+                table,
+                pctab.checked_add(usize::try_from(pcsp).ok()?)?,
+                quantum,
+                from,
+                to,
+                &mut rows,
+            );
         }
         function(from, to, &rows);
     }
@@ -71,7 +78,11 @@ fn depths(table: Bytes<'_>, mut at: usize, quantum: u64, from: u64, to: u64, row
             return;
         }
         first = false;
-        let signed = if step & 1 == 1 { !i64::from(step >> 1) } else { i64::from(step >> 1) };
+        let signed = if step & 1 == 1 {
+            !i64::from(step >> 1)
+        } else {
+            i64::from(step >> 1)
+        };
         depth = depth.wrapping_add(signed);
         rows.push((pc, rule(depth)));
         let Some(length) = table.varint(&mut at) else { return };

@@ -364,7 +364,8 @@ impl Rows {
 
     /// All rows in the order of their offsets, with [`Rule::NONE`] where no function is.
     fn sorted(mut self) -> Vec<(u32, Rule)> {
-        self.functions.sort_unstable_by_key(|function| (function.from, function.order));
+        self.functions
+            .sort_unstable_by_key(|function| (function.from, function.order));
         let mut sorted = Vec::with_capacity(self.rows.len() + self.functions.len() / 4);
         let mut end = 0;
         for function in &self.functions {
@@ -438,7 +439,11 @@ mod tests {
                 RegisterRule::SameValue | RegisterRule::Undefined => {}
                 RegisterRule::Offset(offset) => {
                     rule.saved |= saved::CFA << shift;
-                    *(if shift == 0 { &mut rule.bp_offset } else { &mut rule.bx_offset }) = i32::try_from(offset).ok()?;
+                    *(if shift == 0 {
+                        &mut rule.bp_offset
+                    } else {
+                        &mut rule.bx_offset
+                    }) = i32::try_from(offset).ok()?;
                 }
                 _ => return None,
             }
@@ -451,7 +456,12 @@ mod tests {
     #[test]
     fn as_gimli_says() {
         let mut compared = 0;
-        for path in ["/bin/sh", "/lib/x86_64-linux-gnu/libc.so.6", "/usr/bin/gcc", "/lib64/ld-linux-x86-64.so.2"] {
+        for path in [
+            "/bin/sh",
+            "/lib/x86_64-linux-gnu/libc.so.6",
+            "/usr/bin/gcc",
+            "/lib64/ld-linux-x86-64.so.2",
+        ] {
             let Ok(bytes) = std::fs::read(path) else { continue };
             let table = read(&bytes[..]).unwrap();
             let object = object::File::parse(&bytes[..]).unwrap();
@@ -501,11 +511,15 @@ mod tests {
         for len in (0..1024).chain((1024..bytes.len()).step_by(331)) {
             let _ = read(&bytes[..len.min(bytes.len())]);
         }
-        let Ok(object) = object::File::parse(&bytes[..]) else { return };
+        let Ok(object) = object::File::parse(&bytes[..]) else {
+            return;
+        };
         let (at, len) = object.section_by_name(".eh_frame").unwrap().file_range().unwrap();
         let section = at as usize..(at + len) as usize;
         let sections = u64::from_le_bytes(bytes[0x28..0x30].try_into().unwrap()) as usize;
-        let places = (0..512).chain(section.step_by(7)).chain((sections..bytes.len()).step_by(5));
+        let places = (0..512)
+            .chain(section.step_by(7))
+            .chain((sections..bytes.len()).step_by(5));
         for at in places {
             for value in [0x00, 0x7f, 0x80, 0xff] {
                 let mut bad = bytes.clone();

@@ -63,7 +63,9 @@ impl Table {
         (0..self.pages)
             .filter_map(|index| {
                 let entries = self.blocks.get((index / BLOCK_ENTRIES) as usize)?;
-                Some(u64::from(entries.get((index % BLOCK_ENTRIES * 2 + 1) as usize)? & 0xffff))
+                Some(u64::from(
+                    entries.get((index % BLOCK_ENTRIES * 2 + 1) as usize)? & 0xffff,
+                ))
             })
             .sum()
     }
@@ -219,7 +221,11 @@ mod tests {
                 rule((seed >> 20 & 0xf8) as i32)
             };
             rows.push((at, rule));
-            at += if seed >> 16 & 0xff == 0 { 9000 } else { 1 + (seed >> 9 & 31) };
+            at += if seed >> 16 & 0xff == 0 {
+                9000
+            } else {
+                1 + (seed >> 9 & 31)
+            };
         }
         let table = Table::build(&rows).unwrap();
         assert!(table.blocks.len() > 3, "{}", table.blocks.len());
@@ -229,7 +235,11 @@ mod tests {
             let expected = after.checked_sub(1).map_or(Rule::NONE, |index| rows[index].1);
             // Beyond the last row's page nothing is known.
             let last = rows.last().unwrap().0 >> PAGE_SHIFT;
-            let expected = if offset >> PAGE_SHIFT > last { Rule::NONE } else { expected };
+            let expected = if offset >> PAGE_SHIFT > last {
+                Rule::NONE
+            } else {
+                expected
+            };
             assert_eq!(table.rule(u64::from(offset)), expected, "{offset:#x}");
         }
         assert_eq!(table.rule(u64::MAX), Rule::NONE);

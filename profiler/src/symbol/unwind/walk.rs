@@ -52,11 +52,7 @@ impl Memory for Stack<'_> {
 /// # Errors
 ///
 /// [`NotYet`]; `frames` is as it was.
-pub fn walk<'t>(
-    piece: &Piece,
-    frames: &mut Vec<u64>,
-    mut code: impl FnMut(u64) -> Code<'t>,
-) -> Result<u8, NotYet> {
+pub fn walk<'t>(piece: &Piece, frames: &mut Vec<u64>, mut code: impl FnMut(u64) -> Code<'t>) -> Result<u8, NotYet> {
     let known = frames.len();
     let mut at: Registers = piece.head.at;
     let mut leaf = piece.head.leaf != 0;
@@ -152,7 +148,11 @@ mod tests {
     /// given so that the byte before is its own.
     #[test]
     fn through_a_signal() {
-        let table = Table::build(&[(0x1000, Rule::SIGNAL), (0x1100, rule(cfa::BP, 16, 1, -16)), (0x1200, Rule::OUTERMOST)]);
+        let table = Table::build(&[
+            (0x1000, Rule::SIGNAL),
+            (0x1100, rule(cfa::BP, 16, 1, -16)),
+            (0x1200, Rule::OUTERMOST),
+        ]);
         let table = table.unwrap();
         let mut words = [0u64; 40];
         words[120 / 8] = 0x7100;
@@ -169,7 +169,13 @@ mod tests {
     #[test]
     fn broken_stacks() {
         let table = Table::build(&[(0x1000, rule(cfa::BP, 16, 1, -16)), (0x2000, Rule::UNSUPPORTED)]).unwrap();
-        let code = |address| if address < 0x9000 { Code::File(&table, address) } else { Code::Unmapped };
+        let code = |address| {
+            if address < 0x9000 {
+                Code::File(&table, address)
+            } else {
+                Code::Unmapped
+            }
+        };
         let ended = |piece: &Piece| walk(piece, &mut vec![0], code).unwrap();
         // A frame pointer that points at itself.
         assert_eq!(ended(&piece(0x7000, 0x7000, 0x1010, &[0x7000, 0x1010])), end::STUCK);
@@ -185,7 +191,13 @@ mod tests {
     fn waits_for_a_table() {
         let piece = piece(0x7000, 0x7000, 0x1010, &[0x7010, 0x2010, 0, 0]);
         let mut frames = vec![0x1010];
-        let code = |address| if address < 0x2000 { Code::FramePointers } else { Code::Later };
+        let code = |address| {
+            if address < 0x2000 {
+                Code::FramePointers
+            } else {
+                Code::Later
+            }
+        };
         assert_eq!(walk(&piece, &mut frames, code), Err(NotYet));
         assert_eq!(frames, [0x1010]);
     }

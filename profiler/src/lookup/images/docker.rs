@@ -1,0 +1,168 @@
+//! docker: `layerdb`, `imagedb` and `distribution` below `image/DRIVER`, and `repositories.json`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Facts, digest_of, json, line};
+use crate::recording::record::{Layer, Stored};
+
+const ENGINE: &str = "docker";
+
+/// A layer's folder, named by its chain id: `moby/layer/filestore.go`.
+pub(super) fn layer(path: &Path) -> Option<Facts> {
+    let chain = digest_of(path)?;
+    let size = line(path, "size").and_then(|size| std::str::from_utf8(&size).ok()?.parse().ok());
+    let layer = Layer {
+        engine: ENGINE.to_owned(),
+        id: line(path, "cache-id")?,
+        parent: line(path, "parent").unwrap_or_default(),
+        chain,
+        diff: line(path, "diff")?,
+        blob: Vec::new(),
+        blob_bytes: None,
+        diff_bytes: size,
+    };
+    Some(Facts {
+        layers: vec![layer],
+        ..Facts::default()
+    })
+}
+
+/// `moby/distribution/metadata/v2_metadata_service.go`
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Source {
+    digest: String,
+}
+
+/// The blobs that a layer has come as, the newest last.
+pub(super) fn blobs(path: &Path) -> Option<Facts> {
+    let diff = digest_of(path)?;
+    let sources: Vec<Source> = json(path)?;
+    let layers = sources.into_iter().map(|source| Layer {
+        engine: ENGINE.to_owned(),
+        diff: diff.clone(),
+        blob: source.digest.into_bytes(),
+        ..Layer::default()
+    });
+    Some(Facts {
+        layers: layers.collect(),
+        ..Facts::default()
+    })
+}
+
+/// An image's configuration, as the OCI image specification has it.
+#[derive(Deserialize)]
+struct Configuration {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Vec<String>,
+}
+
+pub(super) fn image(path: &Path) -> Option<Facts> {
+    let id = digest_of(path)?;
+    let configuration: Configuration = json(path)?;
+    let layers = configuration.rootfs.diff_ids.into_iter().map(String::into_bytes);
+    let image = Stored {
+        engine: ENGINE.to_owned(),
+        id,
+        digest: Vec::new(),
+        names: Vec::new(),
+        layers: layers.collect(),
+    };
+    Some(Facts {
+        images: vec![image],
+        ..Facts::default()
+    })
+}
+
+/// `moby/reference/store.go`: repository → reference (with tag or digest) → image.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Repositories {
+    #[serde(default)]
+    repositories: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+pub(super) fn names(path: &Path) -> Option<Facts> {
+    let found: Repositories = json(path)?;
+    let mut images: BTreeMap<String, Stored> = BTreeMap::new();
+    for (reference, id) in found.repositories.into_values().flatten() {
+        let image = images.entry(id.clone()).or_insert_with(|| Stored {
+            engine: ENGINE.to_owned(),
+            id: id.into_bytes(),
+            ..Stored::default()
+        });
+        match reference.split_once('@') {
+            Some((_, digest)) => image.digest = digest.as_bytes().to_vec(),
+            None => image.names.push(reference.into_bytes()),
+        }
+    }
+    Some(Facts {
+        images: images.into_values().collect(),
+        ..Facts::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    /// Make sure that a layer's folder, digest and size are read, and that one without them tells nothing.
+    #[test]
+    fn reads_a_layer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(HEX);
+        std::fs::create_dir(&path).unwrap();
+        for (name, text) in [("cache-id", "cc\n"), ("diff", "sha256:01"), ("size", "4096")] {
+            std::fs::write(path.join(name), text).unwrap();
+        }
+        let facts = layer(&path).unwrap();
+        assert_eq!(
+            (&facts.layers[0].id[..], facts.layers[0].diff_bytes),
+            (&b"cc"[..], Some(4096))
+        );
+        assert_eq!(facts.layers[0].chain, format!("sha256:{HEX}").into_bytes());
+        std::fs::remove_file(path.join("cache-id")).unwrap();
+        assert_eq!(layer(&path), None);
+    }
+
+    /// Make sure that blobs, configurations and names are read.
+    #[test]
+    fn reads_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(HEX);
+        std::fs::write(
+            &path,
+            r#"[{"Digest":"sha256:03","SourceRepository":"r/app","HMAC":""}]"#,
+        )
+        .unwrap();
+        assert_eq!(blobs(&path).unwrap().layers[0].blob, b"sha256:03");
+        std::fs::write(
+            &path,
+            r#"{"os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:01"]}}"#,
+        )
+        .unwrap();
+        assert_eq!(image(&path).unwrap().images[0].layers, [b"sha256:01".to_vec()]);
+        let path = folder.path().join("repositories.json");
+        std::fs::write(
+            &path,
+            r#"{"Repositories":{"r/app":{"r/app:1":"sha256:04","r/app@sha256:05":"sha256:04"}}}"#,
+        )
+        .unwrap();
+        let facts = names(&path).unwrap();
+        assert_eq!(facts.images.len(), 1);
+        assert_eq!(
+            (&facts.images[0].digest[..], facts.images[0].names.as_slice()),
+            (&b"sha256:05"[..], &[b"r/app:1".to_vec()][..])
+        );
+    }
+}

@@ -1,0 +1,67 @@
+//! What is asserted of many runtimes' phases.
+
+use super::profile::{Item, Profile};
+
+/// How far a `run` phase may reach beyond the stopwatch in it: exec to `main()`, and the last stamp to the exit.
+pub(crate) const EXACT_NS: u64 = 1_000_000;
+
+/// Unpacks a scenario, or says why there is none here.
+macro_rules! scenario {
+    ($made:expr) => {
+        match $made {
+            Ok(scenario) => scenario,
+            Err($crate::support::host::Skip(why)) => {
+                eprintln!("skipped: {why}");
+                return;
+            }
+        }
+    };
+}
+pub(crate) use scenario;
+
+/// Whether the CPU is one that qemu emulates.
+pub(crate) fn emulated() -> bool {
+    std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("QEMU"))
+}
+
+/// The stopwatch lies in the phase, and the phase reaches no further than 1 ms beyond it, besides what the
+/// container's first process waited for a CPU: on a busy host that is no error of the phase. Where the CPU is emulated,
+/// exec to `main()` takes as long as it takes (`exact.rs` holds such kernels against their own trace).
+pub(crate) fn assert_agrees(run: Item<'_>, (begin, end): (u64, u64)) {
+    let (before, after) = (begin as i64 - run.from() as i64, run.to() as i64 - end as i64);
+    let queued = run.0["wall"]["runqueue_ns"].as_u64().unwrap();
+    println!("run begins {before} ns before the stopwatch and ends {after} ns after it; {queued} ns in the run queue");
+    assert!(run.from() <= begin && end <= run.to(), "{before} {after}");
+    let tolerance = queued + EXACT_NS;
+    assert!(
+        emulated() || (begin - run.from() <= tolerance && run.to() - end <= tolerance),
+        "{before} {after} {queued}"
+    );
+}
+
+/// Phases that follow each other: each begins when or after the one before began, and all of them ended.
+pub(crate) fn assert_order(container: Item<'_>, names: &[&str]) {
+    let phases: Vec<Item> = names.iter().map(|name| container.phase(name)).collect();
+    for pair in phases.windows(2) {
+        assert!(pair[0].from() < pair[1].from(), "{names:?} in {:#}", container.0);
+    }
+    assert!(
+        phases
+            .iter()
+            .all(|phase| phase.0["open"] == false && phase.to() >= phase.from()),
+        "{:#}",
+        container.0
+    );
+    let (create, init) = (container.phase("create"), container.phase("init"));
+    assert!(create.from() <= init.from() && init.to() <= create.to());
+    let (run, cleanup) = (container.phase("run"), container.phase("cleanup"));
+    // With `run` in one go, the entrypoint's exec ends `create`; else `start`.
+    let before = container.phases("start").pop().unwrap_or(create);
+    assert_eq!((before.to(), run.to()), (run.from(), cleanup.from()));
+}
+
+/// Name of the operation of a phase or container; empty when it has none.
+pub(crate) fn operation<'a>(profile: &'a Profile, item: Item<'_>) -> &'a str {
+    let index = item.0["operation"].as_u64();
+    index.map_or("", |index| profile.operations()[index as usize])
+}
