@@ -252,6 +252,8 @@ fn known_chains() {
         return;
     }
     let mut wrong = Vec::new();
+    // Stacks of which the outer part is missing: as many as the report says had no table in time.
+    let mut cut = 0;
     for case in &cases {
         let folded = folder
             .phasegraph(["flame", "--folded", "--kind", "cpu", "--process", &case.name])
@@ -267,10 +269,12 @@ fn known_chains() {
                 with += weight;
                 if in_order(&frames, case.chain) {
                     right += weight;
+                } else if (1..case.chain.len()).any(|from| in_order(&frames, &case.chain[from..])) {
+                    cut += 1;
                 } else {
                     wrong.push(format!("{}: {}", case.name, frames.join(";")));
                 }
-                if case.name == "recursion" {
+                if case.name == "recursion" && in_order(&frames, case.chain) {
                     let depth = frames.iter().filter(|frame| **frame == "recurse").count();
                     if depth != 200 {
                         wrong.push(format!("{depth} frames of 200"));
@@ -286,8 +290,10 @@ fn known_chains() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let stacks = &report.0["user_stacks"];
+    let late = stacks["early"]["no_table"].as_u64().unwrap_or(0);
+    assert!(cut <= late, "{cut} stacks without their outer part: {stacks}");
     let (samples, whole) = (stacks["samples"].as_u64().unwrap(), stacks["whole"].as_u64().unwrap());
-    assert!(whole * 100 >= samples * 98, "{whole} of {samples}: {stacks}");
+    assert!((whole + late) * 100 >= samples * 98, "{whole} of {samples}: {stacks}");
 }
 
 /// Make sure that a program that is replaced or removed while it runs, and one that lies in memory only, are unwound

@@ -6,8 +6,8 @@
 //! Whether it is the same content, its time of change tells.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use profiler_common::unwind::{BLOCK_ROWS, FILES, FRAME_POINTERS, FileKey, FileTable, PAGE_SHIFT, RULES, Rule, TABLE};
 
@@ -77,7 +77,7 @@ pub struct Tables {
     slots: HashMap<FileIx, Slot>,
     /// Links that wait for a table.
     wanted: Vec<(FileKey, FileIx)>,
-    worker: Option<(Sender<Job>, Receiver<Answer>)>,
+    worker: Option<Worker>,
     waiting: usize,
     bytes: usize,
     clock: u64,
@@ -130,11 +130,9 @@ impl Tables {
         if self.worker.is_none() {
             self.worker = spawn();
         }
-        let sent = self
-            .worker
-            .as_ref()
-            .is_some_and(|(jobs, _)| jobs.send((file, found)).is_ok());
-        if sent {
+        if let Some(worker) = &self.worker {
+            worker.queue.lock().jobs.push_back((file, found));
+            worker.queue.more.notify_one();
             self.waiting += 1;
             self.put(file, State::Waiting, Some(written));
         }
@@ -154,8 +152,8 @@ impl Tables {
         if let Some(kernel) = &mut self.kernel {
             kernel.settle();
         }
-        while let Some(answer) = self.worker.as_ref().and_then(|(_, answers)| answers.try_recv().ok()) {
-            self.answer(answer.0, answer.1);
+        while let Some((file, answer)) = self.worker.as_ref().and_then(|worker| worker.answers.try_recv().ok()) {
+            self.answer(file, answer);
         }
         for (key, file) in std::mem::take(&mut self.wanted) {
             self.link(key, file);
@@ -188,6 +186,9 @@ impl Tables {
         }
         let table = match &slot.state {
             State::Waiting => {
+                if let Some(worker) = &self.worker {
+                    worker.queue.prefer(file);
+                }
                 if self.wanted.len() < MAX_WAITING && !self.wanted.contains(&(key, file)) {
                     self.wanted.push((key, file));
                 }
@@ -376,15 +377,67 @@ fn evict(slots: &mut HashMap<FileIx, Slot>, kernel: &mut Kernel) -> bool {
     true
 }
 
-/// Makes tables; ends with its channel.
-fn spawn() -> Option<(Sender<Job>, Receiver<Answer>)> {
-    let (jobs, inbox) = channel::<Job>();
+/// The thread that makes tables; it ends when this goes.
+struct Worker {
+    queue: Arc<Queue>,
+    answers: Receiver<Answer>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.more.notify_one();
+    }
+}
+
+/// Files that wait for their table, those that a walk has missed first.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prefer(&self, file: FileIx) {
+        let jobs = &mut self.lock().jobs;
+        if let Some(job) = jobs
+            .iter()
+            .position(|(waiting, _)| *waiting == file)
+            .and_then(|at| jobs.remove(at))
+        {
+            jobs.push_front(job);
+        }
+    }
+
+    /// The next one, when there is one; `None` when there will be none.
+    fn take(&self) -> Option<Job> {
+        let mut waiting = self.lock();
+        while !waiting.closed {
+            if let Some(job) = waiting.jobs.pop_front() {
+                return Some(job);
+            }
+            waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+}
+
+fn spawn() -> Option<Worker> {
+    let queue = Arc::new(Queue::default());
     let (outbox, answers) = channel();
+    let inbox = Arc::clone(&queue);
     let work = move || {
-        // Behind everybody's back: a table that comes late costs copies of stacks, not time.
-        // SAFETY: no memory is passed; of the calling thread only.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
-        while let Ok((file, source)) = inbox.recv() {
+        while let Some((file, source)) = inbox.take() {
             if outbox.send((file, rows::read(&source))).is_err() {
                 break;
             }
@@ -395,7 +448,7 @@ fn spawn() -> Option<(Sender<Job>, Receiver<Answer>)> {
         .spawn(work)
         .inspect_err(|why| tracing::warn!("no unwind tables: {why}"))
         .ok()?;
-    Some((jobs, answers))
+    Some(Worker { queue, answers })
 }
 
 /// The kernel's maps, and what is in them.
