@@ -325,28 +325,4 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Make sure that the running kernel's types give every offset that the programs need.
-    #[test]
-    fn running_kernel() {
-        let path = Path::new(VMLINUX_BTF);
-        if !path.exists() {
-            eprintln!("skipped: {VMLINUX_BTF} is not there");
-            return;
-        }
-        let resolved = resolve(path).unwrap();
-        assert_eq!(resolved.absent, Vec::<&str>::new());
-        assert!(resolved.offsets.upid_size >= 16);
-    }
-
-    /// Make sure that a missing or broken file is an error that names it.
-    #[test]
-    fn no_btf() {
-        let missing = resolve(Path::new("/nonexistent/vmlinux")).unwrap_err().to_string();
-        assert!(missing.contains("/nonexistent/vmlinux"), "{missing}");
-        let broken = resolve(Path::new("/bin/sh")).unwrap_err().to_string();
-        assert!(broken.contains("/bin/sh"), "{broken}");
-    }
-}
+mod tests;

@@ -27,7 +27,7 @@ impl Attach {
     /// The ways in which it can be had, best and cheapest first.
     pub const fn rungs(self) -> &'static [Rung] {
         match self {
-            Attach::State => &[Rung::Storage, Rung::Hash],
+            Attach::State => &[Rung::Storage, Rung::Hash, Rung::HashUntyped],
             Attach::TpBtf(_) => &[Rung::TpBtf],
             Attach::Tracepoint(_) => &[Rung::TpBtf, Rung::RawTp],
             Attach::Calls => &[Rung::Fentry, Rung::Kprobe, Rung::Classic],
