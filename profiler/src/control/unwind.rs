@@ -6,8 +6,7 @@
 //! Whether it is the same content, its time of change tells.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use profiler_common::unwind::{BLOCK_ROWS, FILES, FRAME_POINTERS, FileKey, FileTable, PAGE_SHIFT, RULES, Rule, TABLE};
 
@@ -77,15 +76,13 @@ pub struct Tables {
     slots: HashMap<FileIx, Slot>,
     /// Links that wait for a table.
     wanted: Vec<(FileKey, FileIx)>,
-    worker: Option<Worker>,
+    /// Files whose table a walk has missed since [`Tables::take_missed`].
+    missed: Vec<FileIx>,
     waiting: usize,
     bytes: usize,
     clock: u64,
     causes: Causes,
 }
-
-type Job = (FileIx, std::fs::File);
-type Answer = (FileIx, Result<Table, UnwindError>);
 
 #[derive(Debug, Default)]
 struct Causes {
@@ -94,6 +91,7 @@ struct Causes {
     malformed: u64,
     large: u64,
     read: u64,
+    parser: u64,
     crowded: u64,
     refused: u64,
     dropped: u64,
@@ -113,7 +111,7 @@ impl Tables {
             kernel: maps.map(Kernel::new),
             slots: HashMap::new(),
             wanted: Vec::new(),
-            worker: None,
+            missed: Vec::new(),
             waiting: 0,
             bytes: 0,
             clock: 0,
@@ -121,21 +119,20 @@ impl Tables {
         }
     }
 
-    /// Begins to make the table of a file that was found. `written`: its last change, ns since 1970.
-    pub fn submit(&mut self, file: FileIx, found: &std::fs::File, written: i128) {
+    /// Whether the table of a file that was found is to be made; then its [`Tables::answer`] is waited for. `written`:
+    /// the file's last change, ns since 1970.
+    pub fn wants(&mut self, file: FileIx, written: i128) -> bool {
         if self.kernel.is_none() || self.waiting >= MAX_WAITING {
-            return;
+            return false;
         }
-        let Ok(found) = found.try_clone() else { return };
-        if self.worker.is_none() {
-            self.worker = spawn();
-        }
-        if let Some(worker) = &self.worker {
-            worker.queue.lock().jobs.push_back((file, found));
-            worker.queue.more.notify_one();
-            self.waiting += 1;
-            self.put(file, State::Waiting, Some(written));
-        }
+        self.waiting += 1;
+        self.put(file, State::Waiting, Some(written));
+        true
+    }
+
+    /// Files whose table is waited for and has been missed by a walk: theirs are made first.
+    pub fn take_missed(&mut self) -> Vec<FileIx> {
+        std::mem::take(&mut self.missed)
     }
 
     /// Takes in the table of code that is in every process.
@@ -147,13 +144,10 @@ impl Tables {
         self.link(FileKey::VDSO, file);
     }
 
-    /// Tables that were made since, to where they are wanted. To be called at each drain.
+    /// Tables that have come since, to where they are wanted. To be called at each drain.
     pub fn poll(&mut self) {
         if let Some(kernel) = &mut self.kernel {
             kernel.settle();
-        }
-        while let Some((file, answer)) = self.worker.as_ref().and_then(|worker| worker.answers.try_recv().ok()) {
-            self.answer(file, answer);
         }
         for (key, file) in std::mem::take(&mut self.wanted) {
             self.link(key, file);
@@ -186,8 +180,8 @@ impl Tables {
         }
         let table = match &slot.state {
             State::Waiting => {
-                if let Some(worker) = &self.worker {
-                    worker.queue.prefer(file);
+                if !self.missed.contains(&file) {
+                    self.missed.push(file);
                 }
                 if self.wanted.len() < MAX_WAITING && !self.wanted.contains(&(key, file)) {
                     self.wanted.push((key, file));
@@ -260,6 +254,7 @@ impl Tables {
             malformed,
             large,
             read,
+            parser,
             crowded,
             refused,
             dropped,
@@ -274,6 +269,7 @@ impl Tables {
             ("unwind tables: malformed file", malformed),
             ("unwind tables: file too large", large),
             ("unwind tables: file could not be read", read),
+            ("unwind tables: the process that reads files died of it", parser),
             ("unwind tables: pages of code with too many rows", crowded),
             ("unwind tables: no room in the kernel", refused),
             ("unwind tables: dropped, out of memory", dropped),
@@ -293,7 +289,8 @@ impl Tables {
         (self.bytes, self.kernel.as_ref().map_or(0, |kernel| kernel.room.used()))
     }
 
-    fn answer(&mut self, file: FileIx, answer: Result<Table, UnwindError>) {
+    /// The table of a file has been made, or can't be.
+    pub fn answer(&mut self, file: FileIx, answer: Result<Table, UnwindError>) {
         self.waiting = self.waiting.saturating_sub(1);
         let state = match answer {
             Ok(table) => {
@@ -309,6 +306,7 @@ impl Tables {
                     UnwindError::Malformed => &mut self.causes.malformed,
                     UnwindError::TooLarge => &mut self.causes.large,
                     UnwindError::Read(_) => &mut self.causes.read,
+                    UnwindError::Parser(_) => &mut self.causes.parser,
                 };
                 *cause += 1;
                 State::None
@@ -375,80 +373,6 @@ fn evict(slots: &mut HashMap<FileIx, Slot>, kernel: &mut Kernel) -> bool {
         kernel.forget(&std::mem::take(&mut slot.keys), run);
     }
     true
-}
-
-/// The thread that makes tables; it ends when this goes.
-struct Worker {
-    queue: Arc<Queue>,
-    answers: Receiver<Answer>,
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.queue.lock().closed = true;
-        self.queue.more.notify_one();
-    }
-}
-
-/// Files that wait for their table, those that a walk has missed first.
-#[derive(Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
-    more: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    jobs: VecDeque<Job>,
-    closed: bool,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn prefer(&self, file: FileIx) {
-        let jobs = &mut self.lock().jobs;
-        if let Some(job) = jobs
-            .iter()
-            .position(|(waiting, _)| *waiting == file)
-            .and_then(|at| jobs.remove(at))
-        {
-            jobs.push_front(job);
-        }
-    }
-
-    /// The next one, when there is one; `None` when there will be none.
-    fn take(&self) -> Option<Job> {
-        let mut waiting = self.lock();
-        while !waiting.closed {
-            if let Some(job) = waiting.jobs.pop_front() {
-                return Some(job);
-            }
-            waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
-        None
-    }
-}
-
-fn spawn() -> Option<Worker> {
-    let queue = Arc::new(Queue::default());
-    let (outbox, answers) = channel();
-    let inbox = Arc::clone(&queue);
-    let work = move || {
-        while let Some((file, source)) = inbox.take() {
-            if outbox.send((file, rows::read(&source))).is_err() {
-                break;
-            }
-        }
-    };
-    std::thread::Builder::new()
-        .name("unwind-tables".to_owned())
-        .spawn(work)
-        .inspect_err(|why| tracing::warn!("no unwind tables: {why}"))
-        .ok()?;
-    Some(Worker { queue, answers })
 }
 
 /// The kernel's maps, and what is in them.
@@ -616,13 +540,11 @@ mod tests {
         assert_eq!(room.take(10), Some(Run { first: 0, count: 10 }));
     }
 
-    /// Make sure that a table is made of this program's own file in the background and found, and that a file that is no
-    /// ELF file has none and is counted.
+    /// Make sure that without the kernel's maps no table is asked for.
     #[test]
-    fn in_the_background() {
+    fn nobody_to_walk() {
         let mut tables = Tables::default();
-        // Without the kernel's maps nothing is made.
-        tables.submit(FileIx(0), &std::fs::File::open("/proc/self/exe").unwrap(), 0);
+        assert!(!tables.wants(FileIx(0), 0));
         assert!(matches!(tables.find(FileIx(0)), Found::Nothing));
     }
 }
