@@ -24,9 +24,9 @@ const KERNEL_LIMIT: u32 = 1_000_000;
 const LIMITS: &[(&str, u32)] = &[
     ("sched_switch", 60_000),
     // Each walks a stack as far as one program may; what comes next is a tail call.
-    ("cpu_unwind", 900_000),
-    ("cpu_unwind_more", 400_000),
-    ("wait_unwind", 800_000),
+    ("cpu_unwind", 40_000),
+    ("cpu_unwind_more", 200_000),
+    ("wait_unwind_more", 200_000),
 ];
 /// For programs without a row.
 const OTHERS: u32 = 20_000;
