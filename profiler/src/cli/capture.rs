@@ -46,6 +46,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIGNAL=RUNG", hide = true)]
     pub(crate) rung: Vec<Forced>,
 
+    /// Look for debug information in this folder too, which is laid out as /usr/lib/debug; can be given several times
+    #[arg(long, value_name = "DIR")]
+    pub(crate) debug_dir: Vec<PathBuf>,
+
     /// Print no summary at the end
     #[arg(long)]
     pub(crate) no_summary: bool,
@@ -84,6 +88,7 @@ impl Args {
             sample_hz: self.frequency,
             user: None,
             redact: !self.no_redact,
+            debug_folders: self.debug_dir.clone(),
             quiet: self.quiet,
             max_overhead_ppm: self.max_overhead.0,
             forced: self.rung.iter().cloned().fold(Forced::default(), Forced::and),

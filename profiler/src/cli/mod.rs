@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod flame;
 mod load;
+mod names;
 mod output;
 mod problem;
 mod record;
@@ -144,6 +145,7 @@ mod tests {
             &["phasegraph", "show", "x.phg", "--sort", "name"],
             &["phasegraph", "show", "x.phg", "--width", "3"],
             &["phasegraph", "flame", "x.phg", "--kind", "heap"],
+            &["phasegraph", "flame", "x.phg", "--roots", "everything"],
         ] {
             assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
         }

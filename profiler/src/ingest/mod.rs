@@ -1,9 +1,11 @@
 //! From the kernel's rings to the recording: decoded, in order of time, with names and files looked up while they
 //! are there.
 
+mod code;
 pub mod decode;
 pub mod frames;
 pub mod mappings;
+pub mod naming;
 pub mod redact;
 mod requests;
 pub mod spaces;
@@ -14,7 +16,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
     os::unix::ffi::OsStringExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use aya::maps::{MapData, RingBuf, StackTraceMap};
@@ -32,7 +34,7 @@ use crate::{
     lookup::{dockerfile, images},
     recording::{
         Summary, WriteError, Writer,
-        record::{Exec, Exit, Fork, Lookup, Losses, Record, TaskId},
+        record::{Exec, Exit, Fork, Lookup, Losses, Parsing, Record, TaskId},
     },
     symbol::kernel::{Kernel, KernelError},
 };
@@ -216,6 +218,7 @@ impl Ingest {
         self.map_until(settled);
         self.unwinding.retry(&mut self.stacks, &mut self.out);
         self.images.look_up(&mut self.out);
+        self.stacks.name(&mut self.out);
         self.write_out()?;
         result
     }
@@ -339,6 +342,7 @@ impl Ingest {
                     unseeded.remove(&exec.at.task.tgid);
                 }
                 self.map_until(exec.at.ts);
+                self.stacks.process(exec.at.task.tgid, exec.ns_tid);
                 if self.mappings_paused {
                     // The old image's mappings would name the new one's frames.
                     self.stacks.exec(exec.at.task.tgid);
@@ -357,6 +361,7 @@ impl Ingest {
                         unseeded.insert(task.tgid);
                     }
                     self.mnt_ns.insert(task.tgid, adopt.at.mnt_ns);
+                    self.stacks.process(task.tgid, adopt.ns_tid);
                     let (argv, exe) = program_of(task.tgid);
                     adopt.argv = argv;
                     adopt.exe = exe;
@@ -410,6 +415,7 @@ impl Ingest {
             let child = fork.at.task.tgid;
             self.map_until(fork.at.ts);
             self.stacks.fork(fork.parent.tgid, child);
+            self.stacks.process(child, fork.ns_tid);
             self.mnt_ns.insert(child, fork.at.mnt_ns);
             self.alive.insert(child);
             if let Some(unseeded) = &mut self.unseeded
@@ -458,6 +464,21 @@ impl Ingest {
         self.unwind_rest();
         self.stacks.symbolize(&mut self.out);
         self.write_out()
+    }
+
+    /// Also looks for debug information in these folders. Before the first file is seen.
+    pub fn set_debug_folders(&mut self, folders: Vec<PathBuf>) {
+        self.stacks.set_debug_folders(folders);
+    }
+
+    /// Starts the process that reads mapped files. While this one may still choose its user.
+    pub fn start_parser(&mut self) {
+        self.stacks.start_parser();
+    }
+
+    /// Ends the process that reads mapped files, and says what that took.
+    pub fn close_parser(&mut self) -> Parsing {
+        self.stacks.close_parser()
     }
 
     /// Records the samples that still wait for a table.

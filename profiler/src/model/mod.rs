@@ -15,8 +15,8 @@ pub use process::{Bytes, Image, Interval, Process, State, Thread, Waker};
 pub use stack::Stacks;
 
 use crate::recording::record::{
-    Begin, Cgroup, Clock, CpuChange, Exchange, HostCpu, Layer, Lookup, Losses, Meta, Request, SelfCost, Stored,
-    Syscall, Text, Throttle,
+    Begin, Cgroup, Clock, CpuChange, Exchange, HostCpu, Layer, Lookup, Losses, Meta, Parsing, Request, SelfCost,
+    Stored, Syscall, Text, Throttle,
 };
 
 macro_rules! index {
@@ -105,6 +105,8 @@ pub struct Session {
     pub images: Vec<Stored>,
     pub losses: Losses,
     pub self_cost: SelfCost,
+    /// What reading mapped files took besides.
+    pub parsing: Parsing,
     /// What the overhead cap gave up and took up again, in order of time.
     pub throttles: Vec<Throttle>,
     /// `None` in recordings that do not tell.

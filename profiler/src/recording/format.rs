@@ -232,6 +232,8 @@ pub fn time_of(record: &Record) -> Option<u64> {
         | Record::Frame(_)
         | Record::Stack(_)
         | Record::Symbol(_)
+        | Record::Image(_)
+        | Record::Parsing(_)
         | Record::StackEnd(_)
         | Record::Lookup(_)
         | Record::Layer(_)

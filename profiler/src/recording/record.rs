@@ -228,6 +228,29 @@ pub struct Symbol {
     pub offset: u64,
 }
 
+/// A loaded part of a file: its bytes `[offset, offset + size)` appear at `address`, as the file's symbols count it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    pub offset: u64,
+    pub size: u64,
+    pub address: u64,
+}
+
+/// What is needed to find a file's debug information later and its frames' places in it. The last one of a file counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Id of a [`File`].
+    pub file: u32,
+    /// Empty when it has none.
+    pub build_id: Vec<u8>,
+    /// Executable ones first.
+    pub segments: Vec<Segment>,
+    /// Name of a file of debug information (`.gnu_debuglink`) and the CRC-32 of its content.
+    pub link: Option<(Text, u32)>,
+    /// Whether the names of local functions were known: nothing better is to be found elsewhere.
+    pub complete: bool,
+}
+
 /// What happened to a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CgroupOp {
@@ -387,6 +410,22 @@ pub struct SelfCost {
     pub symbolize_ns: u64,
 }
 
+/// What reading mapped files took, which processes of their own do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parsing {
+    /// CPU time of those processes, ns.
+    pub user_ns: u64,
+    pub system_ns: u64,
+    /// Of the largest of them.
+    pub peak_rss_bytes: u64,
+    /// Files read, and lists of names made readable.
+    pub jobs: u64,
+    /// Processes that died of a file.
+    pub deaths: u64,
+    /// Files whose names came from a file of debug information.
+    pub debug_files: u64,
+}
+
 /// The overhead cap gave something up, or took it up again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Throttle {
@@ -499,6 +538,8 @@ records! {
     22 => Stack,
     23 => Symbol,
     24 => StackEnd,
+    25 => Image,
+    26 => Parsing,
     30 => Cgroup,
     31 => Syscall,
     36 => Exchange,

@@ -178,6 +178,27 @@ pub(crate) fn samples() -> Vec<Record> {
             offset: 0x21,
         }
         .into(),
+        Image {
+            file: 1,
+            build_id: vec![0xab; 20],
+            segments: vec![Segment {
+                offset: 0x1000,
+                size: 0x2000,
+                address: 0x40_1000,
+            }],
+            link: Some((b"cc1.debug".to_vec(), 0x1234_5678)),
+            complete: false,
+        }
+        .into(),
+        Parsing {
+            user_ns: 30_000_000,
+            system_ns: 12_000_000,
+            peak_rss_bytes: 41 << 20,
+            jobs: 210,
+            deaths: 1,
+            debug_files: 2,
+        }
+        .into(),
         Cgroup {
             at: later(6),
             op: CgroupOp::Mkdir,
@@ -388,6 +409,8 @@ fn place_of(record: &Record) -> usize {
         Record::Io(_) => 26,
         Record::Layer(_) => 27,
         Record::Stored(_) => 28,
+        Record::Image(_) => 29,
+        Record::Parsing(_) => 30,
     }
 }
 

@@ -119,8 +119,8 @@ impl Cost {
     }
 }
 
-/// The program of the sampling clock.
-const CPU_SAMPLER: &str = "cpu_sample";
+/// Beginning of the names of the sampling clock's programs.
+const CPU_SAMPLER: &str = "cpu_";
 
 /// A cause of loss that is not zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,7 +172,7 @@ pub fn losses(session: &Session) -> Vec<Loss> {
         "events that could not be decoded (a defect, please report)",
     );
     for (program, _, _, missed) in &session.self_cost.programs {
-        let text = if program == CPU_SAMPLER {
+        let text = if program.starts_with(CPU_SAMPLER) {
             "CPU samples dropped by the kernel: they hit a running BPF program".to_owned()
         } else {
             format!("runs of {program} dropped by the kernel: the program interrupted itself")

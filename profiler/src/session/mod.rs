@@ -66,6 +66,8 @@ pub struct Options {
     pub user: Option<String>,
     /// Mask what looks like a secret in arguments.
     pub redact: bool,
+    /// Folders of debug information, besides the host's and the containers' own.
+    pub debug_folders: Vec<PathBuf>,
     /// Say nothing but errors.
     pub quiet: bool,
     /// Rungs that are taken whatever else there is; they count more than the environment's.
@@ -260,6 +262,7 @@ impl Attached {
             symbols,
             options.redact,
         );
+        ingest.set_debug_folders(options.debug_folders.clone());
         ingest.unwind_by(loaded.take_unwind());
 
         let held = match options.host {
@@ -423,6 +426,7 @@ impl Attached {
                 cost.startup_ns / 1_000_000
             );
         }
+        ingest.start_parser();
         // The command has its privileges already; what is left to do here needs few.
         if let Err(error) = privilege::drop_unneeded() {
             tracing::warn!("privileges that are not needed any more could not be dropped: {error}");
@@ -542,9 +546,11 @@ fn finish(loaded: &mut Loaded, mut ingest: Ingest, ending: Ending, options: &Opt
     cost.symbolize_ns = symbolizing.elapsed().as_nanos() as u64;
     cost.ts = end;
     cost.recording_bytes = ingest.bytes_written();
+    let parsing = ingest.close_parser();
     ingest.write_exchanges(&loaded.open_exchanges()?)?;
     ingest.write_losses(losses, guard.losses())?;
     ingest.write(cost)?;
+    ingest.write(parsing)?;
     if let Some((before, after)) = counts {
         ingest.write(host_cpu((begin, before), (end, after)))?;
     }

@@ -84,9 +84,10 @@ for item in "$IN"/work/*; do
     # The log goes to the console by a reader of its own: a daemon that outlives the item holds no pipe that is waited for.
     tail -n +1 -f "$OUT/$name.log" &
     reader=$!
+    mkdir "$OUT/$name.files"
     (
         cd /root || exit
-        exec sh "$item"
+        OUT=$OUT/$name.files exec sh "$item"
     ) </dev/null >>"$OUT/$name.log" 2>&1
     echo $? >"$OUT/$name.status"
     sleep 0.2

@@ -189,6 +189,21 @@ pub(super) fn cost(page: &mut Page, session: &Session) {
         units::bytes(own.peak_rss_bytes)
     );
     page.paragraph(&text::left("process", LABEL), Paint::Plain, &process);
+    let parsing = &session.parsing;
+    if parsing.jobs > 0 {
+        let parser = format!(
+            "{} user, {} system, {} memory at its peak, to read {} lists of names, in a process of its own{}",
+            units::time(parsing.user_ns),
+            units::time(parsing.system_ns),
+            units::bytes(parsing.peak_rss_bytes),
+            units::count(parsing.jobs),
+            match parsing.deaths {
+                0 => String::new(),
+                deaths => format!(", which died {} times", units::count(deaths)),
+            }
+        );
+        page.paragraph(&text::left("symbols", LABEL), Paint::Plain, &parser);
+    }
     let rest = format!(
         "{} recording, {} from start to recording ({} on CPUs), {} for symbols after the end",
         units::bytes(own.recording_bytes),
