@@ -31,8 +31,14 @@ const HARMLESS: [&str; 8] = [
 /// kernel then leaves out, on a busy host tenths of it, and not all of that shows in `/proc/stat`.
 const ATTEMPTS: usize = 5;
 
+/// Whether the CPU is one that QEMU emulates. Its time means nothing: what lies between a thread's switch and the
+/// kernel's own stamp of it takes milliseconds there.
+fn emulated() -> bool {
+    fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("QEMU"))
+}
+
 /// Profiles a load until `check` is content and time on CPUs is what the kernel's own account says. What must hold
-/// however busy the host is must hold every time.
+/// however busy the host is must hold every time; where the CPU is emulated, only that.
 fn conserved(
     load: impl Fn(&Folder) -> Report,
     check: impl Fn(&Folder, &Report) -> Result<(), String>,
@@ -44,6 +50,9 @@ fn conserved(
         let report = load(&folder);
         let stolen = stolen.since();
         assert_exact(&report);
+        if emulated() {
+            return (folder, report);
+        }
         match compare(&report, stolen).and_then(|()| check(&folder, &report)) {
             Ok(()) => return (folder, report),
             Err(error) => why = error,

@@ -60,8 +60,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.full {
         cargo.env("PHASEGRAPH_FULL", "1");
     }
-    if let Some(filter) = &arguments.filter {
-        cargo.args(["--", filter]);
+    cargo.arg("--").args(&arguments.filter);
+    if arguments.full {
+        // The full tier's tests are marked `#[ignore]`.
+        cargo.arg("--include-ignored");
     }
     exec::run(&mut cargo)?;
     if arguments.no_vm || arguments.filter.is_some() {

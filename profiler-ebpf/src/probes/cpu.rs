@@ -15,6 +15,7 @@ use profiler_common::{
     unwind::{self as contract, pt},
 };
 
+use super::memory;
 use crate::{
     emit::{self, Scratch},
     globals, stack, task,
@@ -161,6 +162,7 @@ fn try_sample(ctx: &PerfEventContext) -> Result<(), Counter> {
         return Err(Counter::SampleUntracked);
     }
     let now = task::now();
+    memory::sampled(task, now);
     let scratch = emit::scratch(&CPU_SCRATCH)?;
     const HEAD: usize = core::mem::size_of::<Sample>();
     // SAFETY: HEAD + 2 × STACK_BYTES is less than SCRATCH_LEN; lengths are masked to at most 0x3ff.

@@ -36,20 +36,20 @@ struct Pair {
 }
 
 impl Pair {
-    const fn new(event: &'static str, phase: &'static str, nearest_ms: i64) -> Pair {
+    fn new(event: &'static str, phase: &'static str, nearest_ms: i64) -> Pair {
         Pair {
             event,
             phase,
-            after: Item::to,
+            after: |phase| phase.to(),
             nearest_ns: nearest_ms * 1_000_000,
         }
     }
 
     /// A runtime's `start` ends when it has let the container go, so an engine may tell of the start before the
     /// entrypoint's exec, with which the phase ends.
-    const fn after_its_begin(self) -> Pair {
+    fn after_its_begin(self) -> Pair {
         Pair {
-            after: Item::from,
+            after: |phase| phase.from(),
             ..self
         }
     }
@@ -81,7 +81,11 @@ fn edge(profile: &Profile, events: &[Event], pair: &Pair) -> Edge {
         let told = own.next().unwrap_or_else(|| panic!("no {} of {id}", pair.event)).ts;
         let phase = container.phase(pair.phase);
         let early = (pair.after)(phase) as i64 - told;
-        assert!(early <= DRIFT_NS, "{} of {id} comes {early} ns before it can", pair.event);
+        assert!(
+            early <= DRIFT_NS,
+            "{} of {id} comes {early} ns before it can",
+            pair.event
+        );
         differences.push(told - phase.to() as i64);
     }
     assert_eq!(differences.len(), RUNS, "{}", pair.event);
@@ -93,7 +97,10 @@ fn edge(profile: &Profile, events: &[Event], pair: &Pair) -> Edge {
     );
     let asserted = match emulated() {
         true => "not before it can".to_owned(),
-        false => format!("not before it can; the nearest within {} ms", pair.nearest_ns / 1_000_000),
+        false => format!(
+            "not before it can; the nearest within {} ms",
+            pair.nearest_ns / 1_000_000
+        ),
     };
     Edge {
         what: format!("`{}`, after the end of `{}`", pair.event, pair.phase),

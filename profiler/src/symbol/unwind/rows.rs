@@ -14,6 +14,7 @@ use profiler_common::unwind::Rule;
 use super::frames::{self, Slice, State};
 use super::table::Table;
 use crate::lookup::elf::Source;
+use crate::symbol::sandbox::{Failure, Refusal};
 
 /// Largest file that is looked at, bytes. It may be sparse: only headers and unwind sections are read.
 const MAX_FILE: u64 = 1 << 32;
@@ -44,6 +45,34 @@ pub enum UnwindError {
     None,
     #[error("reading failed: {0}")]
     Read(#[from] std::io::Error),
+    #[error("not made: {0}")]
+    Parser(Failure),
+}
+
+/// What a refusal is on its way from the process that reads files.
+impl From<UnwindError> for Refusal {
+    fn from(error: UnwindError) -> Refusal {
+        match error {
+            UnwindError::Foreign => Refusal::NotElf,
+            UnwindError::Malformed | UnwindError::Parser(_) => Refusal::Malformed,
+            UnwindError::TooLarge => Refusal::TooLarge,
+            UnwindError::None => Refusal::Nothing,
+            UnwindError::Read(_) => Refusal::Read,
+        }
+    }
+}
+
+impl From<Failure> for UnwindError {
+    fn from(failure: Failure) -> UnwindError {
+        match failure {
+            Failure::Refused(Refusal::NotElf) => UnwindError::Foreign,
+            Failure::Refused(Refusal::Nothing) => UnwindError::None,
+            Failure::Refused(Refusal::TooLarge | Refusal::TooMany) => UnwindError::TooLarge,
+            Failure::Refused(Refusal::Malformed | Refusal::OtherBuild) | Failure::Garbled => UnwindError::Malformed,
+            Failure::Refused(Refusal::Read) => UnwindError::Read(std::io::ErrorKind::Other.into()),
+            failure => UnwindError::Parser(failure),
+        }
+    }
 }
 
 /// Executable bytes of the file: `[offset, offset + size)` of it appear at `address`.
