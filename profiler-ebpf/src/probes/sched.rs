@@ -429,15 +429,12 @@ fn system_call(task: Task) -> i32 {
     let regs = if enabled!(task_pt_regs) != 0 {
         // SAFETY: a task pointer that the verifier knows.
         unsafe { bpf_task_pt_regs(task) as *const u8 }
-    } else if enabled!(saved_regs) != 0 {
-        let stack = task::read_ptr(task.cast(), offset!(task_stack));
-        if stack.is_null() {
-            return SYSCALL_NOT_ASKED;
-        }
-        stack.wrapping_add(enabled!(saved_regs) as usize)
     } else {
-        return SYSCALL_NOT_ASKED;
+        task::registers_on_stack(task)
     };
+    if regs.is_null() {
+        return SYSCALL_NOT_ASKED;
+    }
     task::read::<i32>(regs, offset!(pt_regs_orig_ax))
 }
 
