@@ -3,7 +3,9 @@
 //! All three programs return after one look-up for a task or a socket that is none of theirs.
 
 use aya_ebpf::{
-    helpers::generated::{bpf_get_current_comm, bpf_probe_read_user, bpf_probe_read_user_str, bpf_task_pt_regs},
+    helpers::generated::{
+        bpf_get_current_comm, bpf_get_current_task_btf, bpf_probe_read_user, bpf_probe_read_user_str, bpf_task_pt_regs,
+    },
     macros::{btf_tracepoint, map},
     maps::HashMap,
     programs::BtfTracePointContext,
@@ -11,8 +13,8 @@ use aya_ebpf::{
 use profiler_common::{
     Counter, Header, kind,
     net::{
-        AF_INET, AF_INET6, AF_UNIX, Exchange, MAX_FRAMES_LEN, REQUEST_LEN, Request, TCP_CLOSE, TCP_SYN_SENT, is_frames,
-        is_request,
+        AF_INET, AF_INET6, AF_UNIX, Exchange, MAX_FRAMES_LEN, MIN_FRAMES_LEN, REQUEST_LEN, Request, TCP_CLOSE,
+        TCP_SYN_SENT, is_frames, is_request,
     },
     task::COMM_LEN,
 };
@@ -20,7 +22,7 @@ use profiler_common::{
 use crate::{
     emit::{self, Scratch},
     globals::{enabled, offset},
-    task::{self, Task},
+    task,
 };
 
 #[map]
@@ -78,7 +80,7 @@ fn try_send(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     match family {
         AF_UNIX => {
             let header = task::header_current(task, kind::REQUEST, task::now());
-            request(task, sock, header, family, sent as u64)
+            request(sock, header, family, sent as u64)
         }
         AF_INET | AF_INET6 if in_engine() => {
             let header = task::header_current(task, kind::EXCHANGE, task::now());
@@ -87,7 +89,7 @@ fn try_send(ctx: &BtfTracePointContext) -> Result<(), Counter> {
                     kind: kind::REQUEST,
                     ..header
                 };
-                return request(task, sock, header, family, sent as u64);
+                return request(sock, header, family, sent as u64);
             }
             Ok(())
         }
@@ -214,17 +216,19 @@ fn try_state(ctx: &BtfTracePointContext) -> Result<(), Counter> {
 /// Sends the beginning of what the running task sent, if it looks like a request: the second argument of `write` and
 /// `sendto` is the memory it lies in.
 #[inline(always)]
-fn request(task: Task, sock: *const u8, header: Header, family: u16, sent: u64) -> Result<(), Counter> {
+fn request(sock: *const u8, header: Header, family: u16, sent: u64) -> Result<(), Counter> {
     if enabled!(task_pt_regs) == 0 {
         return Ok(());
     }
-    // SAFETY: a task pointer that the verifier knows.
-    let regs = unsafe { bpf_task_pt_regs(task) } as *const u8;
+    // Not `task::current()`, of which the verifier knows no type where the state is kept in a hash.
+    // SAFETY: no arguments; a task pointer that the verifier knows. Older than `bpf_task_pt_regs`.
+    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const u8;
     let text = task::read::<u64>(regs, offset!(pt_regs_si));
     let mut first = [0u8; 8];
     // SAFETY: the helper copes with any source, and `first` is as large as is asked for.
     let failed = unsafe { bpf_probe_read_user(first.as_mut_ptr().cast(), 8, text as *const _) };
-    let frames = family == AF_UNIX && sent <= MAX_FRAMES_LEN && is_frames(first) && in_engine();
+    let sized = sent >= MIN_FRAMES_LEN && sent <= MAX_FRAMES_LEN;
+    let frames = family == AF_UNIX && sized && is_frames(first) && in_engine();
     if failed != 0 || !(is_request(first) || frames) {
         return Ok(());
     }

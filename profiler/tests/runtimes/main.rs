@@ -6,9 +6,13 @@
 
 mod bare;
 mod build;
+mod buildkit;
+mod containerd;
 mod coverage;
 mod docker;
 mod life;
+mod operations;
 mod podman;
+mod pulls;
 #[path = "../support/mod.rs"]
 mod support;
