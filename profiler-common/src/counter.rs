@@ -54,10 +54,14 @@ counters! {
     MissedSwitchIn = 20, "missed_switch_in", "switch-ins that were not seen: the time from their wake on shows as lost";
     MissedSwitchOut = 21, "missed_switch_out", "switch-outs that were not seen: that time shows as on-CPU";
     RingAccount = 22, "ring_full.account", "accounts of ended threads lost: ring full (a cross-check, no time)";
+    RingWaitStack = 23, "ring_full.wait_stack", "user stacks of waits lost: ring full";
+    RingCopy = 24, "ring_full.copied_stack", "copies of user stacks lost: ring full";
+    CopyShort = 25, "copied_stack_cut", "copies of user stacks that ended before the stack did";
     RingExchange = 36, "ring_full.exchange", "network exchanges of engines lost: ring full (a download may show without its bytes)";
     RingRequest = 37, "ring_full.request", "requests to engines and registries lost: ring full (what they caused may show as unmatched)";
     RingIo = 38, "ring_full.io", "bytes read and written by ended threads lost: ring full";
     ExchangeMapFull = 39, "exchange_map_full", "network exchanges of engines not tracked: map full";
+    BirthShed = 41, "birth_shed", "threads not tracked to keep the overhead cap: they and what they started are not in the recording";
     SyscallEnd = 46, "syscall_end_missed", "mount and namespace calls whose end was not told: they are not in the recording";
 }
 

@@ -19,6 +19,7 @@ pub struct Offsets {
     pub task_comm: u32,
     /// `__state` since 5.14, `state` before.
     pub task_state: u32,
+    /// A byte since 7.2, an int that is 0 or 1 before: its first byte is read.
     pub task_on_cpu: u32,
     pub task_exit_code: u32,
     pub task_utime: u32,
@@ -59,6 +60,23 @@ pub struct Offsets {
     pub super_block_dev: u32,
     /// `orig_ax` of the saved user registers.
     pub pt_regs_orig_ax: u32,
+    /// Unwinding: the mappings of an address space, as a maple tree (6.1 and later) or a red-black tree.
+    pub mm_mt_root: u32,
+    pub mm_rb: u32,
+    /// `context.vdso`
+    pub mm_vdso: u32,
+    pub vma_start: u32,
+    pub vma_end: u32,
+    pub vma_rb: u32,
+    pub vma_flags: u32,
+    pub vma_pgoff: u32,
+    pub vma_file: u32,
+    pub rb_left: u32,
+    pub rb_right: u32,
+    pub inode_generation: u32,
+    pub inode_mtime: u32,
+    pub inode_mtime_nsec: u32,
+    pub task_flags: u32,
     /// `__sk_common.skc_family`
     pub sock_family: u32,
     pub sock_dport: u32,
@@ -83,10 +101,12 @@ pub struct Offsets {
 }
 layout!(
     Offsets,
-    size = 228,
+    size = 288,
     task_pid = 0,
     pt_regs_orig_ax = 160,
-    task_write_bytes = 224
+    mm_mt_root = 164,
+    sock_family = 224,
+    task_write_bytes = 284
 );
 
 impl Offsets {
@@ -133,6 +153,21 @@ impl Offsets {
         inode_sb: ABSENT,
         super_block_dev: ABSENT,
         pt_regs_orig_ax: ABSENT,
+        mm_mt_root: ABSENT,
+        mm_rb: ABSENT,
+        mm_vdso: ABSENT,
+        vma_start: ABSENT,
+        vma_end: ABSENT,
+        vma_rb: ABSENT,
+        vma_flags: ABSENT,
+        vma_pgoff: ABSENT,
+        vma_file: ABSENT,
+        rb_left: ABSENT,
+        rb_right: ABSENT,
+        inode_generation: ABSENT,
+        inode_mtime: ABSENT,
+        inode_mtime_nsec: ABSENT,
+        task_flags: ABSENT,
         sock_family: ABSENT,
         sock_dport: ABSENT,
         sock_daddr: ABSENT,

@@ -10,12 +10,14 @@
 extern crate std;
 
 pub mod container;
+pub mod control;
 pub mod counter;
 pub mod cpu;
 pub mod kernel;
 pub mod net;
 pub mod sched;
 pub mod task;
+pub mod unwind;
 
 pub use counter::Counter;
 
@@ -55,6 +57,12 @@ pub mod kind {
     pub const SYSCALL: u16 = 8;
     /// [`crate::task::Account`]
     pub const ACCOUNT: u16 = 9;
+    /// [`crate::unwind::Sample`]
+    pub const UNWOUND_SAMPLE: u16 = 10;
+    /// [`crate::unwind::Wait`]
+    pub const UNWOUND_WAIT: u16 = 11;
+    /// [`crate::unwind::Copied`]
+    pub const COPIED_STACK: u16 = 12;
     /// [`crate::net::Exchange`]
     pub const EXCHANGE: u16 = 17;
     /// [`crate::net::Request`]
@@ -125,6 +133,11 @@ plain!(
     cpu::Sample,
     container::Cgroup,
     container::Syscall,
+    unwind::FileKey,
+    unwind::FileTable,
+    unwind::Rule,
+    unwind::Sample,
+    unwind::Copied,
     net::Exchange,
     net::Request,
     task::Io,

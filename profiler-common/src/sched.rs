@@ -109,6 +109,9 @@ layout!(
 /// [`Cycle::user_stack`] when no user stack was asked for.
 pub const NO_USER_STACK: i32 = i32::MIN;
 
+/// [`Cycle::user_stack`] when it came as an [`crate::unwind::Wait`] of the time `off`.
+pub const USER_STACK_STREAMED: i32 = i32::MIN + 1;
+
 /// [`Cycle::syscall`] when the system call was not looked up.
 pub const SYSCALL_NOT_ASKED: i32 = -2;
 
@@ -143,10 +146,14 @@ pub struct TaskState {
     /// Set by others: emit at the next switch-in ([`ATTENTION_EMIT`]) or take every stack ([`ATTENTION_STACKS`]).
     pub attention: u32,
     pub waits: u32,
+    /// Children and threads it bore in the [`crate::control::BIRTHS_SHIFT`] window `births_window`; only counted while
+    /// [`crate::control::shed::BIRTHS`] is on.
+    pub births: u32,
+    pub births_window: u32,
 }
 layout!(
     TaskState,
-    size = 88,
+    size = 96,
     from = 0,
     on = 8,
     off = 16,
@@ -155,6 +162,10 @@ layout!(
     sum_cpu = 40,
     state = 68
 );
+
+/// [`TaskState::off`] of a thread of whose scheduling nothing is known since its `from`: the overhead cap had it
+/// switched off. It is known again from the thread's next switch.
+pub const GAP: u64 = u64::MAX;
 
 /// Own bit in [`TaskState::state`]: the thread was switched out while it could have run on.
 pub const STATE_PREEMPTED: u32 = 1 << 31;

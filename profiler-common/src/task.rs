@@ -133,6 +133,9 @@ layout!(
 /// What user space writes into the `TRACK_TGID` map before it runs the adopting iterator.
 pub const TRACK: u32 = 1;
 
+/// Key in the `TRACK_TGID` map that stands for every process that is not the profiler's own or a thread of the kernel.
+/// No process has the id 0.
+pub const EVERYONE: u32 = 0;
 /// What an ended thread read and wrote, as the kernel accounts it (`task_struct.ioac`); sent with its [`Exit`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]

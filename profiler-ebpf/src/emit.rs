@@ -4,9 +4,9 @@ use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
     helpers::generated::bpf_ringbuf_output,
     macros::map,
-    maps::{Array, PerCpuArray, RingBuf},
+    maps::{Array, PerCpuArray, RingBuf, ring_buf::RingBufEntry},
 };
-use profiler_common::{Counter, Plain, counter::COUNTERS_LEN};
+use profiler_common::{Counter, Plain, control, counter::COUNTERS_LEN};
 
 /// Largest event: a header and a full mount record (three paths, one page of options).
 pub const SCRATCH_LEN: usize = 8192;
@@ -22,15 +22,14 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS_LEN, 
 
 /// What user space tells the running programs; see [`control`].
 #[map]
-static CONTROL: Array<u64> = Array::with_max_entries(4, 0);
+static CONTROL: Array<u64> = Array::with_max_entries(control::LEN, 0);
 
 /// Scratch memory of one kind of program. Each kind has its own, since the sampling interrupt can hit in the middle
 /// of another program on the same CPU.
 pub type Scratch = PerCpuArray<[u8; SCRATCH_LEN]>;
 
-/// [`CONTROL`]: the moment at which the recording ends, ns, for the flush.
-pub const CONTROL_END: u32 = 0;
-
+/// The value at an index of [`profiler_common::control`].
+#[inline(always)]
 pub fn control(index: u32) -> u64 {
     match CONTROL.get(index) {
         Some(value) => {
@@ -40,6 +39,12 @@ pub fn control(index: u32) -> u64 {
         }
         None => 0,
     }
+}
+
+/// Whether a bit of [`control::shed`] is set.
+#[inline(always)]
+pub fn shed(what: u64) -> bool {
+    control(control::SHED) & what != 0
 }
 
 /// Counts one loss.
@@ -83,6 +88,18 @@ pub unsafe fn send_raw(scratch: *const u8, len: usize, full: Counter) -> Result<
         )
     };
     if result == 0 { Ok(()) } else { Err(full) }
+}
+
+/// Room for an event in the ring; to be given to [`submit`].
+#[inline(always)]
+pub fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
+    EVENTS.reserve::<T>(0)
+}
+
+/// Sends what was reserved.
+#[inline(always)]
+pub fn submit<T: 'static>(entry: RingBufEntry<T>) {
+    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
 }
 
 /// This CPU's scratch memory.

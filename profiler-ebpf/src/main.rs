@@ -10,6 +10,7 @@ mod globals;
 mod probes;
 mod stack;
 mod task;
+mod unwind;
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

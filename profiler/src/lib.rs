@@ -11,6 +11,7 @@ pub mod cli;
 pub mod control;
 pub mod demo;
 pub mod detect;
+pub mod doctor;
 pub mod ingest;
 pub mod kernel;
 pub mod load;

@@ -9,7 +9,7 @@ mod run;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use run::{Folder, Started, kill, monotonic_ns, needs_root, shell_status, until};
@@ -98,8 +98,14 @@ struct Recording {
 
 impl Recording {
     fn new() -> Recording {
+        Recording::with(|_, _| {})
+    }
+
+    /// `prepare` is given the program and its folder.
+    fn with(prepare: impl FnOnce(&mut Command, &Folder)) -> Recording {
         let folder = Folder::new();
         let mut command = folder.profile("x.phg", ["sh", "-c", BUSY]);
+        prepare(&mut command, &folder);
         let program = Started::new(command.stderr(Stdio::piped()));
         until("the command runs", || folder.path("pid").exists());
         let pid = fs::read_to_string(folder.path("pid")).unwrap().trim().parse().unwrap();
@@ -228,6 +234,73 @@ fn killed() {
         }
     }
     panic!("the last {short} ns before the SIGKILL are missing");
+}
+
+/// Make sure that a panic leaves nothing attached, lets the command go on, and costs less than the last second.
+#[test]
+fn panicked() {
+    needs_root!();
+    let mut recording = Recording::with(|command, folder| {
+        command.env("PHASEGRAPH_FORCE_PANIC", folder.path("panic"));
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    fs::write(recording.folder.path("panic"), "").unwrap();
+    // Rust's exit status of a panic in the main thread.
+    assert_eq!(shell_status(recording.program.status()), 101);
+    kill(recording.command, 0);
+    assert_gone(&recording.objects);
+    assert!(!recording.folder.path("x.phg").exists());
+    let report = recording.folder.report("x.phg.partial");
+    assert!(!report.closed() && report.named("sleep").count() > 5);
+}
+
+/// Puts a process into a memory cgroup of its own as the one to be killed first, and fills that cgroup up.
+const OUT_OF_MEMORY: &str = r#"
+if grep -qw memory /sys/fs/cgroup/cgroup.controllers 2>/dev/null; then
+    group=/sys/fs/cgroup/phasegraph-oom-$$
+    echo +memory > /sys/fs/cgroup/cgroup.subtree_control || { echo no controller; exit 0; }
+    limit=memory.max
+else
+    mkdir memory
+    mount -t cgroup -o memory none memory || { echo no controller; exit 0; }
+    group=memory/phasegraph-oom-$$
+    limit=memory.limit_in_bytes
+fi
+mkdir "$group"
+trap 'for i in 1 2 3 4 5 6 7 8 9; do rmdir "$group" && break; sleep 0.2; done' EXIT
+echo 64M > "$group/$limit"
+echo "$1" > "$group/cgroup.procs"
+echo 1000 > "/proc/$1/oom_score_adj"
+mkdir full
+mount -t tmpfs none full
+# What fills a tmpfs is nobody's own memory, so whoever fills it is not the one to be ended for it.
+sh -c 'echo $$ > "$1/cgroup.procs"; exec head -c 200M /dev/zero > full/up' sh "$group" || true
+"#;
+
+/// Make sure that an end by the kernel for want of memory leaves nothing attached and lets the command go on.
+#[test]
+fn out_of_memory() {
+    needs_root!();
+    let mut recording = Recording::new();
+    std::thread::sleep(Duration::from_secs(1));
+    let pid = recording.program.pid().to_string();
+    let Some(output) = run::in_own_mounts(&recording.folder, OUT_OF_MEMORY, &[&pid]) else {
+        return;
+    };
+    if run::stdout(&output).contains("no controller") {
+        eprintln!("skipped: no memory controller to be had: {}", run::stderr(&output));
+        return;
+    }
+    assert_eq!(
+        shell_status(recording.program.status()),
+        128 + libc::SIGKILL,
+        "{}",
+        run::stderr(&output)
+    );
+    kill(recording.command, 0);
+    assert_gone(&recording.objects);
+    let report = recording.folder.report("x.phg.partial");
+    assert!(!report.closed() && report.named("sleep").count() > 5);
 }
 
 /// Make sure that two at once each record their own command, whole, and that neither's end disturbs the other.

@@ -4,21 +4,26 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{debian, ebpf, exec, workspace};
+use anyhow::bail;
+
+use crate::{debian, ebpf, exec, vm, workspace};
 
 /// Set up what the tests need, then run them all
 ///
-/// As root on Debian, missing packages are installed (they are named first). Elsewhere the tests that lack something
-/// say so and are skipped.
+/// On this kernel, then in machines with others. As root on Debian, missing packages are installed (they are named
+/// first). Elsewhere the tests that lack something say so and are skipped.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The long tests too: real image builds, every forced fallback
+    /// The long tests too: real image builds, every forced fallback, every kernel and machine
     #[arg(long)]
     full: bool,
+    /// No machines: this kernel only
+    #[arg(long)]
+    no_vm: bool,
     /// Install nothing
     #[arg(long)]
     no_install: bool,
-    /// Only tests whose name contains this
+    /// Only tests whose name contains this, and no machines
     filter: Option<String>,
 }
 
@@ -48,7 +53,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     cargo
         .current_dir(workspace()?)
         .args(["test", "--workspace", "--no-fail-fast", "--locked"]);
-    if let Some(objects) = fresh_objects(!arguments.no_install)? {
+    let objects = fresh_objects(!arguments.no_install)?;
+    if let Some(objects) = &objects {
         cargo.env("PHASEGRAPH_EBPF_DIR", objects);
     }
     if arguments.full {
@@ -57,7 +63,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(filter) = &arguments.filter {
         cargo.args(["--", filter]);
     }
-    exec::run(&mut cargo)
+    exec::run(&mut cargo)?;
+    if arguments.no_vm || arguments.filter.is_some() {
+        return Ok(());
+    }
+    match vm::unfit() {
+        None => vm::test::all(arguments.full, objects.as_deref()),
+        Some(why) if exec::is_ci() => bail!("no machines with other kernels: {why}"),
+        Some(why) => {
+            exec::announce(format!("no machines with other kernels: {why}"));
+            Ok(())
+        }
+    }
 }
 
 /// Rebuilds the objects and compares them with the checked-in ones. `None` when there is no toolchain, which only a
@@ -84,6 +101,7 @@ fn packages(install: bool) {
     }
     let lacking: Vec<_> = PACKAGES
         .iter()
+        .chain(&vm::PACKAGES)
         .map(|(purpose, packages)| (*purpose, debian::missing(packages)))
         .filter(|(_, missing)| !missing.is_empty())
         .collect();

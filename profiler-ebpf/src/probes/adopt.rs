@@ -2,9 +2,11 @@
 
 use aya_ebpf::{macros::map, maps::HashMap};
 use profiler_common::{
-    Counter, kind,
-    sched::{NO_USER_STACK, STATE_PREEMPTED, TaskState},
-    task::{Adopt, COMM_LEN},
+    Counter,
+    control::{self, shed},
+    kind,
+    sched::{GAP, NO_USER_STACK, STATE_PREEMPTED, TaskState},
+    task::{Adopt, COMM_LEN, EVERYONE},
 };
 
 use super::sched;
@@ -35,10 +37,22 @@ pub extern "C" fn adopt_tasks(ctx: *mut IterTask) -> u32 {
         return 0;
     }
     let tgid = task::read::<u32>(task.cast(), offset!(task_tgid));
-    if TRACK_TGID.get_ptr(tgid).is_none() || task::get(task).is_some() {
+    if TRACK_TGID.get_ptr(tgid).is_none() && !among_all(task, tgid) {
+        return 0;
+    }
+    if task::get(task).is_some() {
         return 0;
     }
     emit::done(existing(task).map(|_| ()))
+}
+
+/// Whether everyone is wanted, and the task is one of them: a process that is not the profiler's. The kernel's threads
+/// have no memory of their own.
+#[inline(always)]
+fn among_all(task: Task, tgid: u32) -> bool {
+    TRACK_TGID.get_ptr(EVERYONE).is_some()
+        && tgid != globals::self_tgid()
+        && !task::read_ptr(task.cast(), offset!(task_mm)).is_null()
 }
 
 /// Closes every profiled thread at the moment that user space wrote into the control map.
@@ -54,8 +68,40 @@ pub extern "C" fn flush_tasks(ctx: *mut IterTask) -> u32 {
         return 0;
     };
     // SAFETY: points into the map; the switch programs are detached by now.
-    let state = unsafe { &*state };
-    emit::done(sched::flush(task, state, emit::control(emit::CONTROL_END)))
+    let state = unsafe { &mut *state };
+    emit::done(sched::flush(task, state, emit::control(control::END)))
+}
+
+/// Takes up every profiled thread again that has not been seen since scheduling is recorded again.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub extern "C" fn resync_tasks(ctx: *mut IterTask) -> u32 {
+    // SAFETY: as above.
+    let task = unsafe { (*ctx).task };
+    if task.is_null() {
+        return 0;
+    }
+    let Some(state) = task::get(task) else {
+        return 0;
+    };
+    // SAFETY: points into the map.
+    let state = unsafe { &mut *state };
+    if state.off != GAP {
+        return 0;
+    }
+    let base: *const u8 = task.cast();
+    let word = task::read::<u32>(base, offset!(task_state));
+    let on_cpu = task::read::<u8>(base, offset!(task_on_cpu)) != 0;
+    let now = task::now();
+    sched::restart(state, now);
+    state.user_stack = NO_USER_STACK;
+    if !on_cpu {
+        state.state = switched_out(word);
+        state.off = now;
+    } else {
+        left_meanwhile(task, state);
+    }
+    0
 }
 
 /// Adopts the running task; returns now.
@@ -72,7 +118,7 @@ pub fn existing(task: Task) -> Result<u64, Counter> {
     let now = task::now();
     let base: *const u8 = task.cast();
     let state = task::read::<u32>(base, offset!(task_state));
-    let on_cpu = task::read::<u32>(base, offset!(task_on_cpu)) != 0;
+    let on_cpu = task::read::<u8>(base, offset!(task_on_cpu)) != 0;
     adopt(task, now, state, on_cpu)?;
     Ok(now)
 }
@@ -87,6 +133,17 @@ fn switched_out(state: u32) -> u32 {
     }
 }
 
+/// Puts right the state of a task that was on its CPU when it was looked at and left it before it had a state to write
+/// that into.
+#[inline(always)]
+fn left_meanwhile(task: Task, state: &mut TaskState) {
+    let base: *const u8 = task.cast();
+    if task::read::<u8>(base, offset!(task_on_cpu)) == 0 && state.off == 0 {
+        state.off = task::now();
+        state.state = switched_out(task::read::<u32>(base, offset!(task_state)));
+    }
+}
+
 #[inline(always)]
 fn adopt(task: Task, now: u64, state: u32, on_cpu: bool) -> Result<(), Counter> {
     let base: *const u8 = task.cast();
@@ -94,21 +151,22 @@ fn adopt(task: Task, now: u64, state: u32, on_cpu: bool) -> Result<(), Counter> 
     let initial = TaskState {
         from: now,
         on: now,
-        off: if on_cpu { 0 } else { now },
+        off: if emit::shed(shed::SCHEDULING) {
+            GAP
+        } else if on_cpu {
+            0
+        } else {
+            now
+        },
         start: header.start,
         state: switched_out(state),
         user_stack: NO_USER_STACK,
         ..TaskState::default()
     };
     let created = task::create(task, &initial)?;
-    if on_cpu && task::read::<u32>(base, offset!(task_on_cpu)) == 0 {
+    if on_cpu {
         // SAFETY: points into the map.
-        let created = unsafe { &mut *created };
-        if created.off == 0 {
-            // It left its CPU after the look and before it had a state to write that into.
-            created.off = task::now();
-            created.state = switched_out(task::read::<u32>(base, offset!(task_state)));
-        }
+        left_meanwhile(task, unsafe { &mut *created });
     }
     let parent = task::read_ptr(base, offset!(task_real_parent));
     let (pid_ns, ns_tid) = task::in_pid_ns(task);

@@ -2,21 +2,149 @@
 
 use aya_ebpf::{
     EbpfContext as _,
+    bindings::bpf_perf_event_data,
     helpers::bpf_get_current_pid_tgid,
     macros::{map, perf_event},
+    maps::ProgramArray,
     programs::PerfEventContext,
 };
-use profiler_common::{Counter, cpu::Sample, kind};
+use profiler_common::{
+    Counter,
+    cpu::Sample,
+    kind,
+    unwind::{self as contract, pt},
+};
 
 use crate::{
     emit::{self, Scratch},
     globals, stack, task,
+    unwind::{self, Walk, Walks},
 };
 
 #[map]
 static CPU_SCRATCH: Scratch = Scratch::with_max_entries(1, 0);
 
-/// A tick of the sampling clock (`cpu-clock`) on this CPU.
+#[map]
+static CPU_WALK: Walks = Walks::with_max_entries(1, 0);
+
+/// [`cpu_unwind_more`], where it was loaded.
+#[map]
+static CPU_MORE: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// A tick of the sampling clock (`cpu-clock`) on this CPU; user stacks by unwind tables.
+#[perf_event]
+pub fn cpu_unwind(ctx: PerfEventContext) -> u32 {
+    emit::done(try_unwind(&ctx))
+}
+
+/// Goes on where [`cpu_unwind`], or a run of its own, has stopped.
+#[perf_event]
+pub fn cpu_unwind_more(ctx: PerfEventContext) -> u32 {
+    emit::done(try_unwind_more(&ctx))
+}
+
+#[inline(always)]
+fn try_unwind(ctx: &PerfEventContext) -> Result<(), Counter> {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    if pid_tgid == 0 || (pid_tgid >> 32) as u32 == globals::self_tgid() {
+        return Ok(());
+    }
+    let task = task::current();
+    if task::get(task).is_none() {
+        return Err(Counter::SampleUntracked);
+    }
+    let now = task::now();
+    let scratch = emit::scratch(&CPU_SCRATCH)?;
+    let walk = walk()?;
+    const HEAD: usize = core::mem::size_of::<contract::Sample>();
+    // SAFETY: HEAD + STACK_BYTES is less than SCRATCH_LEN.
+    let kernel = unsafe { stack::current(ctx.as_ptr(), scratch.add(HEAD), false) };
+    let kernel_bytes = if kernel < 0 { 0 } else { kernel as u32 & 0x3f8 };
+    // In user mode there is no kernel stack: -EFAULT (14).
+    if kernel < 0 && kernel != -14 {
+        emit::count(Counter::KernelStack);
+    }
+    walk.head = HEAD as u32 + kernel_bytes;
+    let interrupted = interrupted(ctx, walk);
+    let registers = interrupted || unwind::saved_registers(task, walk);
+    unwind::begin(walk, registers, interrupted);
+    let event = contract::Sample {
+        header: task::header_current(task, kind::UNWOUND_SAMPLE, now),
+        kernel_frames: (kernel_bytes / 8) as u16,
+        kernel_error: if kernel < 0 { kernel as i16 } else { 0 },
+        ..Default::default()
+    };
+    // SAFETY: as above; scratch memory is 8-aligned.
+    unsafe { scratch.cast::<contract::Sample>().write(event) };
+    go_on(ctx, walk, scratch)
+}
+
+#[inline(always)]
+fn try_unwind_more(ctx: &PerfEventContext) -> Result<(), Counter> {
+    let scratch = emit::scratch(&CPU_SCRATCH)?;
+    go_on(ctx, walk()?, scratch)
+}
+
+#[inline(always)]
+fn walk() -> Result<&'static mut Walk, Counter> {
+    match CPU_WALK.get_ptr_mut(0) {
+        // SAFETY: this CPU's own, and the sampling interrupt does not interrupt itself.
+        Some(walk) => Ok(unsafe { &mut *walk }),
+        None => Err(Counter::Scratch),
+    }
+}
+
+/// The registers of interrupted user code. Whether it was that.
+#[inline(always)]
+fn interrupted(ctx: &PerfEventContext, walk: &mut Walk) -> bool {
+    let ctx = ctx.as_ptr().cast::<bpf_perf_event_data>();
+    // SAFETY: the program's own context; the verifier knows its size.
+    let regs = unsafe { &(*ctx).regs };
+    if regs.cs & 3 != 3 {
+        return false;
+    }
+    let to = &mut walk.registers;
+    to[0] = regs.r15;
+    to[1] = regs.r14;
+    to[2] = regs.r13;
+    to[3] = regs.r12;
+    to[pt::BP] = regs.rbp;
+    to[pt::BX] = regs.rbx;
+    to[6] = regs.r11;
+    to[7] = regs.r10;
+    to[8] = regs.r9;
+    to[9] = regs.r8;
+    to[10] = regs.rax;
+    to[11] = regs.rcx;
+    to[12] = regs.rdx;
+    to[13] = regs.rsi;
+    to[14] = regs.rdi;
+    to[pt::IP] = regs.rip;
+    to[pt::CS] = regs.cs;
+    to[pt::SP] = regs.rsp;
+    true
+}
+
+/// Walks as far as one program may; the last one sends the sample.
+#[inline(always)]
+fn go_on(ctx: &PerfEventContext, walk: &mut Walk, scratch: *mut u8) -> Result<(), Counter> {
+    // SAFETY: scratch memory is as large as it must be.
+    if unsafe { unwind::walk(walk, scratch) } {
+        // SAFETY: the program there is of this type; when it can't be called, the stack ends here.
+        unsafe { CPU_MORE.tail_call(ctx, 0) };
+        walk.stop = u32::from(contract::end::DEPTH);
+    }
+    // SAFETY: `try_unwind` wrote it.
+    let event = unsafe { &mut *scratch.cast::<contract::Sample>() };
+    unwind::finish(walk, event);
+    if event.end == contract::end::NO_TABLE && unwind::copy(walk, &event.header) {
+        event.flags |= contract::flag::COPIED;
+    }
+    // SAFETY: what was written is less than scratch memory.
+    unsafe { emit::send_raw(scratch, unwind::length(walk), Counter::RingSample) }
+}
+
+/// A tick of the sampling clock (`cpu-clock`) on this CPU; user stacks by frame pointers.
 #[perf_event]
 pub fn cpu_sample(ctx: PerfEventContext) -> u32 {
     emit::done(try_sample(&ctx))

@@ -3,12 +3,14 @@
 use aya_ebpf::{
     helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
     macros::{btf_tracepoint, map},
-    maps::HashMap,
+    maps::{HashMap, PerCpuArray},
     programs::BtfTracePointContext,
 };
 use profiler_common::{
-    Counter, Header, kind,
-    sched::{NO_USER_STACK, STATE_PREEMPTED, TaskState},
+    Counter, Header,
+    control::{BIRTHS_OF_CPU, BIRTHS_OF_PARENT, BIRTHS_SHIFT, shed},
+    kind,
+    sched::{GAP, NO_USER_STACK, STATE_PREEMPTED, TaskState},
     task::{ARGV_LEN, COMM_LEN, Exec, Exit, FILENAME_LEN, Fork, Io},
 };
 
@@ -46,19 +48,54 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> u32 {
     emit::done(try_exit(&ctx))
 }
 
+/// Births on this CPU and the window they were in.
+#[map]
+static BIRTHS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Whether another birth of this parent is tracked while births are limited.
+#[inline(always)]
+fn may_bear(parent: &mut TaskState, now: u64) -> bool {
+    let window = (now >> BIRTHS_SHIFT) as u32;
+    if parent.births_window != window {
+        parent.births_window = window;
+        parent.births = 0;
+    }
+    if parent.births >= BIRTHS_OF_PARENT {
+        return false;
+    }
+    let Some(here) = BIRTHS.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: this CPU's own slot; a task that takes its place in between can at most add a birth.
+    let here = unsafe { &mut *here };
+    if here[1] != window {
+        *here = [0, window];
+    }
+    if here[0] >= BIRTHS_OF_CPU {
+        return false;
+    }
+    here[0] += 1;
+    parent.births += 1;
+    true
+}
+
 #[inline(always)]
 pub(super) fn try_newtask(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let parent = task::current();
-    if task::get(parent).is_none() {
+    let Some(parent_state) = task::get(parent) else {
         return Ok(());
-    }
+    };
     let child: Task = ctx.arg(0);
     let now = task::now();
+    // SAFETY: points into the map; the running thread's own state.
+    if emit::shed(shed::BIRTHS) && !may_bear(unsafe { &mut *parent_state }, now) {
+        return Err(Counter::BirthShed);
+    }
     let header = task::header(child, kind::FORK, now);
     let state = TaskState {
         from: now,
         on: now,
-        off: now,
+        off: if emit::shed(shed::SCHEDULING) { GAP } else { now },
         start: header.start,
         state: STATE_PREEMPTED,
         user_stack: NO_USER_STACK,
@@ -184,6 +221,10 @@ pub(super) fn try_exit(ctx: &BtfTracePointContext) -> Result<(), Counter> {
             2
         },
     };
+    if emit::shed(shed::SCHEDULING) {
+        // Its last switch, where that is done otherwise, is not seen.
+        task::remove(task);
+    }
     let header = Header {
         kind: kind::IO,
         ..event.header

@@ -27,7 +27,7 @@ mod tasks {
 
     #[raw_tracepoint(tracepoint = "sched_switch")]
     pub fn sched_switch_raw(ctx: RawTracePointContext) -> u32 {
-        emit::done(sched::try_switch(&typed(&ctx)))
+        emit::done(sched::try_switch::<false>(&typed(&ctx)))
     }
 
     #[raw_tracepoint(tracepoint = "sched_waking")]

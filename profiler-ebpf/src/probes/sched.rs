@@ -4,16 +4,19 @@ use aya_ebpf::{
     EbpfContext as _,
     helpers::{bpf_get_current_pid_tgid, generated::bpf_task_pt_regs},
     macros::{btf_tracepoint, map},
-    maps::PerCpuArray,
+    maps::{PerCpuArray, ProgramArray},
     programs::BtfTracePointContext,
 };
 use profiler_common::{
-    Counter, Header, kind,
+    Counter, Header,
+    control::{self, shed},
+    kind,
     sched::{
-        ATTENTION_STACKS, Cycle, NO_USER_STACK, STACK_ALWAYS_NS, STACK_EVERY_NS, STATE_PREEMPTED, SYSCALL_NOT_ASKED,
-        TASK_DEAD, TaskState, WHOLE_NS, flag, new_window,
+        ATTENTION_STACKS, Cycle, GAP, NO_USER_STACK, STACK_ALWAYS_NS, STACK_EVERY_NS, STATE_PREEMPTED,
+        SYSCALL_NOT_ASKED, TASK_DEAD, TaskState, USER_STACK_STREAMED, WHOLE_NS, flag, new_window,
     },
     task::Account,
+    unwind::{Wait, end},
 };
 
 use crate::{
@@ -21,6 +24,7 @@ use crate::{
     globals::{enabled, offset},
     stack,
     task::{self, Task},
+    unwind::{self, Walks},
 };
 
 /// A wake is raised before the task is queued, so on another CPU it can be seen before the switch-out that it ends;
@@ -41,7 +45,58 @@ static STACK_DEBT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// the fourth argument since 5.18 (fa2c3254d7cf).
 #[btf_tracepoint(function = "sched_switch")]
 pub fn sched_switch(ctx: BtfTracePointContext) -> u32 {
-    emit::done(try_switch(&ctx))
+    emit::done(try_switch::<true>(&ctx))
+}
+
+/// [`wait_unwind`], where it was loaded. Raw tracepoints have none: an array holds programs of one type.
+#[map]
+static WAIT_MORE: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+#[map]
+static WAIT_WALK: Walks = Walks::with_max_entries(1, 0);
+
+/// Unwinds the user stack of the task that leaves its CPU, at the end of [`sched_switch`]; and goes on where a run of its
+/// own has stopped.
+#[btf_tracepoint(function = "sched_switch")]
+pub fn wait_unwind(ctx: BtfTracePointContext) -> u32 {
+    emit::done(try_wait(&ctx))
+}
+
+#[inline(always)]
+fn try_wait(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+    let task: Task = ctx.arg(1);
+    let scratch = emit::scratch(&SCHED_SCRATCH)?;
+    let Some(walk) = WAIT_WALK.get_ptr_mut(0) else {
+        return Err(Counter::Scratch);
+    };
+    // SAFETY: this CPU's own, and switches do not nest.
+    let walk = unsafe { &mut *walk };
+    let Some(state) = task::get(task) else {
+        return Ok(());
+    };
+    // SAFETY: points into the map; only this CPU writes a running thread's state.
+    let off = unsafe { (*state).off };
+    // SAFETY: scratch memory holds a sample, of whatever walk was the last.
+    let event = unsafe { &mut *scratch.cast::<Wait>() };
+    if walk.begun != off {
+        walk.begun = off;
+        walk.head = core::mem::size_of::<Wait>() as u32;
+        let registers = unwind::saved_registers(task, walk);
+        unwind::begin(walk, registers, false);
+        *event = Wait {
+            header: task::header(task, kind::UNWOUND_WAIT, off),
+            ..Default::default()
+        };
+    }
+    // SAFETY: scratch memory is as large as it must be.
+    if unsafe { unwind::walk(walk, scratch) } {
+        // SAFETY: this program itself; when it can't be called, the stack ends here.
+        unsafe { WAIT_MORE.tail_call(ctx, 0) };
+        walk.stop = u32::from(end::DEPTH);
+    }
+    unwind::finish(walk, event);
+    // SAFETY: what was written is less than scratch memory.
+    unsafe { emit::send_raw(scratch, unwind::length(walk), Counter::RingWaitStack) }
 }
 
 /// `sched_waking(struct task_struct *p)`: not `sched_wakeup`, whose current differs in 9 % of wakes.
@@ -52,7 +107,7 @@ pub fn sched_waking(ctx: BtfTracePointContext) -> u32 {
 }
 
 #[inline(always)]
-pub(super) fn try_switch(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+pub(super) fn try_switch<const UNWIND: bool>(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let prev: Task = ctx.arg(1);
     let next: Task = ctx.arg(2);
     let mut now = 0;
@@ -62,20 +117,45 @@ pub(super) fn try_switch(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     if let Some(state) = task::get(prev) {
         now = task::now();
         // SAFETY: points into the map, and only this CPU writes a running thread's state.
-        result = switch_out(ctx, prev, unsafe { &mut *state }, now);
+        result = switch_out::<UNWIND>(ctx, prev, unsafe { &mut *state }, now);
     }
     if let Some(state) = task::get(next) {
         if now == 0 {
             now = task::now();
         }
         // SAFETY: as above: from here on `next` runs on this CPU.
-        switch_in(next, unsafe { &mut *state }, now)?;
+        let switched = switch_in(next, unsafe { &mut *state }, now);
+        result = result.and(switched);
+    }
+    if UNWIND
+        && let Some(state) = task::get(prev)
+        // SAFETY: as above.
+        && unsafe { (*state).user_stack } == USER_STACK_STREAMED
+    {
+        // SAFETY: the program there is of this type; what comes after it is for when it can't be called.
+        unsafe { WAIT_MORE.tail_call(ctx, 0) };
+        // SAFETY: as above.
+        frame_pointers(ctx, unsafe { &mut *state });
     }
     result
 }
 
+/// Takes the running task's user stack by frame pointers.
 #[inline(always)]
-fn switch_out(ctx: &BtfTracePointContext, task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter> {
+fn frame_pointers(ctx: &BtfTracePointContext, state: &mut TaskState) {
+    state.user_stack = stack::user_id(ctx.as_ptr());
+    if state.user_stack < 0 {
+        emit::count(Counter::WaitUserStack);
+    }
+}
+
+#[inline(always)]
+fn switch_out<const UNWIND: bool>(
+    ctx: &BtfTracePointContext,
+    task: Task,
+    state: &mut TaskState,
+    now: u64,
+) -> Result<(), Counter> {
     let preempt = ctx.arg::<u64>(0) & 0xff != 0;
     let task_state = if enabled!(switch_has_prev_state) != 0 {
         ctx.arg::<u32>(3)
@@ -83,6 +163,10 @@ fn switch_out(ctx: &BtfTracePointContext, task: Task, state: &mut TaskState, now
         task::read::<u32>(task.cast(), offset!(task_state))
     };
     let resynced = if state.off == 0 {
+        Ok(())
+    } else if state.off == GAP {
+        // The first that is seen of it after the gap.
+        restart(state, now);
         Ok(())
     } else {
         missed_switch_in(task, state, now)
@@ -108,13 +192,16 @@ fn switch_out(ctx: &BtfTracePointContext, task: Task, state: &mut TaskState, now
         return emit::send(&account, Counter::RingAccount);
     }
     // The length of this wait is not known yet, and afterwards the stack can't be had: foretell it by the last one.
-    if u64::from(state.last_wait) >= STACK_ALWAYS_NS
+    if (u64::from(state.last_wait) >= STACK_ALWAYS_NS
         || state.waits < YOUNG_WAITS
-        || state.attention & ATTENTION_STACKS != 0
+        || state.attention & ATTENTION_STACKS != 0)
+        && !emit::shed(shed::WAIT_STACKS)
     {
-        state.user_stack = stack::user_id(ctx.as_ptr());
-        if state.user_stack < 0 {
-            emit::count(Counter::WaitUserStack);
+        if UNWIND {
+            // Unwound last, by a program that does not come back.
+            state.user_stack = USER_STACK_STREAMED;
+        } else {
+            frame_pointers(ctx, state);
         }
     }
     state.waits = state.waits.wrapping_add(1);
@@ -145,7 +232,7 @@ fn missed_switch_in(task: Task, state: &mut TaskState, now: u64) -> Result<(), C
 
 /// Begins the next cycle now, on a CPU.
 #[inline(always)]
-fn restart(state: &mut TaskState, now: u64) {
+pub fn restart(state: &mut TaskState, now: u64) {
     state.from = now;
     state.on = now;
     state.off = 0;
@@ -157,7 +244,12 @@ fn restart(state: &mut TaskState, now: u64) {
 
 #[inline(always)]
 fn switch_in(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter> {
-    if state.off == 0 {
+    // One comparison for the two rare cases, 0 and GAP.
+    if state.off.wrapping_sub(1) >= GAP - 1 {
+        if state.off == GAP {
+            restart(state, now);
+            return Ok(());
+        }
         emit::count(Counter::MissedSwitchOut);
         state.off = now;
     }
@@ -186,12 +278,8 @@ fn switch_in(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter>
             blocked as u32
         };
     }
-    if cpu < WHOLE_NS
-        && blocked < WHOLE_NS
-        && runqueue < WHOLE_NS
-        && !new_window(state.from, now)
-        && state.attention == 0
-    {
+    let whole = whole_ns();
+    if cpu < whole && blocked < whole && runqueue < whole && !new_window(state.from, now) && state.attention == 0 {
         state.sum_cpu += cpu as u32;
         state.sum_blocked += blocked as u32;
         state.sum_runqueue += runqueue as u32;
@@ -203,13 +291,21 @@ fn switch_in(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter>
     emit_cycle(task, state, now, wake, flags, blocked)
 }
 
+/// From what length on intervals are never summed now.
+#[inline(always)]
+fn whole_ns() -> u64 {
+    let asked = emit::control(control::WHOLE_NS);
+    if asked > WHOLE_NS { asked } else { WHOLE_NS }
+}
+
 /// Emits a cycle that ends now with a switch-in, with the stack of its wait if that is long enough or drawn, and
 /// begins the next.
 #[inline(always)]
 fn emit_cycle(task: Task, state: &mut TaskState, now: u64, wake: u64, flags: u16, blocked: u64) -> Result<(), Counter> {
-    let want_stack = blocked >= STACK_ALWAYS_NS
+    let want_stack = (blocked >= STACK_ALWAYS_NS
         || (blocked >= WHOLE_NS && drawn(blocked))
-        || (blocked > 0 && state.attention & ATTENTION_STACKS != 0);
+        || (blocked > 0 && state.attention & ATTENTION_STACKS != 0))
+        && !emit::shed(shed::WAIT_STACKS);
     let mut cycle = cycle(task, state, now, wake, flags);
     restart(state, now);
     state.attention &= ATTENTION_STACKS;
@@ -323,7 +419,14 @@ fn in_iowait(task: Task) -> bool {
 /// Closes the running thread's sums at an event of its own, so that a phase can be cut there exactly.
 #[inline(always)]
 pub fn boundary(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter> {
+    if emit::shed(shed::SCHEDULING) {
+        return Ok(());
+    }
     if state.off != 0 {
+        if state.off == GAP {
+            restart(state, now);
+            return Ok(());
+        }
         return missed_switch_in(task, state, now);
     }
     if now <= state.from {
@@ -337,15 +440,22 @@ pub fn boundary(task: Task, state: &mut TaskState, now: u64) -> Result<(), Count
     emit::send(&cycle, Counter::RingCycle)
 }
 
-/// Closes whatever a thread is in at the recording's end.
+/// Closes whatever a thread is in when scheduling ends to be recorded: at `end`, or at its last switch if that was
+/// later. Nothing is known of it from then on.
 #[inline(always)]
-pub fn flush(task: Task, state: &TaskState, end: u64) -> Result<(), Counter> {
+pub fn flush(task: Task, state: &mut TaskState, end: u64) -> Result<(), Counter> {
+    let mut off = state.off;
+    if off == GAP {
+        return Ok(());
+    }
+    let last = if off == 0 { state.on } else { off };
+    let end = if last > end { last } else { end };
+    state.off = GAP;
     if end <= state.from {
         return Ok(());
     }
     let mut flags = flag::OPEN;
     let mut wake = end;
-    let mut off = state.off;
     if off == 0 {
         off = end;
     } else if state.state & STATE_PREEMPTED != 0 {
@@ -359,7 +469,7 @@ pub fn flush(task: Task, state: &TaskState, end: u64) -> Result<(), Counter> {
     let mut cycle = cycle(task, state, end, wake, flags);
     cycle.off = off;
     cycle.syscall = system_call(task);
-    if wake > off {
+    if wake > off && !emit::shed(shed::WAIT_STACKS) {
         return with_stack(task, cycle);
     }
     emit::send(&cycle, Counter::RingCycle)

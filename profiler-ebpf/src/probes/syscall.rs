@@ -286,13 +286,13 @@ fn try_exit(result: i64, record: Option<&TracePointContext>) -> Result<(), Count
         }
         // renameat and renameat2: folder, path, folder, path.
         call::RENAME => (second, fourth, 0, 0),
-        call::SYNC => {
-            event.args = [first, 0];
+        call::SETNS => {
+            event.args = [first, second];
             (0, 0, 0, 0)
         }
-        // unshare, setns, fsmount: numbers only
+        // unshare, fsmount, fsync: one number. What follows is none of theirs: whatever was in the registers.
         _ => {
-            event.args = [first, second];
+            event.args = [first, 0];
             (0, 0, 0, 0)
         }
     };

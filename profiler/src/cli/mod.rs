@@ -3,11 +3,15 @@
 //! Exit status: 0 done (also when the reader of standard output has gone), 1 the work failed, 2 the arguments make no
 //! sense; `run` passes on the command's own, 126 when the command can't be executed and 127 when there is none.
 
+mod capture;
 mod demo;
+mod doctor;
 mod flame;
 mod load;
+mod names;
 mod output;
 mod problem;
+mod record;
 mod run;
 mod rungs;
 mod show;
@@ -30,8 +34,10 @@ pub use problem::Problem;
     long_about = "Profiles a container command from the kernel: its lifecycle's phases with CPU and waiting time for \
                   each, and a flamegraph of any of them. Workloads, images and runtimes are not modified.",
     after_help = "Examples:\n  \
+                  sudo phasegraph doctor                                whether it works here, and what it would lack\n  \
                   sudo phasegraph demo                                  see it work, without a container runtime\n  \
                   sudo phasegraph run -- podman build -t app .          profile one command and all that it causes\n  \
+                  sudo phasegraph record --duration 60s                 the whole host\n  \
                   phasegraph show phasegraph-20260131T120000Z.phg       look at a recording, without root\n  \
                   phasegraph flame phasegraph-20260131T120000Z.phg --phase 'step 3'\n\n\
                   Environment:\n  \
@@ -46,9 +52,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Args),
+    Record(record::Args),
     Show(show::Args),
     Flame(flame::Args),
     Demo(demo::Args),
+    Doctor(doctor::Args),
     #[command(hide = true)]
     Rungs(rungs::Args),
 }
@@ -74,9 +82,11 @@ pub fn main() -> ExitCode {
         .init();
     let done = match &cli.command {
         Command::Run(args) => run::run(args),
+        Command::Record(args) => record::run(args),
         Command::Show(args) => show::run(args),
         Command::Flame(args) => flame::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Rungs(args) => rungs::run(args),
     };
     match done {
@@ -117,7 +127,7 @@ mod tests {
         let cli = Cli::try_parse_from(["phasegraph", "run", "-F", "199", "--", "sh", "-c", "-F 1", "--help"]).unwrap();
         let Command::Run(args) = cli.command else { panic!() };
         assert_eq!(args.command, ["sh", "-c", "-F 1", "--help"]);
-        assert_eq!(args.frequency, 199);
+        assert_eq!(args.capture.frequency, 199);
     }
 
     /// Make sure that arguments that make no sense are refused.
@@ -128,10 +138,14 @@ mod tests {
             &["phasegraph", "run"],
             &["phasegraph", "run", "-F", "0", "--", "true"],
             &["phasegraph", "run", "-F", "20000", "--", "true"],
+            &["phasegraph", "run", "--max-overhead", "0", "--", "true"],
+            &["phasegraph", "record", "true"],
+            &["phasegraph", "record", "--duration", "soon"],
             &["phasegraph", "show"],
             &["phasegraph", "show", "x.phg", "--sort", "name"],
             &["phasegraph", "show", "x.phg", "--width", "3"],
             &["phasegraph", "flame", "x.phg", "--kind", "heap"],
+            &["phasegraph", "flame", "x.phg", "--roots", "everything"],
         ] {
             assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
         }

@@ -1,19 +1,12 @@
 //! `run`: profile one command and all that it causes.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::problem::tell;
-use super::{Problem, load, terminal};
-use crate::load::forced::Forced;
-use crate::report::terminal as summary;
-use crate::report::text;
+use super::{Problem, capture};
 use crate::session;
-
-/// CPU samples a second on each CPU, when nobody says how many: no multiple of the timer's tick.
-pub(super) const DEFAULT_HZ: u32 = 99;
 
 /// Profile one command and all that it causes
 ///
@@ -27,41 +20,12 @@ pub(super) const DEFAULT_HZ: u32 = 99;
                         Exit status: the command's; 127 when there is no such command, 126 when it can't be executed, \
                         1 when the recording can't be made.")]
 pub(crate) struct Args {
-    /// Write the recording here [default: phasegraph-<UTC time>.phg]
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-
-    /// Replace FILE if it exists
-    #[arg(long)]
-    pub(crate) force: bool,
-
-    /// A name for this recording, shown in reports
-    #[arg(long, value_name = "N", default_value = "", hide_default_value = true)]
-    pub(crate) name: String,
-
-    /// CPU samples a second on each CPU
-    #[arg(short = 'F', long, value_name = "HZ", default_value_t = DEFAULT_HZ, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) frequency: u32,
+    #[command(flatten)]
+    pub(crate) capture: capture::Args,
 
     /// Run the command as this user, with that user's environment [default: as whoever runs phasegraph]
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
-
-    /// Keep arguments that look like secrets (passwords, tokens) in the recording
-    #[arg(long)]
-    pub(crate) no_redact: bool,
-
-    /// Print no summary at the end
-    #[arg(long)]
-    pub(crate) no_summary: bool,
-
-    /// Print nothing but errors
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-
-    /// Take a signal by this rung and no other (SIGNAL=RUNG, `none` to leave it out); `phasegraph rungs` lists them
-    #[arg(long, value_name = "SIGNAL=RUNG", hide = true)]
-    pub(crate) rung: Vec<Forced>,
 
     /// The command, after --
     #[arg(required = true, last = true, value_name = "CMD")]
@@ -74,50 +38,14 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     {
         check_program(program)?;
     }
-    let output = args.output.clone().unwrap_or_else(default_output);
     let outcome = session::run(&session::Options {
-        output,
-        force: args.force,
-        name: args.name.clone(),
-        sample_hz: args.frequency,
         user: args.user.clone(),
-        redact: !args.no_redact,
-        quiet: args.quiet,
-        forced: args.rung.iter().cloned().fold(Forced::default(), Forced::and),
         command: args.command.clone(),
+        ..args.capture.options()
     })
-    .map_err(|error| {
-        let status = error.exit_status();
-        let next = error.next_step();
-        let problem = Problem::new("can't profile the command")
-            .because(error)
-            .with_status(status);
-        match next {
-            Some(next) => problem.next(next),
-            None => problem,
-        }
-    })?;
-    if !args.quiet {
-        if !args.no_summary {
-            let session = load(&outcome.recording)?;
-            let style = terminal::style(&io::stderr(), None);
-            let summary = summary::render(&session, &summary::Options::default(), &style)
-                .map_err(|error| Problem::new("can't show the recording").because(error))?;
-            // Standard output is the command's. A reader that has gone must not hide the command's exit status.
-            _ = io::stderr().write_all(summary.as_bytes());
-        }
-        let name = text::visible(outcome.recording.as_os_str().as_encoded_bytes());
-        tell(&format!("recording: {name}"));
-    }
+    .map_err(|error| capture::failed("can't profile the command", error))?;
+    args.capture.tell(&outcome.recording)?;
     Ok(outcome.status)
-}
-
-/// `phasegraph-20260131T120000Z.phg` in the current folder.
-fn default_output() -> PathBuf {
-    PathBuf::from(format!(
-        "phasegraph-{}.phg",
-        jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ")
-    ))
 }
 
 /// Says before anything is attached that a command can't be run, with the shell's exit statuses (POSIX XCU 2.8.2).
@@ -170,13 +98,5 @@ mod tests {
         assert_eq!(status(Path::new("no-such-program-anywhere")), Err(127));
         assert_eq!(status(Path::new("sh")), Ok(()));
         assert_eq!(status(Path::new("/bin/sh")), Ok(()));
-    }
-
-    /// Make sure that the default name holds the time and can be sorted by it.
-    #[test]
-    fn default_name() {
-        let name = default_output().display().to_string();
-        assert_eq!(name.len(), "phasegraph-20260131T120000Z.phg".len());
-        assert!(name.starts_with("phasegraph-2") && name.ends_with("Z.phg"), "{name}");
     }
 }

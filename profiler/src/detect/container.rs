@@ -143,7 +143,7 @@ impl Draft {
     /// Its end: that of its first process.
     pub(super) fn exit(&self, context: &Context<'_>) -> Option<u64> {
         let process = context.process(self.entry?.process);
-        (!process.open).then_some(process.span.to)
+        (!process.open).then_some(process.end())
     }
 
     /// Processes of the container: those of its cgroup, and all that descends from its first.
@@ -499,6 +499,35 @@ fn find_mentions(context: &Context<'_>, by_id: &HashMap<Text, Vec<usize>>, draft
         if let Some(draft) = by_path.or(by_part) {
             drafts[draft].umounts.push(index);
         }
+    }
+}
+
+/// A runtime that enters its root file system without binding it first (crun from 1.29 on Linux 7.0, which opens it by
+/// `open_tree(OPEN_TREE_NAMESPACE)`) does not tell where that is. Who cleans up after the container does, by its umount:
+/// what it unmounts of an overlay that was mounted before the runtime's `create` is the root file system.
+pub(super) fn mount_by_cleanup(context: &Context<'_>, draft: &mut Draft) {
+    if !draft.rootfs.is_empty() {
+        return;
+    }
+    let (Some(create), Some(exit)) = (draft.create(), draft.exit(context)) else {
+        return;
+    };
+    let (created, until) = (create.span.from, draft.until);
+    let cleaning = |ix: &ProcessIx| draft.cleanups.iter().any(|piece| piece.processes.contains(ix));
+    let unmounted = context.umounts.iter().enumerate().filter(|(_, umount)| {
+        (exit..until).contains(&umount.span.from) && umount.process.as_ref().is_some_and(cleaning)
+    });
+    let found: Vec<(usize, usize)> = unmounted
+        .filter_map(|(index, umount)| {
+            let mut mounts = context.mounts_at(&umount.target).rev();
+            let (mount, _) = mounts.find(|(_, mount)| mount.fstype == b"overlay" && mount.span.to <= created)?;
+            Some((index, mount))
+        })
+        .collect();
+    if let [(umount, mount)] = found.as_slice() {
+        draft.rootfs.push(context.mounts[*mount].target.clone());
+        draft.mount = Some(*mount);
+        draft.umounts.push(*umount);
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Umount {
     pub span: Span,
     /// The end is later than the system call's.
     pub deferred: bool,
+    /// Time that the thread waited for dirty data to be written, ns.
+    pub flush: u64,
     pub process: Option<ProcessIx>,
     pub thread: Option<ThreadIx>,
     pub target: Text,
@@ -318,12 +320,13 @@ impl<'a> Context<'a> {
                 });
             };
             match syscall.call {
-                call::MOUNT => mount(span, syscall.a.clone(), &syscall.b, syscall.c.clone()),
+                call::MOUNT if !changes_only(syscall.args[0]) => {
+                    mount(span, syscall.a.clone(), &syscall.b, syscall.c.clone());
+                }
                 call::UMOUNT => {
                     let target = trim(&syscall.b);
-                    let end = thread.map_or(span.to, |thread| {
-                        deferred_end(session, thread, span.to, next_call[index])
-                    });
+                    let work = thread.map(|thread| teardown(session, thread, span.to, next_call[index]));
+                    let (end, flush) = work.unwrap_or((span.to, 0));
                     self.umounts_at
                         .entry(target.clone())
                         .or_default()
@@ -333,6 +336,7 @@ impl<'a> Context<'a> {
                     self.umounts.push(Umount {
                         span,
                         deferred,
+                        flush,
                         process,
                         thread,
                         target,
@@ -360,6 +364,16 @@ impl<'a> Context<'a> {
             }
         }
     }
+}
+
+/// Whether `mount` with these flags changes a mount that is there (its flags or how it propagates) and makes none:
+/// `path_mount` of `fs/namespace.c`, which looks at them in this order.
+fn changes_only(flags: u64) -> bool {
+    const REMOUNT: u64 = 1 << 5;
+    const BIND: u64 = 1 << 12;
+    /// `MS_UNBINDABLE | MS_PRIVATE | MS_SLAVE | MS_SHARED`
+    const PROPAGATION: u64 = 0xf << 17;
+    flags & REMOUNT != 0 || (flags & BIND == 0 && flags & PROPAGATION != 0)
 }
 
 /// Without a slash at the end.
@@ -430,38 +444,49 @@ fn next_calls(session: &Session) -> Vec<u64> {
     next
 }
 
-/// When the thread left the kernel after an umount whose system call ended at `exit`.
+/// When the thread left the kernel after an umount whose system call ended at `exit`, and how long it waited meanwhile
+/// for dirty data to be written.
 ///
 /// The superblock is torn down in task work, after `sys_exit_umount` and before the return to user space
 /// (`task_work_run` → `cleanup_mnt` → `generic_shutdown_super`): the end is that of the thread's last wait there
 /// before `next`, its next system call that was seen.
-fn deferred_end(session: &Session, thread: ThreadIx, exit: u64, next: u64) -> u64 {
+///
+/// An overlay's teardown writes back all dirty data of the file system that its upper directory lies on, whoever made it
+/// dirty (`ovl_sync_fs` → `sync_filesystem`); with the mount option `volatile` it does not.
+fn teardown(session: &Session, thread: ThreadIx, exit: u64, next: u64) -> (u64, u64) {
     let intervals = &session.threads[thread.ix()].intervals;
     let first = intervals.partition_point(|interval| interval.span.to <= exit);
-    let mut end = exit;
+    let (mut end, mut flush) = (exit, 0);
     for interval in &intervals[first..] {
         if interval.span.from >= next {
             break;
         }
         if let State::Blocked { stack, .. } = interval.state {
-            if !tears_down(session, stack) {
+            if !passes(
+                session,
+                stack,
+                &["cleanup_mnt", "deactivate_super", "deactivate_locked_super"],
+            ) {
                 break;
             }
             end = interval.span.to;
+            if passes(session, stack, &["sync_filesystem"]) {
+                flush += interval.span.len();
+            }
         }
     }
-    end
+    (end, flush)
 }
 
-/// Whether the wait's kernel stack passes through the teardown of a mount.
-fn tears_down(session: &Session, stack: u32) -> bool {
+/// Whether the wait's kernel stack passes through one of the functions.
+fn passes(session: &Session, stack: u32, functions: &[&str]) -> bool {
     let Some(stack) = session.stacks.get(stack) else {
         return false;
     };
     stack.frames.iter().take(usize::from(stack.kernel)).any(|frame| {
         session.stacks.symbols.get(frame).is_some_and(|symbol| {
             let name = symbol.name.split(|byte| *byte == b'.').next().unwrap_or_default();
-            matches!(name, b"cleanup_mnt" | b"deactivate_super" | b"deactivate_locked_super")
+            functions.iter().any(|function| function.as_bytes() == name)
         })
     })
 }

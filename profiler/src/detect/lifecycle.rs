@@ -16,12 +16,14 @@ use profiler_common::container::call;
 
 use super::asked;
 use super::container::{Draft, Piece, RuntimeCall, is_own};
-use super::context::Context;
+use super::context::{Context, Umount};
 use super::oci::{self, Verb};
 use super::operation::{self, Requests};
 use crate::model::{ContainerIx, OperationIx, Phase, PhaseIx, PhaseKind, ProcessIx, Span, ThreadIx};
 use crate::recording::record::Text;
 
+/// A flush at umount shorter than this, ns, is what any umount waits for its disk.
+const FLUSH_NS: u64 = 1_000_000;
 /// `CLONE_NEWNS | CLONE_NEWPID`
 const NEW_NAMESPACES: u64 = 0x0002_0000 | 0x2000_0000;
 
@@ -297,7 +299,7 @@ impl Life<'_, '_> {
                 PhaseKind::Run,
                 Span {
                     from: entry.ts,
-                    to: process.span.to.max(entry.ts),
+                    to: process.end().max(entry.ts),
                 },
             )
         };
@@ -328,7 +330,7 @@ impl Life<'_, '_> {
                     PhaseKind::Exec,
                     Span {
                         from: call.span.from,
-                        to: process.span.to.max(call.span.from),
+                        to: process.end().max(call.span.from),
                     },
                 )
             };
@@ -398,6 +400,20 @@ impl Life<'_, '_> {
                 end: format!("exit of {} delete (pid {})", self.draft.runtime, self.pid(call.process)),
             });
         }
+        // What the first process held is given back by itself, on its way out: its namespaces, with their mounts.
+        let entrypoint = self.context.process(entry.process);
+        if entrypoint.span.to > exit {
+            pieces.push(Piece {
+                span: Span {
+                    from: exit,
+                    to: entrypoint.span.to,
+                },
+                open: false,
+                processes: vec![entry.process],
+                thread: self.context.leader(entry.process),
+                end: format!("last moment of pid {}, that gave back its namespaces", entrypoint.tgid),
+            });
+        }
         // A runtime that waits for its container (`run` in the foreground) removes what is left of it before it ends.
         for call in self.draft.calls.iter().filter(|call| call.call.verb == Verb::Run) {
             pieces.push(Piece {
@@ -422,6 +438,7 @@ impl Life<'_, '_> {
             end: "removal of its cgroup".to_owned(),
         }));
         let mut longest_umount: Option<(u64, Option<ThreadIx>)> = None;
+        let mut longest_flush: Option<&Umount> = None;
         for umount in self.draft.umounts.iter().map(|umount| &self.context.umounts[*umount]) {
             let rootfs = self.draft.rootfs.contains(&umount.target);
             // docker rm, perhaps much later, unmounts what is left of the container's own folder.
@@ -438,6 +455,10 @@ impl Life<'_, '_> {
                 continue;
             }
             longest_umount = longest_umount.max(Some((umount.span.len(), umount.thread)));
+            let known = longest_flush.map_or(FLUSH_NS - 1, |known| known.flush);
+            if umount.flush > known {
+                longest_flush = Some(umount);
+            }
             let what = if umount.deferred {
                 "end of what the umount left to do"
             } else {
@@ -468,6 +489,7 @@ impl Life<'_, '_> {
             .filter(|piece| piece.thread.is_some())
             .max_by_key(|piece| piece.span.clip(span).len());
         let new = New {
+            label: longest_flush.map(|umount| self.flush(umount)).unwrap_or_default(),
             open: last.open,
             operation: longest
                 .and_then(|piece| piece.processes.first())
@@ -482,6 +504,14 @@ impl Life<'_, '_> {
             ..self.plain(PhaseKind::Cleanup, span)
         };
         self.push(new);
+    }
+
+    /// What a flush at umount is called: who had to wait for it, for how long, and at which mount.
+    fn flush(&self, umount: &Umount) -> Text {
+        let pid = umount.process.map_or(0, |process| self.pid(process));
+        let ms = umount.flush as f64 / 1e6;
+        let what = format!("flush: pid {pid} waited {ms:.1} ms for dirty data at the umount of ");
+        [what.as_bytes(), &umount.target].concat()
     }
 
     /// The operation that asked for a later call: the client it descends from, or the only one that names the

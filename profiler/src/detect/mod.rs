@@ -20,6 +20,7 @@ mod buildah;
 mod buildkit;
 mod chroot;
 mod containerd;
+mod crio;
 mod crun;
 mod demo;
 mod docker;
@@ -82,6 +83,7 @@ const RUNTIMES: &[&dyn Runtime] = &[&runc::Runc, &crun::Crun, &chroot::Chroot, &
 const ENGINES: &[&dyn Engine] = &[
     &buildah::Buildah,
     &podman::Podman,
+    &crio::Crio,
     &docker::Docker,
     &buildkit::BuildKit,
     &containerd::Containerd,
@@ -100,6 +102,7 @@ pub fn detect(session: &mut Session) {
             (draft.name, draft.image) = (name.clone(), image.clone());
         }
         let engine = ENGINES.iter().find(|engine| engine.claim(&context, draft));
+        container::mount_by_cleanup(&context, draft);
         container::name_by_lookup(&context, draft);
         let requested = engine.and_then(|engine| engine.request(&context, &requests, draft));
         draft.operation = requested.or_else(|| operation::of_ancestors(&context, &requests, draft));

@@ -2,15 +2,17 @@
 
 use profiler_common::{
     Header, Plain, container, cpu, kind, net,
-    sched::{self, NO_USER_STACK},
+    sched::{self, NO_USER_STACK, USER_STACK_STREAMED},
     split,
     task::{self, COMM_LEN},
+    unwind::{self, FileKey},
 };
 
 use super::requests;
 use crate::recording::record::{
     Account, Adopt, At, Cgroup, CgroupOp, Cycle, Exchange, Exec, Exit, Fork, Io, Record, Sample, Syscall, TaskId, Text,
 };
+use crate::symbol::unwind::walk::Piece;
 
 /// Bytes from the ring that are no event of this contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +31,7 @@ pub enum Event {
     Cycle {
         record: Cycle,
         kernel: Vec<u64>,
-        user_stack: Option<u32>,
+        user_stack: UserStack,
     },
     /// As above.
     Sample {
@@ -38,6 +40,39 @@ pub enum Event {
         user: Vec<u64>,
         user_error: i16,
     },
+    /// As above, with a user stack that was unwound.
+    Unwound {
+        record: Sample,
+        kernel: Vec<u64>,
+        user: Unwound,
+    },
+    /// The user stack of a wait that begins now.
+    Wait { at: At, user: Unwound },
+    /// What the walk of the event of the same time and thread goes on with.
+    Copied(Box<Piece>),
+}
+
+/// Where the user stack of a wait is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserStack {
+    None,
+    /// In the stack map, under that id.
+    Map(u32),
+    /// It came as an [`Event::Wait`] of the wait's begin.
+    Streamed,
+}
+
+/// A user stack as the kernel unwound it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unwound {
+    /// Leaf first.
+    pub frames: Vec<u64>,
+    /// [`unwind::end`]
+    pub end: u8,
+    /// [`unwind::flag`]
+    pub flags: u8,
+    /// The file without a table at which it ended.
+    pub missing: FileKey,
 }
 
 fn at(header: &Header) -> At {
@@ -200,8 +235,9 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
             let (cycle, tail) = split::<sched::Cycle>(bytes)?;
             let (kernel, _) = addresses(tail, cycle.kernel_frames)?;
             let user_stack = match cycle.user_stack {
-                NO_USER_STACK => None,
-                id => u32::try_from(id).ok(),
+                NO_USER_STACK => UserStack::None,
+                USER_STACK_STREAMED => UserStack::Streamed,
+                id => u32::try_from(id).map_or(UserStack::None, UserStack::Map),
             };
             Event::Cycle {
                 record: Cycle {
@@ -238,6 +274,25 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
                 user,
                 user_error: sample.user_error,
             }
+        }
+        kind::UNWOUND_SAMPLE => {
+            let (sample, kernel, user) = unwound(bytes)?;
+            let record = Sample {
+                at: at(&sample.header),
+                stack: 0,
+            };
+            Event::Unwound { record, kernel, user }
+        }
+        kind::UNWOUND_WAIT => {
+            let (wait, _, user) = unwound(bytes)?;
+            let at = at(&wait.header);
+            Event::Wait { at, user }
+        }
+        kind::COPIED_STACK => {
+            let (head, mut tail) = split::<unwind::Copied>(bytes)?;
+            // Room was reserved for more than there was.
+            let bytes = take(&mut tail, usize::try_from(head.bytes).ok()?)?.to_vec();
+            Event::Copied(Box::new(Piece { head, bytes }))
         }
         kind::CGROUP => {
             let (cgroup, mut tail) = split::<container::Cgroup>(bytes)?;
@@ -304,6 +359,19 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
     })
 }
 
+fn unwound(bytes: &[u8]) -> Option<(unwind::Sample, Vec<u64>, Unwound)> {
+    let (sample, tail) = split::<unwind::Sample>(bytes)?;
+    let (kernel, tail) = addresses(tail, sample.kernel_frames)?;
+    let (frames, _) = addresses(tail, sample.user_frames)?;
+    let user = Unwound {
+        frames,
+        end: sample.end,
+        flags: sample.flags,
+        missing: sample.missing,
+    };
+    Some((sample, kernel, user))
+}
+
 /// An exchange as the kernel keeps it.
 pub(super) fn exchange(exchange: &net::Exchange) -> Exchange {
     let length = match exchange.family {
@@ -332,7 +400,9 @@ impl Event {
     pub fn ts(&self) -> u64 {
         match self {
             Event::Cycle { record, .. } => record.at.ts,
-            Event::Sample { record, .. } => record.at.ts,
+            Event::Sample { record, .. } | Event::Unwound { record, .. } => record.at.ts,
+            Event::Wait { at, .. } => at.ts,
+            Event::Copied(piece) => piece.head.header.ts,
             Event::Whole(record) => match record {
                 Record::Fork(record) => record.at.ts,
                 Record::Exec(record) => record.at.ts,

@@ -87,6 +87,7 @@ pub struct Map<'a> {
 }
 
 struct Ring {
+    cpu: u32,
     sampler: Sampler,
     /// Time of the oldest record that was not yet taken; `None` when the ring was empty when last looked at.
     next: Option<u64>,
@@ -99,6 +100,7 @@ pub struct Mappings {
     scratch: Vec<u8>,
     lost: u64,
     malformed: u64,
+    taken: u64,
 }
 
 impl Mappings {
@@ -112,7 +114,11 @@ impl Mappings {
         let mut skipped = Vec::new();
         for &cpu in cpus {
             match open_ring(cpu) {
-                Ok(sampler) => rings.push(Ring { sampler, next: None }),
+                Ok(sampler) => rings.push(Ring {
+                    cpu,
+                    sampler,
+                    next: None,
+                }),
                 // perf_event_open answers ENODEV for a CPU that is not online.
                 Err(MappingsError::Open { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => {
                     skipped.push(cpu);
@@ -129,12 +135,53 @@ impl Mappings {
             scratch: Vec::new(),
             lost: 0,
             malformed: 0,
+            taken: 0,
         })
     }
 
     /// CPUs that were not online when this was opened: what they map later is not seen.
     pub fn skipped(&self) -> &[u32] {
         &self.skipped
+    }
+
+    /// Records no mappings until [`Mappings::resume`]; what the rings hold stays.
+    pub fn pause(&mut self) {
+        for ring in &mut self.rings {
+            if let Err(why) = ring.sampler.disable() {
+                tracing::warn!("mappings of CPU {} are still recorded: {why}", ring.cpu);
+            }
+        }
+    }
+
+    /// Records mappings again.
+    pub fn resume(&mut self) {
+        for ring in &mut self.rings {
+            if let Err(why) = ring.sampler.enable() {
+                tracing::warn!("mappings of CPU {} are not recorded any more: {why}", ring.cpu);
+            }
+        }
+    }
+
+    /// Opens an event on a CPU that came online.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mappings::open`].
+    pub fn add_cpu(&mut self, cpu: u32) -> Result<(), MappingsError> {
+        self.remove_cpu(cpu);
+        let sampler = open_ring(cpu)?;
+        self.rings.push(Ring {
+            cpu,
+            sampler,
+            next: None,
+        });
+        Ok(())
+    }
+
+    /// Forgets a CPU that went offline, with what its ring may still hold: drain before. Its event is dead, also should
+    /// the CPU return.
+    pub fn remove_cpu(&mut self, cpu: u32) {
+        self.rings.retain(|ring| ring.cpu != cpu);
     }
 
     /// Gives all events up to time `until` (`CLOCK_MONOTONIC`, ns; `u64::MAX` for all) in the order of their times
@@ -161,6 +208,7 @@ impl Mappings {
             match parse(kind, misc, &self.scratch) {
                 Some(Parsed::Event(event)) => {
                     count += 1;
+                    self.taken += 1;
                     each(event);
                 }
                 Some(Parsed::Lost(lost)) => self.lost += lost,
@@ -175,6 +223,11 @@ impl Mappings {
     /// Records that found their ring full so far.
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// Records that were taken so far.
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Records that could not be parsed so far.

@@ -1,34 +1,40 @@
 //! From the kernel's rings to the recording: decoded, in order of time, with names and files looked up while they
 //! are there.
 
+mod code;
 pub mod decode;
 pub mod frames;
 pub mod mappings;
+pub mod naming;
 pub mod redact;
 mod requests;
 pub mod spaces;
 pub mod stacks;
+pub mod unwound;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
     os::unix::ffi::OsStringExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use aya::maps::{MapData, RingBuf, StackTraceMap};
-use decode::{Event, decode};
+use decode::{Event, UserStack, decode};
 use frames::RawStack;
-use mappings::Mappings;
+use mappings::{Mappings, MappingsError};
 use profiler_common::{container::call, net};
 use stacks::Stacks;
+use unwound::Unwinding;
 
 use crate::{
+    control::work::Work,
     kernel::host,
+    load::unwind::UnwindMaps,
     lookup::{dockerfile, images},
     recording::{
         Summary, WriteError, Writer,
-        record::{Exec, Exit, Fork, Lookup, Losses, Record, TaskId},
+        record::{Exec, Exit, Fork, Lookup, Losses, Parsing, Record, TaskId},
     },
     symbol::kernel::{Kernel, KernelError},
 };
@@ -55,6 +61,7 @@ pub struct Ingest {
     user_stacks_read: HashMap<u32, Vec<u64>>,
     mappings: Mappings,
     stacks: Stacks,
+    unwinding: Unwinding,
     /// Mount namespace of each profiled process: perf does not tell it.
     mnt_ns: HashMap<u32, u32>,
     images: images::Watch,
@@ -63,10 +70,18 @@ pub struct Ingest {
     out: Vec<Record>,
     /// Leaders of the thread groups that were adopted.
     leaders: HashMap<u32, TaskId>,
+    /// Adopted processes whose mappings are looked at when they first have a user stack; `None`: those of all were
+    /// looked at before.
+    unseeded: Option<HashSet<u32>>,
     /// Processes born since the recording began that have not ended.
     alive: HashSet<u32>,
     undecodable: u64,
     failed_user_stacks: u64,
+    /// The overhead cap has the mappings' records switched off.
+    mappings_paused: bool,
+    /// Programs that began meanwhile.
+    unmapped_execs: u64,
+    work: Work,
 }
 
 impl Ingest {
@@ -85,21 +100,45 @@ impl Ingest {
             user_stacks_read: HashMap::new(),
             mappings,
             stacks: Stacks::new(symbols),
+            unwinding: Unwinding::default(),
             mnt_ns: HashMap::new(),
             images: images::Watch::default(),
             redact,
             batch: Vec::new(),
             out: Vec::new(),
             leaders: HashMap::new(),
+            unseeded: None,
             alive: HashSet::new(),
             undecodable: 0,
             failed_user_stacks: 0,
+            mappings_paused: false,
+            unmapped_execs: 0,
+            work: Work::default(),
         }
+    }
+
+    /// Makes unwind tables for the kernel from here on.
+    pub fn unwind_by(&mut self, maps: Option<UnwindMaps>) {
+        self.stacks.unwind_by(maps);
     }
 
     /// Learns the mappings of a process that is there already.
     pub fn seed(&mut self, pid: u32) {
         self.stacks.seed(pid);
+    }
+
+    /// From here on, learns the mappings of an adopted process only when it first has a user stack.
+    pub fn seed_late(&mut self) {
+        self.unseeded = Some(HashSet::new());
+    }
+
+    /// Learns the mappings of a process whose stack is about to be looked at, if they are still to be learnt.
+    fn seed_now(&mut self, tgid: u32) {
+        if let Some(unseeded) = &mut self.unseeded
+            && unseeded.remove(&tgid)
+        {
+            self.stacks.seed(tgid);
+        }
     }
 
     /// The adopted leader of that thread group.
@@ -112,6 +151,44 @@ impl Ingest {
         self.alive.len()
     }
 
+    /// What was worked on so far, by kind.
+    pub fn work(&self) -> Work {
+        Work {
+            mappings: self.mappings.taken(),
+            ..self.work
+        }
+    }
+
+    /// Records no mappings until they are resumed: programs that begin meanwhile have no names for their frames.
+    pub fn pause_mappings(&mut self) {
+        self.mappings.pause();
+        self.mappings_paused = true;
+    }
+
+    /// Records mappings again.
+    pub fn resume_mappings(&mut self) {
+        self.mappings.resume();
+        self.mappings_paused = false;
+    }
+
+    /// Records the mappings of a CPU that came online.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel gives no event or ring for it.
+    pub fn add_cpu(&mut self, cpu: u32) -> Result<(), MappingsError> {
+        self.mappings.add_cpu(cpu)?;
+        if self.mappings_paused {
+            self.mappings.pause();
+        }
+        Ok(())
+    }
+
+    /// Forgets a CPU that went offline, with what its ring still holds: drain first.
+    pub fn remove_cpu(&mut self, cpu: u32) {
+        self.mappings.remove_cpu(cpu);
+    }
+
     /// Size of the recording so far, bytes.
     pub fn bytes_written(&self) -> u64 {
         self.writer.bytes_written()
@@ -121,6 +198,7 @@ impl Ingest {
     pub fn drain(&mut self) -> Result<(), IngestError> {
         // What is older than this is in the rings by now.
         let settled = host::monotonic_ns().saturating_sub(SETTLE_NS);
+        self.stacks.poll();
         let mut batch = std::mem::take(&mut self.batch);
         while let Some(item) = self.ring.next() {
             match decode(&item) {
@@ -138,7 +216,9 @@ impl Ingest {
         // Mappings of processes that gave no event are taken too, or their ring would overflow; but not those of
         // processes whose birth is still in the other ring.
         self.map_until(settled);
+        self.unwinding.retry(&mut self.stacks, &mut self.out);
         self.images.look_up(&mut self.out);
+        self.stacks.name(&mut self.out);
         self.write_out()?;
         result
     }
@@ -161,6 +241,7 @@ impl Ingest {
     fn event(&mut self, event: Event) -> Result<(), IngestError> {
         let record = match event {
             Event::Whole(mut record) => {
+                self.work.lifecycle += 1;
                 self.lifecycle(&mut record);
                 record
             }
@@ -169,21 +250,38 @@ impl Ingest {
                 kernel,
                 user_stack,
             } => {
-                if !kernel.is_empty() || user_stack.is_some() {
+                let streamed = if user_stack == UserStack::Streamed {
+                    self.unwinding.waited(record.at.task, record.off)
+                } else {
+                    None
+                };
+                if kernel.is_empty() && streamed.is_none() && !matches!(user_stack, UserStack::Map(_)) {
+                    self.work.cycles += 1;
+                } else {
+                    self.work.stacks += 1;
                     self.map_until(record.at.ts);
-                    let user = user_stack.map_or(&[][..], |id| {
-                        read_user_stack(
-                            &self.user_stacks,
-                            &mut self.user_stacks_read,
-                            &mut self.failed_user_stacks,
-                            id,
-                        )
-                    });
+                    if matches!(user_stack, UserStack::Map(_)) {
+                        self.seed_now(record.at.task.tgid);
+                    }
+                    let (user, end) = match (&streamed, user_stack) {
+                        (Some(user), _) => (user.frames.as_slice(), user.end),
+                        (None, UserStack::Map(id)) => {
+                            let user = read_user_stack(
+                                &self.user_stacks,
+                                &mut self.user_stacks_read,
+                                &mut self.failed_user_stacks,
+                                id,
+                            );
+                            (user, 0)
+                        }
+                        _ => (&[][..], 0),
+                    };
                     let raw = RawStack {
                         tgid: record.at.task.tgid,
                         kernel: &kernel,
                         user,
                         user_error: 0,
+                        end,
                     };
                     record.stack = self.stacks.record(&raw, &mut self.out);
                 }
@@ -195,15 +293,38 @@ impl Ingest {
                 user,
                 user_error,
             } => {
+                self.work.samples += 1;
                 self.map_until(record.at.ts);
+                if !user.is_empty() {
+                    self.seed_now(record.at.task.tgid);
+                }
                 let raw = RawStack {
                     tgid: record.at.task.tgid,
                     kernel: &kernel,
                     user: &user,
                     user_error,
+                    end: 0,
                 };
                 record.stack = self.stacks.record(&raw, &mut self.out);
                 record.into()
+            }
+            Event::Unwound { record, kernel, user } => {
+                self.work.samples += 1;
+                self.map_until(record.at.ts);
+                self.seed_now(record.at.task.tgid);
+                self.unwinding
+                    .sample(record, kernel, user, &mut self.stacks, &mut self.out);
+                return self.write_out();
+            }
+            Event::Wait { at, user } => {
+                self.map_until(at.ts);
+                self.seed_now(at.task.tgid);
+                self.unwinding.wait(&at, user, &mut self.stacks);
+                return Ok(());
+            }
+            Event::Copied(piece) => {
+                self.unwinding.copied(piece);
+                return Ok(());
             }
         };
         self.out.push(record);
@@ -217,7 +338,16 @@ impl Ingest {
             Record::Exit(exit) => self.exit(exit),
             Record::Exec(exec) => {
                 self.mnt_ns.insert(exec.at.task.tgid, exec.at.mnt_ns);
+                if let Some(unseeded) = &mut self.unseeded {
+                    unseeded.remove(&exec.at.task.tgid);
+                }
                 self.map_until(exec.at.ts);
+                self.stacks.process(exec.at.task.tgid, exec.ns_tid);
+                if self.mappings_paused {
+                    // The old image's mappings would name the new one's frames.
+                    self.stacks.exec(exec.at.task.tgid);
+                    self.unmapped_execs += 1;
+                }
                 self.build_file(exec);
                 if self.redact {
                     redact::redact(&mut exec.argv);
@@ -227,7 +357,11 @@ impl Ingest {
                 let task = adopt.at.task;
                 if task.tgid == task.tid {
                     self.leaders.insert(task.tgid, task);
+                    if let Some(unseeded) = &mut self.unseeded {
+                        unseeded.insert(task.tgid);
+                    }
                     self.mnt_ns.insert(task.tgid, adopt.at.mnt_ns);
+                    self.stacks.process(task.tgid, adopt.ns_tid);
                     let (argv, exe) = program_of(task.tgid);
                     adopt.argv = argv;
                     adopt.exe = exe;
@@ -281,19 +415,30 @@ impl Ingest {
             let child = fork.at.task.tgid;
             self.map_until(fork.at.ts);
             self.stacks.fork(fork.parent.tgid, child);
+            self.stacks.process(child, fork.ns_tid);
             self.mnt_ns.insert(child, fork.at.mnt_ns);
             self.alive.insert(child);
+            if let Some(unseeded) = &mut self.unseeded
+                && unseeded.contains(&fork.parent.tgid)
+            {
+                unseeded.insert(child);
+            }
         }
     }
 
     fn exit(&mut self, exit: &Exit) {
         let task = exit.at.task;
+        self.unwinding.exit(task);
         // Where the kernel does not tell the group's end, the leader's stands for it.
         if exit.group_dead.unwrap_or(task.tgid == task.tid) {
             self.map_until(exit.at.ts);
             self.alive.remove(&task.tgid);
             self.stacks.exit(task.tgid);
             self.mnt_ns.remove(&task.tgid);
+            self.leaders.remove(&task.tgid);
+            if let Some(unseeded) = &mut self.unseeded {
+                unseeded.remove(&task.tgid);
+            }
         }
     }
 
@@ -316,8 +461,34 @@ impl Ingest {
 
     /// Names the user frames.
     pub fn symbolize(&mut self) -> Result<(), IngestError> {
+        self.unwind_rest();
         self.stacks.symbolize(&mut self.out);
         self.write_out()
+    }
+
+    /// Also looks for debug information in these folders. Before the first file is seen.
+    pub fn set_debug_folders(&mut self, folders: Vec<PathBuf>) {
+        self.stacks.set_debug_folders(folders);
+    }
+
+    /// Starts the process that reads mapped files. While this one may still choose its user.
+    pub fn start_parser(&mut self) {
+        self.stacks.start_parser();
+    }
+
+    /// Ends the process that reads mapped files, and says what that took.
+    pub fn close_parser(&mut self) -> Parsing {
+        self.stacks.close_parser()
+    }
+
+    /// Records the samples that still wait for a table.
+    fn unwind_rest(&mut self) {
+        const STEP: std::time::Duration = std::time::Duration::from_millis(2);
+        while self.unwinding.is_waiting() {
+            self.stacks.poll();
+            self.unwinding.retry(&mut self.stacks, &mut self.out);
+            std::thread::sleep(STEP);
+        }
     }
 
     /// Writes the exchanges that had not ended when the recording did.
@@ -329,12 +500,27 @@ impl Ingest {
     }
 
     /// Writes the losses: the kernel's, counted in `counters`, and those of this side.
-    pub fn write_losses(&mut self, counters: BTreeMap<u32, u64>) -> Result<(), IngestError> {
+    /// `further` are causes that others counted.
+    pub fn write_losses(
+        &mut self,
+        counters: BTreeMap<u32, u64>,
+        further: impl IntoIterator<Item = (String, u64)>,
+    ) -> Result<(), IngestError> {
         let mut named = self.stacks.losses();
+        named.extend(further);
+        named.extend(self.unwinding.losses());
         if self.failed_user_stacks > 0 {
             named.push((
                 "user stacks of waits that could not be read back".to_owned(),
                 self.failed_user_stacks,
+            ));
+        }
+        if self.unmapped_execs > 0 {
+            named.push((
+                "programs begun while their mappings were not recorded, to keep the overhead cap: no names for their \
+                 frames"
+                    .to_owned(),
+                self.unmapped_execs,
             ));
         }
         if self.mappings.malformed() > 0 {

@@ -66,6 +66,21 @@ fn cgroup_version() -> &'static str {
     }
 }
 
+/// What is missing where containers have no cgroup of version 2.
+pub fn cgroup_limit() -> Option<&'static str> {
+    match cgroup_version() {
+        "v2" | "hybrid" => None,
+        "v1" => Some(
+            "no cgroup2 is mounted, version 1 only: containers are told apart by their runtime's calls and their process \
+             tree, not by cgroup",
+        ),
+        _ => Some(
+            "no cgroup2 is mounted: containers are told apart by their runtime's calls and their process tree, not by \
+             cgroup",
+        ),
+    }
+}
+
 /// `CLOCK_MONOTONIC` now, ns: the clock of `bpf_ktime_get_ns()`.
 pub fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
@@ -99,6 +114,56 @@ fn clock_ns(clock: libc::clockid_t) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Counts of the whole host since its boot, from `/proc/stat`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostCounts {
+    /// CPU time, ns, in whole ticks (10 ms): user (with nice), system, idle, iowait, hard and soft interrupts, steal.
+    /// Guests' time is in user time already.
+    pub user_ns: u64,
+    pub system_ns: u64,
+    pub idle_ns: u64,
+    pub iowait_ns: u64,
+    pub interrupt_ns: u64,
+    pub steal_ns: u64,
+    /// Context switches.
+    pub switches: u64,
+    /// Processes and threads born.
+    pub births: u64,
+}
+
+/// Reads [`HostCounts`].
+pub fn counts() -> io::Result<HostCounts> {
+    // SAFETY: no memory is passed.
+    let hz = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100);
+    Ok(parse_counts(
+        &fs::read_to_string("/proc/stat")?,
+        1_000_000_000 / hz.max(1),
+    ))
+}
+
+fn parse_counts(text: &str, tick_ns: u64) -> HostCounts {
+    let mut counts = HostCounts::default();
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let name = words.next();
+        let values: Vec<u64> = words.map(|word| word.parse().unwrap_or(0)).take(8).collect();
+        match (name, values.as_slice()) {
+            (Some("cpu"), [user, nice, system, idle, iowait, irq, softirq, steal]) => {
+                counts.user_ns = (user + nice) * tick_ns;
+                counts.system_ns = system * tick_ns;
+                counts.idle_ns = idle * tick_ns;
+                counts.iowait_ns = iowait * tick_ns;
+                counts.interrupt_ns = (irq + softirq) * tick_ns;
+                counts.steal_ns = steal * tick_ns;
+            }
+            (Some("ctxt"), [switches, ..]) => counts.switches = *switches,
+            (Some("processes"), [births, ..]) => counts.births = *births,
+            _ => {}
+        }
+    }
+    counts
+}
+
 /// CPU time of this process (user, system), ns, and its peak resident memory, bytes.
 pub fn own_cost() -> io::Result<(u64, u64, u64)> {
     // SAFETY: an all-zero rusage is valid, and getrusage fills it.
@@ -124,6 +189,18 @@ mod tests {
         describe(&mut meta);
         assert!(!meta.kernel.is_empty() && !meta.hostname.is_empty());
         assert!(meta.cpus > 0 && meta.memory_bytes > 1 << 20 && meta.page_size >= 4096);
+    }
+
+    /// Make sure that the host's line is taken, not a CPU's, and that a short line counts nothing.
+    #[test]
+    fn host_counts() {
+        let text = "cpu  10 1 5 100 7 2 3 9 4 0\ncpu0 1 1 1 1 1 1 1 1 1 1\nintr 5 1\nctxt 77\nprocesses 8\n";
+        let counts = parse_counts(text, 10);
+        assert_eq!((counts.user_ns, counts.system_ns, counts.idle_ns), (110, 50, 1000));
+        assert_eq!((counts.iowait_ns, counts.interrupt_ns, counts.steal_ns), (70, 50, 90));
+        assert_eq!((counts.switches, counts.births), (77, 8));
+        assert_eq!(parse_counts("cpu 1 2\nctxt\n", 10), HostCounts::default());
+        assert!(super::counts().unwrap().switches > 0);
     }
 
     /// Make sure that a clock pair lies between two readings around it.

@@ -1,6 +1,9 @@
 //! Struct offsets from the running kernel's BTF, with the names that members had across versions.
 
-use std::path::Path;
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use btfparse::{Error, ErrorKind, Offset, Readable, TypeInformation, TypeVariant};
 use profiler_common::kernel::{ABSENT, Features, Offsets};
@@ -30,6 +33,8 @@ pub enum OffsetsError {
 pub struct Member {
     /// `(struct, member)`, and what the pair was called in other versions.
     pub names: &'static [(&'static str, &'static str)],
+    /// How many of its bytes the programs read, 0 when that does not matter: one that is smaller is as good as absent.
+    pub bytes: u32,
     /// What is missing where the kernel does not have it.
     pub lost: &'static str,
     set: fn(&mut Offsets, u32),
@@ -50,6 +55,7 @@ const INSIDE: &str = "process ids inside a container";
 const INTERRUPT: &str = "whether a wake came from an interrupt on top of another task";
 const PROGRAM: &str = "name and identity of a program's file";
 const CALL: &str = "the system call that a thread waits in";
+const UNWIND: &str = "user stacks by unwind tables: frame pointers serve";
 const NETWORK: &str = "requests to engines, and downloads of layers";
 const PEER: &str = "which engine a request went to";
 const SYNCED: &str = "names of files that engines sync";
@@ -57,10 +63,11 @@ const BYTES: &str = "bytes that ended threads read and wrote";
 const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
 
 macro_rules! members {
-    ($( $field:ident = $first:literal :: $path:literal $( | $other:literal :: $other_path:literal )*, $lost:ident ; )+) => {
+    ($( $field:ident = $first:literal :: $path:literal $( | $other:literal :: $other_path:literal )* $( [ $bytes:literal ] )?, $lost:ident ; )+) => {
         /// Every member that is looked for as a whole byte offset.
         pub const MEMBERS: &[Member] = &[ $( Member {
             names: &[($first, $path) $(, ($other, $other_path))*],
+            bytes: 0 $( + $bytes )?,
             lost: $lost,
             set: |offsets, bytes| offsets.$field = bytes,
         }, )+ ];
@@ -70,64 +77,80 @@ macro_rules! members {
     };
 }
 members! {
-    task_pid = "task_struct"::"pid", REQUIRED;
-    task_tgid = "task_struct"::"tgid", REQUIRED;
-    task_start_time = "task_struct"::"start_time", REQUIRED;
-    task_real_parent = "task_struct"::"real_parent", PARENT;
-    task_comm = "task_struct"::"comm", NAME;
-    task_state = "task_struct"::"__state" | "task_struct"::"state", REQUIRED;
-    task_on_cpu = "task_struct"::"on_cpu", ADOPTED;
-    task_exit_code = "task_struct"::"exit_code", EXIT;
-    task_utime = "task_struct"::"utime", ACCOUNT;
-    task_stime = "task_struct"::"stime", ACCOUNT;
-    task_sum_exec_runtime = "task_struct"::"se.sum_exec_runtime", ACCOUNT;
-    task_mm = "task_struct"::"mm", ARGUMENTS;
-    task_nsproxy = "task_struct"::"nsproxy", MOUNTS;
-    task_cgroups = "task_struct"::"cgroups", CGROUP;
-    task_thread_pid = "task_struct"::"thread_pid", INSIDE;
-    task_stack = "task_struct"::"stack", INTERRUPT;
-    css_set_dfl_cgrp = "css_set"::"dfl_cgrp", CGROUP;
-    cgroup_kn = "cgroup"::"kn", CGROUP;
-    cgroup_level = "cgroup"::"level", LEVEL;
-    cgroup_root = "cgroup"::"root", HIERARCHY;
-    cgroup_root_hierarchy_id = "cgroup_root"::"hierarchy_id", HIERARCHY;
-    kernfs_node_id = "kernfs_node"::"id", CGROUP;
-    nsproxy_mnt_ns = "nsproxy"::"mnt_ns", MOUNTS;
-    mnt_namespace_inum = "mnt_namespace"::"ns.inum", MOUNTS;
-    pid_level = "pid"::"level", INSIDE;
+    task_pid = "task_struct"::"pid" [4], REQUIRED;
+    task_tgid = "task_struct"::"tgid" [4], REQUIRED;
+    task_start_time = "task_struct"::"start_time" [8], REQUIRED;
+    task_real_parent = "task_struct"::"real_parent" [8], PARENT;
+    task_comm = "task_struct"::"comm" [16], NAME;
+    task_state = "task_struct"::"__state" | "task_struct"::"state" [4], REQUIRED;
+    task_on_cpu = "task_struct"::"on_cpu" [1], ADOPTED;
+    task_exit_code = "task_struct"::"exit_code" [4], EXIT;
+    task_utime = "task_struct"::"utime" [8], ACCOUNT;
+    task_stime = "task_struct"::"stime" [8], ACCOUNT;
+    task_sum_exec_runtime = "task_struct"::"se.sum_exec_runtime" [8], ACCOUNT;
+    task_mm = "task_struct"::"mm" [8], ARGUMENTS;
+    task_nsproxy = "task_struct"::"nsproxy" [8], MOUNTS;
+    task_cgroups = "task_struct"::"cgroups" [8], CGROUP;
+    task_thread_pid = "task_struct"::"thread_pid" [8], INSIDE;
+    task_stack = "task_struct"::"stack" [8], INTERRUPT;
+    css_set_dfl_cgrp = "css_set"::"dfl_cgrp" [8], CGROUP;
+    cgroup_kn = "cgroup"::"kn" [8], CGROUP;
+    cgroup_level = "cgroup"::"level" [4], LEVEL;
+    cgroup_root = "cgroup"::"root" [8], HIERARCHY;
+    cgroup_root_hierarchy_id = "cgroup_root"::"hierarchy_id" [4], HIERARCHY;
+    kernfs_node_id = "kernfs_node"::"id" [8], CGROUP;
+    nsproxy_mnt_ns = "nsproxy"::"mnt_ns" [8], MOUNTS;
+    mnt_namespace_inum = "mnt_namespace"::"ns.inum" [4], MOUNTS;
+    pid_level = "pid"::"level" [4], INSIDE;
     pid_numbers = "pid"::"numbers", INSIDE;
-    upid_nr = "upid"::"nr", INSIDE;
-    upid_ns = "upid"::"ns", INSIDE;
-    pid_namespace_inum = "pid_namespace"::"ns.inum", INSIDE;
-    mm_arg_start = "mm_struct"::"arg_start", ARGUMENTS;
-    mm_arg_end = "mm_struct"::"arg_end", ARGUMENTS;
-    binprm_filename = "linux_binprm"::"filename", PROGRAM;
-    binprm_file = "linux_binprm"::"file", PROGRAM;
-    file_inode = "file"::"f_inode", PROGRAM;
-    inode_ino = "inode"::"i_ino", PROGRAM;
-    inode_sb = "inode"::"i_sb", PROGRAM;
-    super_block_dev = "super_block"::"s_dev", PROGRAM;
-    pt_regs_orig_ax = "pt_regs"::"orig_ax", CALL;
-    sock_family = "sock"::"__sk_common.skc_family", NETWORK;
-    sock_dport = "sock"::"__sk_common.skc_dport", NETWORK;
-    sock_daddr = "sock"::"__sk_common.skc_daddr", NETWORK;
+    upid_nr = "upid"::"nr" [4], INSIDE;
+    upid_ns = "upid"::"ns" [8], INSIDE;
+    pid_namespace_inum = "pid_namespace"::"ns.inum" [4], INSIDE;
+    mm_arg_start = "mm_struct"::"arg_start" [8], ARGUMENTS;
+    mm_arg_end = "mm_struct"::"arg_end" [8], ARGUMENTS;
+    binprm_filename = "linux_binprm"::"filename" [8], PROGRAM;
+    binprm_file = "linux_binprm"::"file" [8], PROGRAM;
+    file_inode = "file"::"f_inode" [8], PROGRAM;
+    inode_ino = "inode"::"i_ino" [8], PROGRAM;
+    inode_sb = "inode"::"i_sb" [8], PROGRAM;
+    super_block_dev = "super_block"::"s_dev" [4], PROGRAM;
+    pt_regs_orig_ax = "pt_regs"::"orig_ax" [4], CALL;
+    mm_mt_root = "mm_struct"::"mm_mt.ma_root" [8], UNWIND;
+    mm_rb = "mm_struct"::"mm_rb.rb_node" [8], UNWIND;
+    mm_vdso = "mm_struct"::"context.vdso" [8], UNWIND;
+    vma_start = "vm_area_struct"::"vm_start" [8], UNWIND;
+    vma_end = "vm_area_struct"::"vm_end" [8], UNWIND;
+    vma_rb = "vm_area_struct"::"vm_rb", UNWIND;
+    vma_flags = "vm_area_struct"::"vm_flags" [8], UNWIND;
+    vma_pgoff = "vm_area_struct"::"vm_pgoff" [8], UNWIND;
+    vma_file = "vm_area_struct"::"vm_file" [8], UNWIND;
+    rb_left = "rb_node"::"rb_left" [8], UNWIND;
+    rb_right = "rb_node"::"rb_right" [8], UNWIND;
+    inode_generation = "inode"::"i_generation" [4], UNWIND;
+    inode_mtime = "inode"::"i_mtime_sec" | "inode"::"__i_mtime.tv_sec" | "inode"::"i_mtime.tv_sec" [8], UNWIND;
+    inode_mtime_nsec = "inode"::"i_mtime_nsec" | "inode"::"__i_mtime.tv_nsec" | "inode"::"i_mtime.tv_nsec" [4], UNWIND;
+    task_flags = "task_struct"::"flags" [4], UNWIND;
+    sock_family = "sock"::"__sk_common.skc_family" [2], NETWORK;
+    sock_dport = "sock"::"__sk_common.skc_dport" [2], NETWORK;
+    sock_daddr = "sock"::"__sk_common.skc_daddr" [4], NETWORK;
     sock_v6_daddr = "sock"::"__sk_common.skc_v6_daddr", NETWORK;
-    sock_peer_pid = "sock"::"sk_peer_pid", PEER;
-    tcp_sock_copied_seq = "tcp_sock"::"copied_seq", NETWORK;
-    pt_regs_si = "pt_regs"::"si", NETWORK;
-    task_files = "task_struct"::"files", SYNCED;
-    files_fdt = "files_struct"::"fdt", SYNCED;
-    fdtable_fd = "fdtable"::"fd", SYNCED;
-    file_dentry = "file"::"f_path.dentry", SYNCED;
-    dentry_name = "dentry"::"d_name.name", SYNCED;
-    task_rchar = "task_struct"::"ioac.rchar", BYTES;
-    task_wchar = "task_struct"::"ioac.wchar", BYTES;
-    task_read_bytes = "task_struct"::"ioac.read_bytes", BYTES;
-    task_write_bytes = "task_struct"::"ioac.write_bytes", BYTES;
+    sock_peer_pid = "sock"::"sk_peer_pid" [8], PEER;
+    tcp_sock_copied_seq = "tcp_sock"::"copied_seq" [4], NETWORK;
+    pt_regs_si = "pt_regs"::"si" [8], NETWORK;
+    task_files = "task_struct"::"files" [8], SYNCED;
+    files_fdt = "files_struct"::"fdt" [8], SYNCED;
+    fdtable_fd = "fdtable"::"fd" [8], SYNCED;
+    file_dentry = "file"::"f_path.dentry" [8], SYNCED;
+    dentry_name = "dentry"::"d_name.name" [8], SYNCED;
+    task_rchar = "task_struct"::"ioac.rchar" [8], BYTES;
+    task_wchar = "task_struct"::"ioac.wchar" [8], BYTES;
+    task_read_bytes = "task_struct"::"ioac.read_bytes" [8], BYTES;
+    task_write_bytes = "task_struct"::"ioac.write_bytes" [8], BYTES;
 }
 /// The one bit field that is read.
 pub const IN_IOWAIT: Member = Member {
     names: &[("task_struct", "in_iowait")],
+    bytes: 0,
     lost: IOWAIT,
     set: |offsets, bytes| offsets.task_in_iowait = bytes,
 };
@@ -139,6 +162,8 @@ pub struct Resolved {
     pub features: Features,
     /// Members that this kernel lacks, `struct.member`: what needs them is switched off.
     pub absent: Vec<&'static str>,
+    /// What is missing for it, each once.
+    pub lost: Vec<&'static str>,
 }
 
 /// The whole file in memory: the parser reads a few bytes at a time.
@@ -155,14 +180,44 @@ impl Readable for Bytes {
     }
 }
 
-struct Types(TypeInformation);
+/// The kernel's types, by kind and name. A name alone is not enough: of the types of one name the parser's own index has
+/// the last, and that can be a forward declaration (`pt_regs` in 5.10), or a function that is called like a struct.
+struct Types {
+    types: TypeInformation,
+    structs: HashMap<String, u32>,
+    typedefs: HashMap<String, u32>,
+    functions: HashSet<String>,
+}
 
 impl Types {
-    /// Offset in bits of the first of the alternatives `(struct, path)` that this kernel has.
-    fn bits(&self, alternatives: &[(&str, &str)]) -> Option<u32> {
-        alternatives.iter().find_map(|(name, path)| {
-            let id = self.0.id_of(name)?;
-            match self.0.offset_of(id, path).ok()?.1 {
+    fn new(types: TypeInformation) -> Types {
+        let (mut structs, mut typedefs, mut functions) = (HashMap::new(), HashMap::new(), HashSet::new());
+        for (id, variant) in types.get() {
+            let Some(name) = types.name_of(*id) else { continue };
+            match variant {
+                TypeVariant::Struct(_) => _ = structs.entry(name).or_insert(*id),
+                TypeVariant::Typedef(_) => _ = typedefs.entry(name).or_insert(*id),
+                TypeVariant::Func(_) => _ = functions.insert(name),
+                _ => {}
+            }
+        }
+        Types {
+            types,
+            structs,
+            typedefs,
+            functions,
+        }
+    }
+
+    /// Offset in bits of the member by the first of its names that this kernel has, if it is as large as is read.
+    fn bits(&self, member: &Member) -> Option<u32> {
+        member.names.iter().find_map(|(name, path)| {
+            let id = *self.structs.get(*name)?;
+            let (of, offset) = self.types.offset_of(id, path).ok()?;
+            if self.types.size_of(of).is_ok_and(|size| size < member.bytes as usize) {
+                return None;
+            }
+            match offset {
                 Offset::ByteOffset(bytes) => bytes.checked_mul(8),
                 Offset::BitOffsetAndSize(bits, _) => Some(bits),
             }
@@ -170,18 +225,18 @@ impl Types {
     }
 
     fn size(&self, name: &str) -> Option<u32> {
-        u32::try_from(self.0.size_of(self.0.id_of(name)?).ok()?).ok()
+        u32::try_from(self.types.size_of(*self.structs.get(name)?).ok()?).ok()
     }
 
     /// Number of arguments of a tracepoint, without the leading `void *`.
     fn tracepoint_args(&self, tracepoint: &str) -> Option<usize> {
-        let typedef = self.0.id_of(&format!("btf_trace_{tracepoint}"))?;
-        let pointer = match self.0.from_id(typedef)? {
+        let typedef = *self.typedefs.get(&format!("btf_trace_{tracepoint}"))?;
+        let pointer = match self.types.from_id(typedef)? {
             TypeVariant::Typedef(typedef) => *typedef.tid(),
             _ => return None,
         };
-        let prototype = self.0.pointee_tid(pointer).ok()?;
-        match self.0.from_id(prototype)? {
+        let prototype = self.types.pointee_tid(pointer).ok()?;
+        match self.types.from_id(prototype)? {
             TypeVariant::FuncProto(prototype) => prototype.parameter_list().len().checked_sub(1),
             _ => None,
         }
@@ -200,7 +255,7 @@ impl Types {
     }
 
     fn has_function(&self, name: &str) -> bool {
-        self.0.id_of(name).is_some()
+        self.functions.contains(name)
     }
 }
 
@@ -211,22 +266,29 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         why,
     };
     let bytes = std::fs::read(path).map_err(|io| error(io.to_string()))?;
-    let types = Types(TypeInformation::new(&Bytes(bytes)).map_err(|why| error(why.message().to_owned()))?);
-    let mut absent = Vec::new();
+    let types = TypeInformation::new(&Bytes(bytes)).map_err(|why| error(why.message().to_owned()))?;
+    let types = Types::new(types);
+    let mut missing = Vec::new();
     let mut offsets = Offsets::NONE;
 
     for (member, name) in MEMBERS.iter().zip(NAMES) {
-        match types.bits(member.names) {
+        match types.bits(member) {
             Some(bits) => (member.set)(&mut offsets, bits / 8),
-            None => absent.push(*name),
+            None => missing.push((*name, member.lost)),
         }
     }
-    match types.bits(IN_IOWAIT.names) {
+    // A kernel has one tree of mappings or the other.
+    if offsets.mm_mt_root != ABSENT {
+        missing.retain(|(name, _)| !matches!(*name, "mm_struct.mm_rb.rb_node" | "vm_area_struct.vm_rb"));
+    } else if offsets.mm_rb != ABSENT {
+        missing.retain(|(name, _)| *name != "mm_struct.mm_mt.ma_root");
+    }
+    match types.bits(&IN_IOWAIT) {
         Some(bits) => {
             (IN_IOWAIT.set)(&mut offsets, bits / 8);
             offsets.task_in_iowait_bit = bits % 8;
         }
-        None => absent.push("task_struct.in_iowait"),
+        None => missing.push(("task_struct.in_iowait", IN_IOWAIT.lost)),
     }
     offsets.upid_size = types.size("upid").unwrap_or(ABSENT);
 
@@ -240,6 +302,8 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
             return Err(OffsetsError::Required { member });
         }
     }
+    let (absent, mut lost): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
+    lost.dedup();
     let features = Features {
         switch_has_prev_state: u32::from(types.tracepoint_args("sched_switch").is_some_and(|args| args >= 4)),
         task_stack: 1,
@@ -256,32 +320,9 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         offsets,
         features,
         absent,
+        lost,
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Make sure that the running kernel's types give every offset that the programs need.
-    #[test]
-    fn running_kernel() {
-        let path = Path::new(VMLINUX_BTF);
-        if !path.exists() {
-            eprintln!("skipped: {VMLINUX_BTF} is not there");
-            return;
-        }
-        let resolved = resolve(path).unwrap();
-        assert_eq!(resolved.absent, Vec::<&str>::new());
-        assert!(resolved.offsets.upid_size >= 16);
-    }
-
-    /// Make sure that a missing or broken file is an error that names it.
-    #[test]
-    fn no_btf() {
-        let missing = resolve(Path::new("/nonexistent/vmlinux")).unwrap_err().to_string();
-        assert!(missing.contains("/nonexistent/vmlinux"), "{missing}");
-        let broken = resolve(Path::new("/bin/sh")).unwrap_err().to_string();
-        assert!(broken.contains("/bin/sh"), "{broken}");
-    }
-}
+mod tests;

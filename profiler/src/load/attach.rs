@@ -39,7 +39,7 @@ impl Loaded {
                     judge(probe, &outcome)?;
                     self.ladder.push(outcome);
                 }
-                Attach::State | Attach::TaskIterator | Attach::Clock => {}
+                Attach::State | Attach::TaskIterator | Attach::Tail(_) | Attach::Clock => {}
             }
         }
         Ok(())
@@ -78,16 +78,14 @@ impl Loaded {
                 gives: probe.gives,
                 why,
             };
-            let program = self
-                .ebpf
-                .program(probe.program)
-                .ok_or(LoadError::Missing(probe.program))?;
+            let name = program_of(probe.program, outcome.rung.unwrap_or(Rung::Clock));
+            let program = self.ebpf.program(&name).ok_or(LoadError::Missing(probe.program))?;
             let fd = program.fd().map_err(|why| required(chain(&why)))?;
             let mut started = 0;
             for cpu in &options.cpus {
                 match perf::clock(*cpu, options.sample_hz, fd.as_fd()) {
                     Ok(event) => {
-                        self.clocks.push(event);
+                        self.clocks.push((*cpu, event));
                         started += 1;
                     }
                     Err(why) => tracing::warn!("CPU {cpu} is not sampled: {why}"),

@@ -41,7 +41,7 @@ impl Loaded {
 }
 
 /// As the descriptor's fdinfo tells; aya does not read all of its fields.
-fn cost(name: &str, program: BorrowedFd<'_>) -> ProgramCost {
+pub(super) fn cost(name: &str, program: BorrowedFd<'_>) -> ProgramCost {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).unwrap_or_default();
     let field = |name: &str| {
         text.lines()

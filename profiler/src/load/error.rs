@@ -67,7 +67,13 @@ pub(super) fn refusal(error: &ProgramError) -> String {
 /// The last line of a verifier's log that is no statistics.
 fn verdict(log: &str) -> Option<&str> {
     const LONGEST: usize = 200;
-    const STATISTICS: [&str; 4] = ["processed ", "verification time", "stack depth", "peak_states"];
+    const STATISTICS: [&str; 5] = [
+        "processed ",
+        "insns processed",
+        "verification time",
+        "stack depth",
+        "peak_states",
+    ];
     let line = log
         .lines()
         .map(str::trim)

@@ -61,6 +61,7 @@ impl Outcome {
 pub fn program_of(signal: &str, rung: Rung) -> String {
     match rung {
         Rung::RawTp => format!("{signal}_raw"),
+        Rung::Unwind => super::unwind::CPU.0.to_owned(),
         _ => signal.to_owned(),
     }
 }
@@ -122,6 +123,9 @@ impl Loaded {
 
     fn load_program(&mut self, probe: &Probe, rung: Rung, btf: &Btf) -> Result<(), String> {
         let name = program_of(probe.program, rung);
+        if rung == Rung::Unwind && !self.can_unwind {
+            return Err("this kernel does not tell where it keeps a process's mappings".to_owned());
+        }
         let Some(program) = self.ebpf.program_mut(&name) else {
             return Err(if rung == Rung::RawTp {
                 "only where per-task state is in the hash: a raw tracepoint's tasks have no type".to_owned()
@@ -133,16 +137,21 @@ impl Loaded {
             return Ok(());
         }
         let loaded: Result<(), ProgramError> = match (rung, probe.attach) {
-            (Rung::TpBtf, Attach::TpBtf(tracepoint) | Attach::Tracepoint(tracepoint)) => {
+            (Rung::TpBtf, Attach::TpBtf(tracepoint) | Attach::Tracepoint(tracepoint) | Attach::Tail(tracepoint)) => {
                 <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf))
             }
             (Rung::RawTp, _) => <&mut RawTracePoint>::try_from(program).and_then(RawTracePoint::load),
             (Rung::Classic, _) => <&mut TracePoint>::try_from(program).and_then(TracePoint::load),
-            (Rung::Clock, _) => <&mut PerfEvent>::try_from(program).and_then(PerfEvent::load),
+            (Rung::Clock | Rung::Unwind, _) => <&mut PerfEvent>::try_from(program).and_then(PerfEvent::load),
             (Rung::TaskIterator, _) => <&mut Iter>::try_from(program).and_then(|program| program.load("task", btf)),
             _ => return Err(format!("`{}` has no rung {rung}", probe.program)),
         };
-        loaded.map_err(|why| refusal(&why))
+        loaded.map_err(|why| refusal(&why))?;
+        match (rung, probe.attach) {
+            (Rung::Unwind, _) => self.chain(super::unwind::CPU),
+            (_, Attach::Tail(_)) => self.chain(super::unwind::WAIT),
+            _ => Ok(()),
+        }
     }
 }
 

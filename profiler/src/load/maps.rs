@@ -12,7 +12,7 @@ use super::{Global, LoadError, Loaded, error::chain, registry::CALLS};
 
 impl Loaded {
     /// Runs a task iterator to its end.
-    fn iterate(&mut self, name: &'static str) -> Result<(), LoadError> {
+    pub(super) fn iterate(&mut self, name: &'static str) -> Result<(), LoadError> {
         let error = |why: String| LoadError::Iterator { program: name, why };
         let program = self.ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
         let program: &mut Iter = program.try_into().map_err(|why| error(chain(&why)))?;
@@ -36,12 +36,37 @@ impl Loaded {
         self.iterate("adopt_tasks")
     }
 
+    /// Makes every process of the host tracked, but for this one and the kernel's threads.
+    pub fn adopt_all(&mut self) -> Result<(), LoadError> {
+        {
+            let mut map: HashMap<_, u32, u32> = self.map_mut("TRACK_TGID")?;
+            map.insert(profiler_common::task::EVERYONE, profiler_common::task::TRACK, 0)
+                .map_err(|why| map_error("TRACK_TGID", &why))?;
+        }
+        // The walk goes up the process ids: a child whose parent was not tracked when it was born, and whose id is one
+        // that the walk has passed, is found by the second.
+        self.iterate("adopt_tasks")?;
+        self.iterate("adopt_tasks")
+    }
+
+    /// Tracks what enters one of these cgroups of the default hierarchy.
+    pub fn track_cgroups(&mut self, ids: &[u64]) -> Result<(), LoadError> {
+        let mut map: HashMap<_, u64, u32> = self.map_mut("TRACK_CGROUP")?;
+        for id in ids {
+            map.insert(id, 1, 0).map_err(|why| map_error("TRACK_CGROUP", &why))?;
+        }
+        Ok(())
+    }
+
+    /// Tells the running programs something: an index of [`profiler_common::control`].
+    pub(super) fn set_control(&mut self, index: u32, value: u64) -> Result<(), LoadError> {
+        let mut control: Array<_, u64> = self.map_mut("CONTROL")?;
+        control.set(index, value, 0).map_err(|why| map_error("CONTROL", &why))
+    }
+
     /// Gives an `OPEN` cycle up to `end` for every tracked thread. Only after [`Loaded::detach`].
     pub fn flush(&mut self, end: u64) -> Result<(), LoadError> {
-        {
-            let mut control: Array<_, u64> = self.map_mut("CONTROL")?;
-            control.set(0, end, 0).map_err(|why| map_error("CONTROL", &why))?;
-        }
+        self.set_control(profiler_common::control::END, end)?;
         self.iterate("flush_tasks")
     }
 

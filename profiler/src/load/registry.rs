@@ -15,6 +15,8 @@ pub enum Attach {
     Tracepoint(&'static str),
     /// The beginnings and ends of [`CALLS`], each call by itself.
     Calls,
+    /// A program that another one on this tracepoint goes on in; not attached by itself.
+    Tail(&'static str),
     /// The sampling clock, on each CPU.
     Clock,
     /// A task iterator, run when it is needed.
@@ -25,11 +27,12 @@ impl Attach {
     /// The ways in which it can be had, best and cheapest first.
     pub const fn rungs(self) -> &'static [Rung] {
         match self {
-            Attach::State => &[Rung::Storage, Rung::Hash],
+            Attach::State => &[Rung::Storage, Rung::Hash, Rung::HashUntyped],
             Attach::TpBtf(_) => &[Rung::TpBtf],
             Attach::Tracepoint(_) => &[Rung::TpBtf, Rung::RawTp],
             Attach::Calls => &[Rung::Fentry, Rung::Kprobe, Rung::Classic],
-            Attach::Clock => &[Rung::Clock],
+            Attach::Clock => &[Rung::Unwind, Rung::Clock],
+            Attach::Tail(_) => &[Rung::TpBtf],
             Attach::TaskIterator => &[Rung::TaskIterator],
         }
     }
@@ -78,6 +81,14 @@ pub const PROBES: &[Probe] = &[
         since: "5.9",
         prototype: "sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next); \
                     with unsigned int prev_state since 5.18",
+    },
+    Probe {
+        program: "wait_unwind",
+        attach: Attach::Tail("sched_switch"),
+        required: false,
+        gives: "user stacks of waits by unwind tables (else by frame pointers)",
+        since: "5.9",
+        prototype: "as sched_switch, which calls it",
     },
     Probe {
         program: "sched_waking",
@@ -195,6 +206,14 @@ pub const PROBES: &[Probe] = &[
         prototype: "struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }",
     },
     Probe {
+        program: "resync_tasks",
+        attach: Attach::TaskIterator,
+        required: false,
+        gives: "what sleeping threads are in when the overhead cap lets scheduling be recorded again",
+        since: "5.8",
+        prototype: "struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }",
+    },
+    Probe {
         program: "cpu_sample",
         attach: Attach::Clock,
         required: true,
@@ -252,6 +271,8 @@ calls! {
 
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod verified;
 
 #[cfg(test)]
 mod tests {

@@ -4,11 +4,13 @@ use std::{
     ffi::CStr,
     io::{self, Read as _},
     os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        fd::{AsRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
 };
+
+use crate::kernel::pseudo::{self, open};
 
 /// Where distributions mount it.
 const MOUNTED: [&CStr; 2] = [c"/sys/kernel/tracing", c"/sys/kernel/debug/tracing"];
@@ -41,7 +43,9 @@ impl Tracefs {
                 }
             }
         }
-        Ok(Tracefs { root: detached()? })
+        Ok(Tracefs {
+            root: pseudo::detached(c"tracefs")?,
+        })
     }
 
     /// Id of `category:name`, as perf_event_open wants it.
@@ -56,47 +60,6 @@ impl Tracefs {
     }
 }
 
-fn open(folder: i32, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
-    // SAFETY: a NUL-terminated path; the result is checked.
-    owned(unsafe { libc::openat(folder, path.as_ptr(), flags | libc::O_CLOEXEC) }.into())
-}
-
-fn owned(result: i64) -> io::Result<OwnedFd> {
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a descriptor that was just made and that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
-}
-
-fn detached() -> io::Result<OwnedFd> {
-    const FSOPEN_CLOEXEC: u32 = 1;
-    const FSCONFIG_CMD_CREATE: u32 = 6;
-    const FSMOUNT_CLOEXEC: u32 = 1;
-    // SAFETY: plain system calls on descriptors owned here, with NUL-terminated or null strings.
-    unsafe {
-        let context = owned(libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), FSOPEN_CLOEXEC))?;
-        let null = std::ptr::null::<u8>();
-        if libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            FSCONFIG_CMD_CREATE,
-            null,
-            null,
-            0,
-        ) < 0
-        {
-            return Err(io::Error::last_os_error());
-        }
-        owned(libc::syscall(
-            libc::SYS_fsmount,
-            context.as_raw_fd(),
-            FSMOUNT_CLOEXEC,
-            0,
-        ))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,7 +67,7 @@ mod tests {
     /// Make sure that an instance mounted nowhere gives the ids that a mounted one would.
     #[test]
     fn detached_instance() {
-        let root = match detached() {
+        let root = match pseudo::detached(c"tracefs") {
             Ok(root) => root,
             Err(why) => {
                 eprintln!("skipped: not root, or no tracefs: {why}");

@@ -82,8 +82,14 @@ impl Builder {
             Record::Stack(stack) => {
                 self.session.stacks.stacks.insert(stack.id, stack);
             }
+            Record::StackEnd(end) => {
+                self.session.stacks.ends.insert(end.stack, end.end);
+            }
             Record::Symbol(symbol) => {
                 self.session.stacks.symbols.insert(symbol.frame, symbol);
+            }
+            Record::Image(image) => {
+                self.session.stacks.images.insert(image.file, image);
             }
             Record::Cgroup(cgroup) => {
                 self.see(cgroup.at);
@@ -110,6 +116,10 @@ impl Builder {
             Record::Lookup(lookup) => self.session.lookups.push(lookup),
             Record::Losses(losses) => self.session.losses = losses,
             Record::SelfCost(cost) => self.session.self_cost = cost,
+            Record::Parsing(parsing) => self.session.parsing = parsing,
+            Record::Throttle(throttle) => self.session.throttles.push(throttle),
+            Record::HostCpu(host) => self.session.host_cpu = Some(host),
+            Record::CpuChange(change) => self.session.cpu_changes.push(change),
         }
     }
 

@@ -15,7 +15,8 @@ pub use process::{Bytes, Image, Interval, Process, State, Thread, Waker};
 pub use stack::Stacks;
 
 use crate::recording::record::{
-    Begin, Cgroup, Clock, Exchange, Layer, Lookup, Losses, Meta, Request, SelfCost, Stored, Syscall, Text,
+    Begin, Cgroup, Clock, CpuChange, Exchange, HostCpu, Layer, Lookup, Losses, Meta, Parsing, Request, SelfCost,
+    Stored, Syscall, Text, Throttle,
 };
 
 macro_rules! index {
@@ -104,6 +105,14 @@ pub struct Session {
     pub images: Vec<Stored>,
     pub losses: Losses,
     pub self_cost: SelfCost,
+    /// What reading mapped files took besides.
+    pub parsing: Parsing,
+    /// What the overhead cap gave up and took up again, in order of time.
+    pub throttles: Vec<Throttle>,
+    /// `None` in recordings that do not tell.
+    pub host_cpu: Option<HostCpu>,
+    /// In order of time.
+    pub cpu_changes: Vec<CpuChange>,
     /// Filled by [`crate::detect`].
     pub operations: Vec<Operation>,
     pub containers: Vec<Container>,

@@ -20,6 +20,10 @@ pub struct Process {
     pub adopted: bool,
     /// As `wait()` gives it: `status << 8 | signal`.
     pub exit_code: Option<i32>,
+    /// When its last thread began to end (`sched_process_exit`), which is what its parent and every tool call its exit.
+    /// Its span goes on to that thread's last moment on a CPU: meanwhile the kernel gives back what it held, of a
+    /// container's first process its namespaces, which can take milliseconds.
+    pub exited: Option<u64>,
     /// Programs it ran, in order. The first is what it inherited at birth (`exec == false`, its parent's argv); none
     /// when neither its birth nor an exec was seen.
     pub images: Vec<Image>,
@@ -60,6 +64,12 @@ pub struct Image {
 }
 
 impl Process {
+    /// Its exit: see [`Process::exited`]; where that was not recorded, its last moment.
+    pub fn end(&self) -> u64 {
+        self.exited
+            .map_or(self.span.to, |exited| exited.clamp(self.span.from, self.span.to))
+    }
+
     /// The program it ran at `ts`.
     pub fn image_at(&self, ts: u64) -> Option<&Image> {
         self.images

@@ -224,11 +224,17 @@ pub fn time_of(record: &Record) -> Option<u64> {
         Record::Request(request) => request.at.ts,
         Record::Io(io) => io.at.ts,
         Record::SelfCost(cost) => cost.ts,
+        Record::Throttle(throttle) => throttle.ts,
+        Record::HostCpu(host) => host.to,
+        Record::CpuChange(change) => change.ts,
         Record::Meta(_)
         | Record::File(_)
         | Record::Frame(_)
         | Record::Stack(_)
         | Record::Symbol(_)
+        | Record::Image(_)
+        | Record::Parsing(_)
+        | Record::StackEnd(_)
         | Record::Lookup(_)
         | Record::Layer(_)
         | Record::Stored(_)

@@ -6,6 +6,7 @@
 pub mod error;
 mod folder;
 pub mod format;
+pub mod lever;
 mod output;
 pub mod reader;
 pub mod record;

@@ -210,6 +210,15 @@ pub struct Stack {
     pub user_error: i16,
 }
 
+/// Why a stack's user frames end where they do; stacks without one were not unwound by tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StackEnd {
+    /// Id of a [`Stack`].
+    pub stack: u32,
+    /// `profiler_common::unwind::end`.
+    pub end: u8,
+}
+
 /// The name of a frame.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Symbol {
@@ -217,6 +226,29 @@ pub struct Symbol {
     pub name: Text,
     /// Offset of the frame's address from the symbol's start.
     pub offset: u64,
+}
+
+/// A loaded part of a file: its bytes `[offset, offset + size)` appear at `address`, as the file's symbols count it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    pub offset: u64,
+    pub size: u64,
+    pub address: u64,
+}
+
+/// What is needed to find a file's debug information later and its frames' places in it. The last one of a file counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Id of a [`File`].
+    pub file: u32,
+    /// Empty when it has none.
+    pub build_id: Vec<u8>,
+    /// Executable ones first.
+    pub segments: Vec<Segment>,
+    /// Name of a file of debug information (`.gnu_debuglink`) and the CRC-32 of its content.
+    pub link: Option<(Text, u32)>,
+    /// Whether the names of local functions were known: nothing better is to be found elsewhere.
+    pub complete: bool,
 }
 
 /// What happened to a cgroup.
@@ -378,6 +410,70 @@ pub struct SelfCost {
     pub symbolize_ns: u64,
 }
 
+/// What reading mapped files took, which processes of their own do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parsing {
+    /// CPU time of those processes, ns.
+    pub user_ns: u64,
+    pub system_ns: u64,
+    /// Of the largest of them.
+    pub peak_rss_bytes: u64,
+    /// Files read, and lists of names made readable.
+    pub jobs: u64,
+    /// Processes that died of a file.
+    pub deaths: u64,
+    /// Files whose names came from a file of debug information.
+    pub debug_files: u64,
+}
+
+/// The overhead cap gave something up, or took it up again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttle {
+    pub ts: u64,
+    /// What: `sampling`, `short_waits`, `wait_stacks`, `mappings`, `scheduling`, `births`.
+    pub lever: String,
+    /// Of `sampling` the frequency from now on, Hz; else 1 it is recorded, 0 it is not.
+    pub value: u32,
+    /// Less is recorded than was asked for.
+    pub reduced: bool,
+    /// Cost that led to it: BPF programs and the profiler's process, ns, in `window_ns` on `cpus` CPUs.
+    pub bpf_ns: u64,
+    pub process_ns: u64,
+    pub window_ns: u64,
+    pub cpus: u32,
+    /// The cap, millionths of the host's CPU time.
+    pub cap_ppm: u32,
+    /// The program that cost most then.
+    pub dearest: String,
+}
+
+/// CPU time of the whole host over the recording, as `/proc/stat` accounts it, ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostCpu {
+    /// Time that it covers.
+    pub from: u64,
+    pub to: u64,
+    pub user_ns: u64,
+    pub system_ns: u64,
+    pub idle_ns: u64,
+    pub iowait_ns: u64,
+    /// Hard and soft interrupts.
+    pub interrupt_ns: u64,
+    /// Taken by the hypervisor for other guests: threads that it hit were on their CPUs without running.
+    pub steal_ns: u64,
+}
+
+/// A CPU came online or went offline during the recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuChange {
+    /// When that was noticed.
+    pub ts: u64,
+    pub cpu: u32,
+    pub online: bool,
+    /// Why it is not sampled or its mappings are not recorded; empty when all is well.
+    pub problem: String,
+}
+
 /// Last record of a recording that was closed in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
@@ -441,6 +537,9 @@ records! {
     21 => Frame,
     22 => Stack,
     23 => Symbol,
+    24 => StackEnd,
+    25 => Image,
+    26 => Parsing,
     30 => Cgroup,
     31 => Syscall,
     36 => Exchange,
@@ -451,4 +550,7 @@ records! {
     40 => Lookup,
     50 => Losses,
     51 => SelfCost,
+    52 => Throttle,
+    53 => HostCpu,
+    54 => CpuChange,
 }

@@ -171,10 +171,32 @@ pub(crate) fn samples() -> Vec<Record> {
             user_error: -14,
         }
         .into(),
+        StackEnd { stack: 1, end: 1 }.into(),
         Symbol {
             frame: 1,
             name: b"schedule".to_vec(),
             offset: 0x21,
+        }
+        .into(),
+        Image {
+            file: 1,
+            build_id: vec![0xab; 20],
+            segments: vec![Segment {
+                offset: 0x1000,
+                size: 0x2000,
+                address: 0x40_1000,
+            }],
+            link: Some((b"cc1.debug".to_vec(), 0x1234_5678)),
+            complete: false,
+        }
+        .into(),
+        Parsing {
+            user_ns: 30_000_000,
+            system_ns: 12_000_000,
+            peak_rss_bytes: 41 << 20,
+            jobs: 210,
+            deaths: 1,
+            debug_files: 2,
         }
         .into(),
         Cgroup {
@@ -315,6 +337,37 @@ pub(crate) fn samples() -> Vec<Record> {
             symbolize_ns: 6,
         }
         .into(),
+        Throttle {
+            ts: at.ts + 13,
+            lever: "sampling".into(),
+            value: 49,
+            reduced: true,
+            bpf_ns: 1,
+            process_ns: 2,
+            window_ns: 3,
+            cpus: 4,
+            cap_ppm: 20_000,
+            dearest: "sched_switch".into(),
+        }
+        .into(),
+        HostCpu {
+            from: at.ts,
+            to: at.ts + 14,
+            user_ns: 1,
+            system_ns: 2,
+            idle_ns: 3,
+            iowait_ns: 4,
+            interrupt_ns: 5,
+            steal_ns: 6,
+        }
+        .into(),
+        CpuChange {
+            ts: at.ts + 15,
+            cpu: 1,
+            online: false,
+            problem: String::new(),
+        }
+        .into(),
         End {
             mono: at.ts + 1_000,
             exit_code: Some(137),
@@ -347,11 +400,17 @@ fn place_of(record: &Record) -> usize {
         Record::Losses(_) => 17,
         Record::SelfCost(_) => 18,
         Record::Account(_) => 19,
-        Record::Exchange(_) => 20,
-        Record::Request(_) => 21,
-        Record::Io(_) => 22,
-        Record::Layer(_) => 23,
-        Record::Stored(_) => 24,
+        Record::Throttle(_) => 20,
+        Record::HostCpu(_) => 21,
+        Record::CpuChange(_) => 22,
+        Record::StackEnd(_) => 23,
+        Record::Exchange(_) => 24,
+        Record::Request(_) => 25,
+        Record::Io(_) => 26,
+        Record::Layer(_) => 27,
+        Record::Stored(_) => 28,
+        Record::Image(_) => 29,
+        Record::Parsing(_) => 30,
     }
 }
 

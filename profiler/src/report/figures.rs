@@ -119,6 +119,9 @@ impl Cost {
     }
 }
 
+/// Beginning of the names of the sampling clock's programs.
+const CPU_SAMPLER: &str = "cpu_";
+
 /// A cause of loss that is not zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
@@ -168,6 +171,14 @@ pub fn losses(session: &Session) -> Vec<Loss> {
         losses.undecodable,
         "events that could not be decoded (a defect, please report)",
     );
+    for (program, _, _, missed) in &session.self_cost.programs {
+        let text = if program.starts_with(CPU_SAMPLER) {
+            "CPU samples dropped by the kernel: they hit a running BPF program".to_owned()
+        } else {
+            format!("runs of {program} dropped by the kernel: the program interrupted itself")
+        };
+        add(&format!("recursion_misses.{program}"), *missed, &text);
+    }
     for (name, count) in &losses.named {
         add(name, *count, name);
     }

@@ -257,6 +257,7 @@ fn process(
         open: false,
         adopted: false,
         exit_code: Some(0),
+        exited: None,
         images: vec![Image {
             ts: span.from,
             comm: comm.into(),

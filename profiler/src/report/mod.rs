@@ -2,6 +2,7 @@
 
 pub mod figures;
 pub mod flame;
+pub mod gaps;
 pub mod json;
 pub mod names;
 pub mod select;

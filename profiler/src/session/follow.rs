@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::command::Running;
-use crate::ingest::{Ingest, IngestError};
+use super::{command::Running, guard::Guard};
+use crate::{
+    ingest::{Ingest, IngestError},
+    load::Loaded,
+};
 
 /// How often the rings are drained.
 const DRAIN_EVERY: Duration = Duration::from_millis(50);
@@ -39,19 +42,79 @@ impl Signals {
     }
 }
 
+/// What is drained, and what looks after it.
+pub(super) struct Following<'a> {
+    pub(super) loaded: &'a mut Loaded,
+    pub(super) ingest: &'a mut Ingest,
+    pub(super) guard: &'a mut Guard,
+    flushed: Instant,
+}
+
+impl<'a> Following<'a> {
+    pub(super) fn new(loaded: &'a mut Loaded, ingest: &'a mut Ingest, guard: &'a mut Guard) -> Following<'a> {
+        Following {
+            loaded,
+            ingest,
+            guard,
+            flushed: Instant::now(),
+        }
+    }
+
+    fn step(&mut self) -> Result<(), IngestError> {
+        self.ingest.drain()?;
+        self.guard.step(self.loaded, self.ingest)?;
+        if self.flushed.elapsed() >= FLUSH_EVERY {
+            self.ingest.flush()?;
+            self.flushed = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+/// Drains until `deadline`, or until a person or a supervisor ends it.
+///
+/// # Errors
+///
+/// A failed write ends the recording.
+pub(super) async fn host(
+    mut following: Following<'_>,
+    signals: &mut Signals,
+    deadline: Option<Instant>,
+) -> Result<(), IngestError> {
+    let mut tick = tokio::time::interval(DRAIN_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let end = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = &mut end => return Ok(()),
+            _ = signals.interrupt.recv() => return Ok(()),
+            _ = signals.terminate.recv() => return Ok(()),
+            _ = signals.hangup.recv() => return Ok(()),
+            _ = signals.quit.recv() => return Ok(()),
+        }
+        following.step()?;
+    }
+}
+
 /// Drains until the command has ended, and then what it left, or time is up. Returns its status.
 ///
 /// A failed write ends the recording (`failed` says why), not the command: that goes on, unprofiled.
-pub(super) async fn follow(
+pub(super) async fn command(
     running: &Running,
-    ingest: &mut Ingest,
+    mut following: Following<'_>,
     signals: &mut Signals,
     failed: &mut Option<IngestError>,
 ) -> i32 {
     let mut tick = tokio::time::interval(DRAIN_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut interrupts = 0;
-    let mut flushed = Instant::now();
     let mut ended: Option<(i32, Instant)> = None;
     loop {
         tokio::select! {
@@ -72,7 +135,7 @@ pub(super) async fn follow(
             _ = signals.hangup.recv() => running.signal(libc::SIGHUP),
         }
         if failed.is_none()
-            && let Err(error) = step(ingest, &mut flushed)
+            && let Err(error) = following.step()
         {
             eprintln!("phasegraph: {error}; the command goes on unprofiled");
             *failed = Some(error);
@@ -82,25 +145,16 @@ pub(super) async fn follow(
                 if let Some(status) = running.try_wait() {
                     ended = Some((status, Instant::now()));
                     tick = tokio::time::interval(LINGER_STEP);
-                    if ingest.alive() == 0 || failed.is_some() {
+                    if following.ingest.alive() == 0 || failed.is_some() {
                         return status;
                     }
                 }
             }
             Some((status, since)) => {
-                if ingest.alive() == 0 || since.elapsed() >= LINGER || failed.is_some() {
+                if following.ingest.alive() == 0 || since.elapsed() >= LINGER || failed.is_some() {
                     return status;
                 }
             }
         }
     }
-}
-
-fn step(ingest: &mut Ingest, flushed: &mut Instant) -> Result<(), IngestError> {
-    ingest.drain()?;
-    if flushed.elapsed() >= FLUSH_EVERY {
-        ingest.flush()?;
-        *flushed = Instant::now();
-    }
-    Ok(())
 }

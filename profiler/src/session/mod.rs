@@ -1,7 +1,10 @@
-//! `run`: attach, let the command go, record until it and what it left has ended, close.
+//! `run` and `record`: attach, let the command go, record until it and what it left has ended (or until time is up),
+//! close.
 
 pub mod command;
 mod follow;
+mod guard;
+pub mod limits;
 mod privilege;
 
 use std::{
@@ -15,15 +18,16 @@ use std::{
 use aya::Btf;
 
 use crate::{
-    control::daemons,
+    control::{containers::Running as RunningContainer, daemons},
     ingest::{
         Ingest, IngestError,
         mappings::{Mappings, MappingsError, online_cpus},
         redact,
     },
     kernel::{
-        host,
-        offsets::{self, OffsetsError},
+        host::{self, HostCounts},
+        lockdown,
+        offsets::{self, OffsetsError, Resolved},
     },
     load::{
         LoadError, LoadOptions, Loaded,
@@ -32,11 +36,21 @@ use crate::{
     },
     recording::{
         WriteError, Writer,
-        record::{Begin, Clock, End, Meta, SelfCost},
+        record::{Begin, Clock, End, HostCpu, Meta, SelfCost},
     },
     symbol::kernel::Kernel,
 };
 use command::{Held, User};
+use guard::Guard;
+
+/// What `record` records.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// For how long; until it is interrupted when `None`.
+    pub duration: Option<Duration>,
+    /// Only this container; every task of the host when `None`.
+    pub container: Option<RunningContainer>,
+}
 
 /// What the caller of [`run`] wants.
 #[derive(Clone, Debug)]
@@ -52,11 +66,18 @@ pub struct Options {
     pub user: Option<String>,
     /// Mask what looks like a secret in arguments.
     pub redact: bool,
+    /// Folders of debug information, besides the host's and the containers' own.
+    pub debug_folders: Vec<PathBuf>,
     /// Say nothing but errors.
     pub quiet: bool,
     /// Rungs that are taken whatever else there is; they count more than the environment's.
     pub forced: Forced,
+    /// The most that it may cost, millionths of the host's CPU time; `None` for no cap.
+    pub max_overhead_ppm: Option<u32>,
+    /// The command; empty with [`Options::host`].
     pub command: Vec<OsString>,
+    /// Record the host instead of a command.
+    pub host: Option<Host>,
 }
 
 /// How it went.
@@ -64,7 +85,7 @@ pub struct Options {
 /// Dropping it detaches the last probes, which takes the kernel about a second: what a person waits for comes first.
 pub struct Outcome {
     pub recording: PathBuf,
-    /// The command's exit status in the shell's form: 128 + signal when it was killed.
+    /// The command's exit status in the shell's form: 128 + signal when it was killed; 0 without a command.
     pub status: u8,
     _attached: Loaded,
 }
@@ -84,6 +105,11 @@ pub enum Error {
     Fork(#[source] io::Error),
     #[error("phasegraph needs root: {0}")]
     Privilege(String),
+    #[error(
+        "this kernel is locked down to confidentiality: no eBPF program may read its memory ({})",
+        lockdown::FILE
+    )]
+    Lockdown,
     #[error(transparent)]
     Offsets(#[from] OffsetsError),
     #[error(transparent)]
@@ -136,14 +162,30 @@ impl Error {
             }
             Error::Exec { .. } => "a program with execute permission".to_owned(),
             Error::User { .. } => "name a user of this host, as `getent passwd` lists them".to_owned(),
-            Error::Privilege(_) => "sudo phasegraph run -- …".to_owned(),
+            Error::Privilege(_) => "run it with sudo, or as root of the host".to_owned(),
+            Error::Lockdown => {
+                "boot with lockdown=integrity (or without secure boot's stricter setting) on the kernel's command line"
+                    .to_owned()
+            }
+            Error::Offsets(OffsetsError::Btf { .. }) => {
+                "mount sysfs, or run a kernel built with CONFIG_DEBUG_INFO_BTF".to_owned()
+            }
             Error::After { source, .. } => return source.next_step(),
             _ => return None,
         })
     }
 }
 
-/// Profiles one command.
+/// Says what is missing to record anything.
+///
+/// # Errors
+///
+/// [`Error::Privilege`] when the process lacks a capability.
+pub fn check_privilege() -> Result<(), Error> {
+    privilege::check()
+}
+
+/// Profiles one command, or the host.
 ///
 /// # Errors
 ///
@@ -151,6 +193,9 @@ impl Error {
 pub fn run(options: &Options) -> Result<Outcome, Error> {
     let started = Instant::now();
     privilege::check()?;
+    if lockdown::mode() == Some(lockdown::Mode::Confidentiality) {
+        return Err(Error::Lockdown);
+    }
     let user = options.user.as_deref().map(User::find).transpose()?;
     let writer = Writer::create(&options.output, options.force)?;
     for note in writer.notes() {
@@ -177,7 +222,9 @@ pub fn run(options: &Options) -> Result<Outcome, Error> {
 struct Attached {
     loaded: Loaded,
     ingest: Ingest,
-    held: Held,
+    /// The command; `None` for the host.
+    held: Option<Held>,
+    guard: Guard,
     cost: SelfCost,
 }
 
@@ -194,7 +241,7 @@ impl Attached {
             ring_bytes: ring_bytes(cpus.len()),
             cpus,
             forced: Forced::from_environment()?.and(options.forced.clone()),
-            tracefs: None,
+            tracefs: std::env::var_os("PHASEGRAPH_TRACEFS").map(PathBuf::from),
         };
         let mappings = Mappings::open(&load_options.cpus)?;
         let lap = |what| tracing::debug!("{what}, {} ms after the start", started.elapsed().as_millis());
@@ -215,17 +262,22 @@ impl Attached {
             symbols,
             options.redact,
         );
+        ingest.set_debug_folders(options.debug_folders.clone());
+        ingest.unwind_by(loaded.take_unwind());
 
-        let held = Held::spawn(&options.command, user)?;
+        let held = match options.host {
+            Some(_) => None,
+            None => Some(Held::spawn(&options.command, user)?),
+        };
         lap("the command is held");
         match Self::attach(
             options,
             &mut loaded,
             &btf,
             &mut ingest,
-            &resolved.absent,
+            &resolved,
             &load_options,
-            &held,
+            held.as_ref(),
         ) {
             Ok(()) => {
                 let cost = SelfCost {
@@ -236,11 +288,12 @@ impl Attached {
                     loaded,
                     ingest,
                     held,
+                    guard: Guard::new(options.max_overhead_ppm, options.sample_hz, load_options.cpus),
                     cost,
                 })
             }
             Err(error) => {
-                held.cancel();
+                cancel(held);
                 Err(error)
             }
         }
@@ -251,18 +304,38 @@ impl Attached {
         loaded: &mut Loaded,
         btf: &Btf,
         ingest: &mut Ingest,
-        absent: &[&str],
+        resolved: &Resolved,
         load_options: &LoadOptions,
-        held: &Held,
+        held: Option<&Held>,
     ) -> Result<(), Error> {
         loaded.attach(btf)?;
-        let processes = daemons::processes();
-        let mut tracked = daemons::serving(&processes, std::process::id());
-        tracked.push(held.pid());
-        for pid in &tracked {
-            ingest.seed(*pid);
+        match &options.host {
+            None => {
+                let processes = daemons::processes();
+                let mut tracked = daemons::serving(&processes, std::process::id());
+                tracked.extend(held.map(Held::pid));
+                for pid in &tracked {
+                    ingest.seed(*pid);
+                }
+                loaded.adopt(&tracked)?;
+            }
+            Some(Host {
+                container: Some(container),
+                ..
+            }) => {
+                loaded.track_cgroups(&container.cgroups)?;
+                let tracked = container.processes(&daemons::processes());
+                for pid in &tracked {
+                    ingest.seed(*pid);
+                }
+                loaded.adopt(&tracked)?;
+            }
+            Some(Host { container: None, .. }) => {
+                // Too many to look at all their files now: at the first stack of each.
+                ingest.seed_late();
+                loaded.adopt_all()?;
+            }
         }
-        loaded.adopt(&tracked)?;
         loaded.start_clock(load_options)?;
 
         let mut meta = Meta {
@@ -284,12 +357,21 @@ impl Attached {
         if options.redact {
             redact::redact(&mut meta.command);
         }
+        let cap = match options.max_overhead_ppm {
+            Some(ppm) => format!("{} % of the host's CPU", f64::from(ppm) / 1e4),
+            None => "none".to_owned(),
+        };
+        meta.facts.push(("overhead cap".to_owned(), cap));
+        if let Some(Host {
+            container: Some(container),
+            ..
+        }) = &options.host
+        {
+            meta.facts.push(("container".to_owned(), container.title()));
+        }
         let redaction = if options.redact { "on" } else { "off" };
         meta.facts.push(("redaction".to_owned(), redaction.to_owned()));
-        if !absent.is_empty() {
-            meta.facts
-                .push(("members absent from this kernel".to_owned(), absent.join(", ")));
-        }
+        meta.facts.extend(limits::limits(resolved, &loaded.ladder));
         ingest.write(meta)?;
         ingest.write(host::clock_pair())?;
         Ok(())
@@ -300,22 +382,23 @@ impl Attached {
             mut loaded,
             mut ingest,
             held,
+            mut guard,
             mut cost,
         } = self;
         let mut signals = match follow::Signals::new() {
             Ok(signals) => signals,
             Err(error) => {
-                held.cancel();
+                cancel(held);
                 return Err(Error::System {
                     what: "signals can't be handled",
                     error,
                 });
             }
         };
-        let pid = held.pid();
+        let pid = held.as_ref().map(Held::pid);
         // The child's own identity comes with its Adopt event.
         if let Err(error) = ingest.drain() {
-            held.cancel();
+            cancel(held);
             return Err(error.into());
         }
         // What follows is the cost of recording: counted from here.
@@ -325,24 +408,30 @@ impl Attached {
         }
         let begin = Begin {
             mono: host::monotonic_ns(),
-            command: ingest.leader(pid),
+            command: pid.and_then(|pid| ingest.leader(pid)),
         };
         if let Err(error) = ingest.write(begin) {
-            held.cancel();
+            cancel(held);
             return Err(error.into());
         }
+        let counts = host::counts().ok();
         if !options.quiet {
+            let until = match &options.host {
+                Some(Host { duration: None, .. }) => "; Ctrl-C ends it",
+                _ => "",
+            };
             eprintln!(
-                "phasegraph: recording to {} (attached in {} ms)",
+                "phasegraph: recording to {} (attached in {} ms{until})",
                 options.output.display(),
                 cost.startup_ns / 1_000_000
             );
         }
+        ingest.start_parser();
         // The command has its privileges already; what is left to do here needs few.
         if let Err(error) = privilege::drop_unneeded() {
             tracing::warn!("privileges that are not needed any more could not be dropped: {error}");
         }
-        let running = match held.release() {
+        let running = match held.map(Held::release).transpose() {
             Ok(running) => running,
             Err(error) => {
                 ingest.discard();
@@ -350,19 +439,45 @@ impl Attached {
             }
         };
         let mut failed = None;
-        let status = follow::follow(&running, &mut ingest, &mut signals, &mut failed).await;
+        let following = follow::Following::new(&mut loaded, &mut ingest, &mut guard);
+        let status = match &running {
+            Some(running) => Some(follow::command(running, following, &mut signals, &mut failed).await),
+            None => {
+                let duration = options.host.as_ref().and_then(|host| host.duration);
+                let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
+                failed = follow::host(following, &mut signals, deadline).await.err();
+                None
+            }
+        };
         let finished = match failed {
-            None => finish(&mut loaded, ingest, cost, status, options),
+            None => {
+                let end = Ending {
+                    cost,
+                    status,
+                    begin: begin.mono,
+                    counts,
+                    guard,
+                };
+                finish(&mut loaded, ingest, end, options)
+            }
             Some(error) => Err(error.into()),
         };
-        let status = u8::try_from(status).unwrap_or(u8::MAX);
+        let status = u8::try_from(status.unwrap_or(0)).unwrap_or(u8::MAX);
         match finished {
             Ok(()) => Ok((status, loaded)),
+            Err(source) if running.is_none() => Err(source),
             Err(source) => Err(Error::After {
                 status,
                 source: Box::new(source),
             }),
         }
+    }
+}
+
+/// Ends a command that is still held.
+fn cancel(held: Option<Held>) {
+    if let Some(held) = held {
+        held.cancel();
     }
 }
 
@@ -373,15 +488,43 @@ fn joined<T>(thread: std::thread::JoinHandle<T>) -> Result<T, Error> {
     })
 }
 
+/// What is known at the end.
+struct Ending {
+    cost: SelfCost,
+    /// The command's, if there was one.
+    status: Option<i32>,
+    /// When the recording began, and the host's counts then.
+    begin: u64,
+    counts: Option<HostCounts>,
+    guard: Guard,
+}
+
+/// What the host's CPUs did between two moments.
+fn host_cpu(from: (u64, HostCounts), to: (u64, HostCounts)) -> HostCpu {
+    let ((from, before), (to, after)) = (from, to);
+    HostCpu {
+        from,
+        to,
+        user_ns: after.user_ns.saturating_sub(before.user_ns),
+        system_ns: after.system_ns.saturating_sub(before.system_ns),
+        idle_ns: after.idle_ns.saturating_sub(before.idle_ns),
+        iowait_ns: after.iowait_ns.saturating_sub(before.iowait_ns),
+        interrupt_ns: after.interrupt_ns.saturating_sub(before.interrupt_ns),
+        steal_ns: after.steal_ns.saturating_sub(before.steal_ns),
+    }
+}
+
 /// Closes the recording: detaches, closes every thread's last interval, names frames, tells losses and costs.
-fn finish(
-    loaded: &mut Loaded,
-    mut ingest: Ingest,
-    mut cost: SelfCost,
-    status: i32,
-    options: &Options,
-) -> Result<(), Error> {
+fn finish(loaded: &mut Loaded, mut ingest: Ingest, ending: Ending, options: &Options) -> Result<(), Error> {
+    let Ending {
+        mut cost,
+        status,
+        begin,
+        counts,
+        guard,
+    } = ending;
     let end = host::monotonic_ns();
+    let counts = counts.zip(host::counts().ok());
     cost.programs = loaded
         .costs()
         .into_iter()
@@ -403,14 +546,19 @@ fn finish(
     cost.symbolize_ns = symbolizing.elapsed().as_nanos() as u64;
     cost.ts = end;
     cost.recording_bytes = ingest.bytes_written();
+    let parsing = ingest.close_parser();
     ingest.write_exchanges(&loaded.open_exchanges()?)?;
-    ingest.write_losses(losses)?;
+    ingest.write_losses(losses, guard.losses())?;
     ingest.write(cost)?;
+    ingest.write(parsing)?;
+    if let Some((before, after)) = counts {
+        ingest.write(host_cpu((begin, before), (end, after)))?;
+    }
     let pair: Clock = host::clock_pair();
     ingest.write(pair)?;
     ingest.write(End {
         mono: end,
-        exit_code: Some(status),
+        exit_code: status,
     })?;
     ingest.finish()?;
     Ok(())

@@ -96,7 +96,7 @@ fn podman_build() {
 }
 
 /// A storage for buildah.
-fn buildah() -> Result<Podman, Skip> {
+pub(crate) fn buildah() -> Result<Podman, Skip> {
     host::require(&["buildah"])?;
     Podman::new("runc")
 }

@@ -8,11 +8,16 @@ mod bare;
 mod build;
 mod buildkit;
 mod containerd;
+mod counts;
 mod coverage;
 mod docker;
+mod exact;
+mod faults;
+mod hostile;
 mod life;
 mod operations;
 mod podman;
 mod pulls;
 #[path = "../support/mod.rs"]
 mod support;
+mod witness;

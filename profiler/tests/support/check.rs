@@ -4,8 +4,6 @@ use super::profile::{Item, Profile};
 
 /// How far a `run` phase may reach beyond the stopwatch in it: exec to `main()`, and the last stamp to the exit.
 pub(crate) const EXACT_NS: u64 = 1_000_000;
-/// The same where the CPU is emulated: exec to `main()` alone takes up to 12 ms there.
-const EMULATED_NS: u64 = 20_000_000;
 
 /// Unpacks a scenario, or says why there is none here.
 macro_rules! scenario {
@@ -27,15 +25,16 @@ pub(crate) fn emulated() -> bool {
 }
 
 /// The stopwatch lies in the phase, and the phase reaches no further than 1 ms beyond it, besides what the
-/// container's first process waited for a CPU: on a busy host that is no error of the phase.
+/// container's first process waited for a CPU: on a busy host that is no error of the phase. Where the CPU is emulated,
+/// exec to `main()` takes as long as it takes (`exact.rs` holds such kernels against their own trace).
 pub(crate) fn assert_agrees(run: Item<'_>, (begin, end): (u64, u64)) {
     let (before, after) = (begin as i64 - run.from() as i64, run.to() as i64 - end as i64);
     let queued = run.0["wall"]["runqueue_ns"].as_u64().unwrap();
     println!("run begins {before} ns before the stopwatch and ends {after} ns after it; {queued} ns in the run queue");
     assert!(run.from() <= begin && end <= run.to(), "{before} {after}");
-    let tolerance = queued + if emulated() { EMULATED_NS } else { EXACT_NS };
+    let tolerance = queued + EXACT_NS;
     assert!(
-        begin - run.from() <= tolerance && run.to() - end <= tolerance,
+        emulated() || (begin - run.from() <= tolerance && run.to() - end <= tolerance),
         "{before} {after} {queued}"
     );
 }
@@ -49,7 +48,9 @@ pub(crate) fn assert_order(container: Item<'_>, names: &[&str]) {
     assert!(
         phases
             .iter()
-            .all(|phase| phase.0["open"] == false && phase.to() >= phase.from())
+            .all(|phase| phase.0["open"] == false && phase.to() >= phase.from()),
+        "{:#}",
+        container.0
     );
     let (create, init) = (container.phase("create"), container.phase("init"));
     assert!(create.from() <= init.from() && init.to() <= create.to());

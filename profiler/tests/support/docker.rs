@@ -91,6 +91,11 @@ impl Docker {
         Some(self.profile(words))
     }
 
+    /// The socket of its containerd.
+    pub(crate) fn containerd(&self) -> PathBuf {
+        self.corner.folder().join("exec/containerd/containerd.sock")
+    }
+
     fn log(&self) -> PathBuf {
         self.corner.folder().join("dockerd.log")
     }

@@ -1,6 +1,7 @@
 //! Real container runtimes for tests: a private corner of the host to run them in, something to build and run, and
 //! phasegraph around it.
 
+pub(crate) mod accuracy;
 pub(crate) mod bare;
 pub(crate) mod check;
 pub(crate) mod containerd;
@@ -11,4 +12,6 @@ pub(crate) mod host;
 pub(crate) mod podman;
 pub(crate) mod profile;
 pub(crate) mod registry;
+pub(crate) mod rfc3339;
+pub(crate) mod tracefs;
 pub(crate) mod workload;

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use super::host::succeed;
 
+/// Names a folder to keep the scenarios' recordings in: for a look at what failed, and for fixtures.
+const KEEP: &str = "PHASEGRAPH_KEEP_RECORDINGS";
+
 /// A profile as `show --json` tells it, and what the command printed.
 pub(crate) struct Profile {
     pub json: Value,
@@ -24,14 +27,27 @@ pub(crate) fn profile(command: impl Fn(&Path) -> Command, folder: &Path, words: 
         .args(words)
         .output()
         .unwrap();
+    keep(&file);
     let output = [run.stdout, run.stderr]
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .concat();
-    assert!(run.status.success(), "{words:?}: {}\n{output}", run.status);
+    let shown: String = format!("{words:?}").chars().take(1_000).collect();
+    assert!(run.status.success(), "{shown}: {}\n{output:.4000}", run.status);
     let shown = succeed(Command::new(phasegraph).arg("show").arg(&file).arg("--json"));
     Profile {
         json: serde_json::from_slice(&shown.stdout).unwrap(),
         output,
+    }
+}
+
+/// Copies a recording into the folder of [`KEEP`], under the test's name.
+fn keep(file: &Path) {
+    let Some(folder) = std::env::var_os(KEEP) else { return };
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("test").replace("::", "-");
+    let copied = std::fs::copy(file, Path::new(&folder).join(format!("{name}.phg")));
+    if let Err(error) = copied {
+        eprintln!("{} is not kept: {error}", file.display());
     }
 }
 
@@ -120,6 +136,11 @@ impl Profile {
             .iter()
             .map(|operation| Item(operation).text("name"))
             .collect()
+    }
+
+    /// Pid of the process of that index.
+    pub(crate) fn pid(&self, index: u64) -> u64 {
+        self.json["processes"][index as usize]["pid"].as_u64().unwrap()
     }
 
     /// Last programs of the processes of a phase.

@@ -77,6 +77,16 @@ pub(crate) fn stamps(output: &str, name: &str) -> (u64, u64) {
     (edge("begin"), edge("end"))
 }
 
+/// All stopwatches of that name, in order of time.
+pub(crate) fn all_stamps(output: &str, name: &str) -> Vec<(u64, u64)> {
+    let times = |edge: &str| -> Vec<u64> {
+        let prefix = format!("stamp {name} {edge} ");
+        let lines = output.lines().filter_map(|line| line.strip_prefix(&prefix));
+        lines.map(|time| time.trim().parse().unwrap()).collect()
+    };
+    times("begin").into_iter().zip(times("end")).collect()
+}
+
 /// Writes a C project with a makefile, the same each time.
 pub(crate) fn c_project(folder: &Path) {
     for file in 0..SOURCES {

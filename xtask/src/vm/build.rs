@@ -40,15 +40,19 @@ struct Profile {
     test: bool,
 }
 
-/// Builds phasegraph, and its test programs if `tests`.
+/// Builds phasegraph, and its test programs if `tests`, around the eBPF objects in `objects` instead of the checked-in
+/// ones if it is given.
 ///
 /// # Errors
 ///
 /// When cargo fails.
-pub(crate) fn programs(tests: bool) -> anyhow::Result<Programs> {
+pub(crate) fn programs(tests: bool, objects: Option<&Path>) -> anyhow::Result<Programs> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
     command.current_dir(workspace()?);
+    if let Some(objects) = objects {
+        command.env("PHASEGRAPH_EBPF_DIR", objects);
+    }
     if tests {
         command.args(["test", "--no-run"]);
     } else {

@@ -51,7 +51,7 @@ pub(crate) fn extract(disk: &Path, name: &str, into: &Path) -> anyhow::Result<()
         .output()
         .context("can't run e2fsck")?;
     // 1 and 2: mended.
-    if !status.status.code().is_some_and(|code| code <= 2) {
+    if status.status.code().is_none_or(|code| code > 2) {
         let text = String::from_utf8_lossy(&status.stdout);
         anyhow::bail!("e2fsck of {}: {}: {}", disk.display(), status.status, text.trim());
     }

@@ -108,10 +108,11 @@ impl Exchange {
 /// What an item left.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
-    pub(crate) name: String,
     /// `None` when the machine did not come to its end.
     pub(crate) status: Option<i32>,
     pub(crate) log: PathBuf,
+    /// What it put into `$OUT`.
+    pub(crate) files: PathBuf,
 }
 
 /// Copies what the machine left to `into`, and tells what became of `items`.
@@ -126,9 +127,9 @@ pub(crate) fn results(disk: &Path, items: &[Item], into: &Path) -> anyhow::Resul
         let stem = format!("{:02}-{}", index + 1, item.name);
         let status = fs::read_to_string(folder.join(format!("{stem}.status"))).ok();
         Outcome {
-            name: item.name.clone(),
             status: status.and_then(|text| text.trim().parse().ok()),
             log: folder.join(format!("{stem}.log")),
+            files: folder.join(format!("{stem}.files")),
         }
     });
     Ok(outcomes.collect())

@@ -9,6 +9,8 @@ interactive=
 # shellcheck disable=SC1091
 . $IN/setup
 
+# systemd does so, and rootless podman warns where it is not.
+mount --make-rshared /
 mount -t proc -o nosuid,nodev,noexec proc /proc
 mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
 mkdir -p /dev/pts /dev/shm
@@ -51,9 +53,17 @@ hybrid)
     ;;
 esac
 
+# What a host loads when it boots: rootless networks and file systems open these devices.
+for module in overlay fuse tun; do
+    modprobe "$module" 2>/dev/null
+done
+chmod 666 /dev/fuse /dev/net/tun
+chmod 1777 /tmp /var/tmp
+
+# Tests that change the whole host, taking a CPU away for example, ask for this.
+export PHASEGRAPH_OWN_MACHINE=1
 hostname machine
 ip link set lo up
-echo 0 >/proc/sys/kernel/printk_ratelimit
 # Files of the build, at the paths that they have on the host: test programs have them compiled in.
 while read -r folder; do
     mkdir -p "$folder"
@@ -74,9 +84,10 @@ for item in "$IN"/work/*; do
     # The log goes to the console by a reader of its own: a daemon that outlives the item holds no pipe that is waited for.
     tail -n +1 -f "$OUT/$name.log" &
     reader=$!
+    mkdir "$OUT/$name.files"
     (
         cd /root || exit
-        exec sh "$item"
+        OUT=$OUT/$name.files exec sh "$item"
     ) </dev/null >>"$OUT/$name.log" 2>&1
     echo $? >"$OUT/$name.status"
     sleep 0.2

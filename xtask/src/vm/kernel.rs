@@ -22,8 +22,6 @@ pub(crate) const SUITES: [(&str, &str); 4] = [
 /// A kernel that is ready to boot.
 #[derive(Clone, Debug)]
 pub(crate) struct Kernel {
-    /// What one calls it: one of [`SUITES`].
-    pub(crate) name: &'static str,
     pub(crate) suite: &'static str,
     /// As `uname -r` tells it.
     pub(crate) release: String,
@@ -65,7 +63,6 @@ pub(crate) fn ready(cache: &Cache, name: &str) -> anyhow::Result<Kernel> {
         .with_context(|| format!("no kernel {name}"))?;
     let folder = cache.folder("kernels")?.join(suite);
     let kernel = |folder: &Path, release: String| Kernel {
-        name,
         suite,
         release,
         image: folder.join("vmlinuz"),

@@ -89,7 +89,7 @@ pub(crate) fn interactive(kernel: &Kernel, shape: &Shape, disks: Disks<'_>) -> a
     ]))
 }
 
-/// Runs a machine to its end; its console goes to `console`, and to standard error if `shown`.
+/// Runs a machine to its end; its console goes to `console` and to standard error.
 ///
 /// # Errors
 ///
@@ -100,7 +100,6 @@ pub(crate) fn run(
     disks: Disks<'_>,
     console: &Path,
     deadline: Duration,
-    shown: bool,
 ) -> anyhow::Result<()> {
     let mut command = qemu(kernel, shape, disks)?;
     command
@@ -112,7 +111,7 @@ pub(crate) fn run(
         .spawn()
         .with_context(|| format!("can't run {QEMU}: Debian's package qemu-system-x86 has it"))?;
     let output = child.stdout.take().context("QEMU has no standard output")?;
-    let reader = std::thread::spawn(move || copy(output, file, shown));
+    let reader = std::thread::spawn(move || copy(output, file));
     let ended = wait(&mut child, deadline);
     if !matches!(ended, Ok(Some(_))) {
         // Its console ends with it.
@@ -145,7 +144,7 @@ fn wait(child: &mut Child, deadline: Duration) -> anyhow::Result<Option<std::pro
 }
 
 /// Copies the console; returns its last lines.
-fn copy(output: ChildStdout, mut file: File, shown: bool) -> anyhow::Result<String> {
+fn copy(output: ChildStdout, mut file: File) -> anyhow::Result<String> {
     let mut last = VecDeque::new();
     let mut reader = BufReader::new(output);
     let mut line = Vec::new();
@@ -156,9 +155,7 @@ fn copy(output: ChildStdout, mut file: File, shown: bool) -> anyhow::Result<Stri
         }
         file.write_all(&line).context("can't write the console's file")?;
         let text = plain(&line);
-        if shown {
-            eprintln!("{text}");
-        }
+        eprintln!("{text}");
         if last.len() == SHOWN {
             last.pop_front();
         }

@@ -9,21 +9,33 @@ mod build;
 mod cache;
 mod disk;
 mod exchange;
+mod host;
 mod initramfs;
 mod kernel;
+mod log;
 mod machine;
+mod plan;
+mod results;
 mod root;
+mod session;
+mod table;
+pub(crate) mod test;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Subcommand;
 
-use crate::{debian, exec};
+use crate::exec;
+use build::Programs;
 use cache::Cache;
-use exchange::{Cgroups, Exchange, Item};
-use machine::{Disks, Shape};
+use exchange::{Cgroups, Item};
+use kernel::Kernel;
+use machine::Shape;
+use session::Session;
+
+pub(crate) use host::{PACKAGES, unfit};
 
 /// Run phasegraph on other kernels, in emulated machines
 #[derive(clap::Args)]
@@ -66,6 +78,9 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    Test(test::Arguments),
+    /// Make the tables in docs anew, from what the last whole run of each kernel gave
+    Table,
 }
 
 /// What machines are like.
@@ -89,172 +104,104 @@ struct Options {
 }
 
 impl Options {
-    fn shape(&self) -> Shape {
-        Shape {
-            cpus: self.cpus,
-            memory_mib: self.memory,
-            append: self.append.clone(),
+    fn session<'a>(&self, cache: &'a Cache, kernel: &'a Kernel, programs: &'a Programs) -> Session<'a> {
+        Session {
+            cache,
+            kernel,
+            shape: Shape {
+                cpus: self.cpus,
+                memory_mib: self.memory,
+                append: self.append.clone(),
+            },
+            cgroups: self.cgroup,
+            programs,
         }
     }
 }
 
-/// What the host needs, and what for.
-const PACKAGES: [(&str, &[&str]); 3] = [
-    ("machines", &["qemu-system-x86"]),
-    (
-        "disks",
-        &["e2fsprogs", "mmdebstrap", "busybox-static", "debian-archive-keyring"],
-    ),
-    ("kernels and programs", &["kmod", "xz-utils", "binutils"]),
-];
-
 /// Runs the subcommand.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    host()?;
+    if !matches!(arguments.command, Command::Table) {
+        host::ready()?;
+    }
     let cache = Cache::new()?;
     match &arguments.command {
-        Command::Fetch { kernel } => {
-            for name in kernel::names(kernel)? {
-                let kernel = kernel::ready(&cache, name)?;
-                exec::announce(format!("{name}: {} of Debian {}", kernel.release, kernel.suite));
-            }
-            exec::announce(format!("root disk: {}", root::ready(&cache)?.display()));
-            Ok(())
-        }
+        Command::Fetch { kernel } => fetch(&cache, kernel),
         Command::Run {
             kernel,
             options,
             output,
             tests,
             words,
-        } => {
-            let script = match words.as_slice() {
-                [line] => line.clone(),
-                words => words
-                    .iter()
-                    .map(|word| exchange::quoted(word))
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            };
-            let item = Item {
-                name: "run".to_owned(),
-                script,
-            };
-            let programs = build::programs(*tests)?;
-            let mut failed = Vec::new();
-            for name in kernel::names(kernel)? {
-                let folder = match output {
-                    Some(folder) => folder.join(name),
-                    None => cache.folder("runs")?.join(name),
-                };
-                let outcome = once(&cache, name, options, &programs, &item, &folder);
-                match outcome {
-                    Ok(0) => {}
-                    Ok(status) => failed.push(format!("{name}: exit status {status}")),
-                    Err(error) => failed.push(format!("{name}: {error:#}")),
-                }
-                exec::announce(format!("{name}: what came back is in {}", folder.join("out").display()));
-            }
-            if failed.is_empty() {
-                Ok(())
-            } else {
-                bail!("{}", failed.join("\n"))
-            }
-        }
-        Command::Shell { kernel, options } => {
-            let names = kernel::names(kernel)?;
-            let [name] = names.as_slice() else {
-                bail!("a shell is on one kernel");
-            };
-            shell(&cache, name, options)
-        }
+        } => run_words(&cache, kernel, options, output.as_deref(), *tests, words),
+        Command::Shell { kernel, options } => shell(&cache, kernel, options),
+        Command::Test(arguments) => test::run(&cache, arguments),
+        Command::Table => table::write(&test::results_folder()?),
     }
 }
 
-/// One item on one kernel; its exit status.
-fn once(
+fn fetch(cache: &Cache, kernel: &str) -> anyhow::Result<()> {
+    for name in kernel::names(kernel)? {
+        let kernel = kernel::ready(cache, name)?;
+        exec::announce(format!("{name}: {} of Debian {}", kernel.release, kernel.suite));
+    }
+    exec::announce(format!("root disk: {}", root::ready(cache)?.display()));
+    Ok(())
+}
+
+/// One command, on each of the kernels.
+fn run_words(
     cache: &Cache,
-    name: &str,
+    kernel: &str,
     options: &Options,
-    programs: &build::Programs,
-    item: &Item,
-    folder: &std::path::Path,
-) -> anyhow::Result<i32> {
-    let (kernel, root) = (kernel::ready(cache, name)?, root::ready(cache)?);
-    let scratch = cache.scratch()?;
-    let mut exchange = Exchange::new(cache.scratch()?, options.cgroup, false)?;
-    build::install(programs, &exchange)?;
-    exchange.work(item)?;
-    let (initramfs, disk) = (scratch.path().join("initramfs"), scratch.path().join("exchange.ext4"));
-    initramfs::make(&initramfs, &kernel.first_modules)?;
-    exchange.disk(&disk)?;
-    if folder.exists() {
-        std::fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
-    }
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let disks = Disks {
-        initramfs: &initramfs,
-        root: &root,
-        exchange: &disk,
+    output: Option<&Path>,
+    tests: bool,
+    words: &[String],
+) -> anyhow::Result<()> {
+    let script = match words {
+        [line] => line.clone(),
+        words => words
+            .iter()
+            .map(|word| exchange::quoted(word))
+            .collect::<Vec<_>>()
+            .join(" "),
     };
-    let deadline = Duration::from_secs(options.deadline);
-    exec::announce(format!("{name}: booting {}", kernel.release));
-    let ended = machine::run(
-        &kernel,
-        &options.shape(),
-        disks,
-        &folder.join("console"),
-        deadline,
-        true,
-    );
-    let outcomes = exchange::results(&disk, std::slice::from_ref(item), folder)?;
-    ended?;
-    let outcome = outcomes.first().context("no outcome")?;
-    outcome
-        .status
-        .context("the machine ended before its work did; its console is above")
+    let item = Item {
+        name: "run".to_owned(),
+        script,
+    };
+    let programs = build::programs(tests, None)?;
+    let mut failed = Vec::new();
+    for name in kernel::names(kernel)? {
+        let kernel = kernel::ready(cache, name)?;
+        let folder = match output {
+            Some(folder) => folder.join(name),
+            None => cache.folder("runs")?.join(name),
+        };
+        let session = options.session(cache, &kernel, &programs);
+        let deadline = Duration::from_secs(options.deadline);
+        let left = session.run(std::slice::from_ref(&item), deadline, &folder)?;
+        match (left.ended, left.outcomes.first().and_then(|outcome| outcome.status)) {
+            (Ok(()), Some(0)) => {}
+            (Ok(()), Some(status)) => failed.push(format!("{name}: exit status {status}")),
+            (Ok(()), None) => failed.push(format!("{name}: the machine ended before its work did")),
+            (Err(error), _) => failed.push(format!("{name}: {error:#}")),
+        }
+        exec::announce(format!("{name}: what came back is in {}", folder.join("out").display()));
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        bail!("{}", failed.join("\n"))
+    }
 }
 
-fn shell(cache: &Cache, name: &str, options: &Options) -> anyhow::Result<()> {
-    let (kernel, root) = (kernel::ready(cache, name)?, root::ready(cache)?);
-    let programs = build::programs(true)?;
-    let scratch = cache.scratch()?;
-    let mut exchange = Exchange::new(cache.scratch()?, options.cgroup, true)?;
-    build::install(&programs, &exchange)?;
-    exchange.work(&Item {
-        name: "shell".to_owned(),
-        script: "exec sh -i".to_owned(),
-    })?;
-    let (initramfs, disk) = (scratch.path().join("initramfs"), scratch.path().join("exchange.ext4"));
-    initramfs::make(&initramfs, &kernel.first_modules)?;
-    exchange.disk(&disk)?;
-    let disks = Disks {
-        initramfs: &initramfs,
-        root: &root,
-        exchange: &disk,
+fn shell(cache: &Cache, kernel: &str, options: &Options) -> anyhow::Result<()> {
+    let names = kernel::names(kernel)?;
+    let [name] = names.as_slice() else {
+        bail!("a shell is on one kernel");
     };
-    machine::interactive(&kernel, &options.shape(), disks)
-}
-
-/// Checks that the host can do it, installing what it lacks.
-fn host() -> anyhow::Result<()> {
-    if std::env::consts::ARCH != "x86_64" {
-        bail!("the machines are x86-64, and so must be the programs that go into them");
-    }
-    if !exec::is_root() {
-        bail!("file systems with their owners and devices are made by root: run it as root");
-    }
-    if !debian::is_debian() {
-        exec::announce("no Debian: apt, mmdebstrap, qemu-system-x86_64, mke2fs, depmod, xz and strip must be there");
-        return Ok(());
-    }
-    let lacking: Vec<_> = PACKAGES.iter().flat_map(|(_, names)| debian::missing(names)).collect();
-    if lacking.is_empty() {
-        return Ok(());
-    }
-    if !exec::may_install(false, &lacking.join(" "))? {
-        bail!("needs Debian's packages {}", lacking.join(" "));
-    }
-    debian::update()?;
-    debian::install(&lacking)
+    let kernel = kernel::ready(cache, name)?;
+    let programs = build::programs(true, None)?;
+    options.session(cache, &kernel, &programs).shell()
 }

@@ -33,7 +33,7 @@ const PACKAGES: [(&str, &[&str]); 6] = [
         ],
     ),
     ("rootless podman", &["fuse-overlayfs", "slirp4netns", "uidmap"]),
-    ("docker", &["docker.io", "containerd"]),
+    ("docker", &["docker.io", "containerd", "apparmor"]),
     ("registries", &["docker-registry", "skopeo"]),
 ];
 

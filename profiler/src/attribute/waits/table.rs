@@ -194,6 +194,8 @@ pub(super) const WEAK: &[Row] = &[
 #[rustfmt::skip]
 pub(super) const DISK_CALLERS: &[Row] = &[
     row(Wait::Disk, "overlay copy-up", &["ovl_copy_up_*"]),
+    // The flush of a whole file system is what makes an unmount slow: it has a name of its own.
+    row(Wait::Disk, "flush at unmount", &["ovl_sync_fs"]),
     row(Wait::Disk, "unmount", &["cleanup_mnt", "generic_shutdown_super"]),
     row(Wait::Disk, "swap", &["do_swap_page"]),
     row(Wait::Disk, "fsync", &[

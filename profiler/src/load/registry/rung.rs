@@ -7,6 +7,8 @@ pub enum Rung {
     Storage,
     /// Per-task state in a hash by thread id.
     Hash,
+    /// The same, and no program calls what takes a task by its type: raw tracepoints may not.
+    HashUntyped,
     /// `fentry` and `fexit` on a function: a patched call, with arguments and result.
     Fentry,
     /// `kprobe` and `kretprobe` on a function.
@@ -17,7 +19,9 @@ pub enum Rung {
     RawTp,
     /// A classic tracepoint, with the record that its format file describes.
     Classic,
-    /// The `cpu-clock` of each CPU.
+    /// The `cpu-clock` of each CPU, user stacks by unwind tables.
+    Unwind,
+    /// The `cpu-clock` of each CPU, user stacks by frame pointers.
     Clock,
     /// An iterator over all tasks.
     TaskIterator,
@@ -35,11 +39,13 @@ impl Rung {
     pub const ALL: &'static [Rung] = &[
         Rung::Storage,
         Rung::Hash,
+        Rung::HashUntyped,
         Rung::Fentry,
         Rung::Kprobe,
         Rung::TpBtf,
         Rung::RawTp,
         Rung::Classic,
+        Rung::Unwind,
         Rung::Clock,
         Rung::TaskIterator,
     ];
@@ -57,6 +63,12 @@ impl Rung {
                 since: "5.9",
                 needs: "nothing more",
                 lost: "at most 32,768 threads at a time; each switch of the host costs a hash look-up more",
+            },
+            Rung::HashUntyped => Facts {
+                name: "hash-untyped",
+                since: "5.8",
+                needs: "nothing more",
+                lost: "the kernel stacks of waits, which are named by their system call alone; otherwise as `hash`",
             },
             Rung::Fentry => Facts {
                 name: "fentry",
@@ -79,8 +91,8 @@ impl Rung {
             Rung::RawTp => Facts {
                 name: "raw_tp",
                 since: "4.17",
-                needs: "for what is about tasks, the hash variant",
-                lost: "for switches: the kernel stacks of waits, which are then named by their system call alone",
+                needs: "for what is about tasks, the state in a hash; for switches `hash-untyped`",
+                lost: "",
             },
             Rung::Classic => Facts {
                 name: "tracepoint",
@@ -88,11 +100,17 @@ impl Rung {
                 needs: "tracefs, `CONFIG_FTRACE_SYSCALLS`",
                 lost: "nothing, but every system call of the host is some 60 ns dearer while it is recorded",
             },
+            Rung::Unwind => Facts {
+                name: "unwind",
+                since: "5.8",
+                needs: "perf events; user stacks by unwind tables, x86-64",
+                lost: "",
+            },
             Rung::Clock => Facts {
                 name: "cpu-clock",
                 since: "4.9",
                 needs: "perf events",
-                lost: "",
+                lost: "user stacks of code that keeps no frame pointers are broken",
             },
             Rung::TaskIterator => Facts {
                 name: "iter",

@@ -15,6 +15,7 @@ fn attached(attach: Attach) -> String {
         Attach::TpBtf(tracepoint) | Attach::Tracepoint(tracepoint) => format!("tracepoint `{tracepoint}`"),
         Attach::Calls => "ten system calls, see below".to_owned(),
         Attach::Clock => "each CPU".to_owned(),
+        Attach::Tail(tracepoint) => format!("after `{tracepoint}`"),
         Attach::TaskIterator => "every task, once".to_owned(),
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn assemble(session: &mut Session, tasks: Vec<Task>) {
         };
         process.open = threads.iter().any(|thread| thread.open);
         if process.open {
-            process.exit_code = None;
+            (process.exit_code, process.exited) = (None, None);
         }
         for thread in threads {
             process.threads.push(ThreadIx(session.threads.len() as u32));
@@ -108,6 +108,7 @@ fn process(group: &Group, parent: Option<ProcessIx>) -> Process {
         open: false,
         adopted: false,
         exit_code: None,
+        exited: None,
         images: Vec::new(),
         threads: Vec::new(),
         cgroups: Vec::new(),
@@ -144,6 +145,7 @@ fn process(group: &Group, parent: Option<ProcessIx>) -> Process {
         .max_by_key(|exit| exit.at.ts);
     let last = exits().max_by_key(|exit| exit.at.ts);
     process.exit_code = marked.or(leader).or(last).map(|exit| exit.code);
+    process.exited = marked.or(last).map(|exit| exit.at.ts);
     process
 }
 

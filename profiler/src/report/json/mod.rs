@@ -8,11 +8,12 @@
 pub mod schema;
 
 use schema::{
-    Clock, Command, Container, CoverageOut, Escaped, Evidence, Fact, Host, Loss, Operation, Own, Phase, Probe, Process,
-    Program, Report, Span, Thread, Times, Wait, Waker,
+    Clock, Command, Container, CoverageOut, CpuChange, Escaped, Evidence, Fact, Gap, Host, HostCpu, Loss, Operation,
+    Own, Phase, Probe, Process, Program, Report, Span, Thread, Times, Wait, Waker,
 };
 
 use super::figures::{self, Cost, Coverage};
+use super::gaps;
 use super::select::all_phases;
 use crate::attribute::resources;
 use crate::attribute::waits::Classifier;
@@ -72,6 +73,24 @@ pub fn report(session: &Session) -> Report {
                 .map(|(name, value)| Fact {
                     name: name.clone(),
                     value: value.clone(),
+                })
+                .collect(),
+            cpu: session.host_cpu.map(|host| HostCpu {
+                user_ns: host.user_ns,
+                system_ns: host.system_ns,
+                idle_ns: host.idle_ns,
+                iowait_ns: host.iowait_ns,
+                interrupt_ns: host.interrupt_ns,
+                steal_ns: host.steal_ns,
+            }),
+            cpu_changes: session
+                .cpu_changes
+                .iter()
+                .map(|change| CpuChange {
+                    at_ns: change.ts,
+                    cpu: change.cpu,
+                    online: change.online,
+                    problem: change.problem.clone(),
                 })
                 .collect(),
         },
@@ -333,6 +352,19 @@ fn own(session: &Session) -> Own {
         startup_ns: own.startup_ns,
         startup_cpu_ns: own.startup_cpu_ns,
         symbolize_ns: own.symbolize_ns,
+        gaps: gaps::all(session)
+            .into_iter()
+            .map(|gap| Gap {
+                lever: gap.began.lever.clone(),
+                from_ns: gap.span.from,
+                to_ns: gap.span.to,
+                value: gap.began.value,
+                lost: gap.lost(),
+                cost_ppm: gap.cost_ppm(),
+                cap_ppm: gap.began.cap_ppm,
+                dearest: gap.began.dearest.clone(),
+            })
+            .collect(),
     }
 }
 

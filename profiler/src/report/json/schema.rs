@@ -46,6 +46,32 @@ pub struct Host {
     pub clocks: Vec<Clock>,
     pub probes: Vec<Probe>,
     pub facts: Vec<Fact>,
+    /// What the host's CPUs did meanwhile; `null` in recordings that do not tell.
+    pub cpu: Option<HostCpu>,
+    /// CPUs that came online or went offline during the recording.
+    pub cpu_changes: Vec<CpuChange>,
+}
+
+/// CPU time of the whole host over the recording, as `/proc/stat` has it.
+#[derive(Debug, Serialize)]
+pub struct HostCpu {
+    pub user_ns: u64,
+    pub system_ns: u64,
+    pub idle_ns: u64,
+    pub iowait_ns: u64,
+    pub interrupt_ns: u64,
+    /// Taken by the hypervisor for other guests.
+    pub steal_ns: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct CpuChange {
+    /// When it was noticed.
+    pub at_ns: u64,
+    pub cpu: u32,
+    pub online: bool,
+    /// Why it is not followed; empty when it is.
+    pub problem: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -319,6 +345,26 @@ pub struct Own {
     /// User and system time before the recording began.
     pub startup_cpu_ns: u64,
     pub symbolize_ns: u64,
+    /// Times in which less was recorded than was asked for, to keep the overhead cap.
+    pub gaps: Vec<Gap>,
+}
+
+/// Something that the overhead cap gave up for a time.
+#[derive(Debug, Serialize)]
+pub struct Gap {
+    /// `sampling`, `short_waits`, `wait_stacks`, `mappings`, `scheduling`, `births`.
+    pub lever: String,
+    pub from_ns: u64,
+    pub to_ns: u64,
+    /// Of `sampling` the frequency meanwhile, Hz; else 0.
+    pub value: u32,
+    /// What is not recorded.
+    pub lost: String,
+    /// The profiler's cost that led to it, millionths of the host's CPU time.
+    pub cost_ppm: u64,
+    pub cap_ppm: u32,
+    /// The BPF program that cost most.
+    pub dearest: String,
 }
 
 /// One BPF program's cost.

@@ -5,10 +5,12 @@ use crate::attribute::waits::Classifier;
 use crate::model::Session;
 use crate::report::figures::{self, Cost, Coverage};
 use crate::report::select::Selection;
-use crate::report::{text, units};
+use crate::report::{gaps, text, units};
 
 /// Columns of the names on the left.
 const LABEL: usize = 11;
+/// And of the names of what the overhead cap gives up.
+const CAP_LABEL: usize = 13;
 
 /// Every cause of loss that is not zero: how many, its machine's name and its meaning.
 pub(super) fn losses(page: &mut Page, session: &Session) {
@@ -39,6 +41,20 @@ pub(super) fn unavailable(page: &mut Page, session: &Session) {
         }
         let line = text::visible(format!("{probe}: {why}").as_bytes());
         page.paragraph(&text::left("", LABEL), Paint::Warn, &line);
+    }
+}
+
+/// What else this kernel or this host left out.
+pub(super) fn limits(page: &mut Page, session: &Session) {
+    let limits = session.meta.facts.iter().filter(|(name, _)| name == "limit");
+    for (index, (_, text)) in limits.enumerate() {
+        if index == 0 {
+            page.heading(
+                "limits",
+                "what this kernel or host could not give, or gave at a higher price",
+            );
+        }
+        page.paragraph(&text::left("", LABEL), Paint::Dim, &text::visible(text.as_bytes()));
     }
 }
 
@@ -92,6 +108,58 @@ pub(super) fn coverage(page: &mut Page, session: &Session, selection: &Selection
     }
 }
 
+/// What the overhead cap gave up, and when; nothing when it gave up nothing.
+pub(super) fn cap(page: &mut Page, session: &Session) {
+    let gaps = gaps::all(session);
+    let Some(first) = gaps.first() else { return };
+    let cap = f64::from(first.began.cap_ppm) / 1e4;
+    page.heading(
+        "overhead cap",
+        &format!("{cap} % of the host's CPU; to keep it, less was recorded"),
+    );
+    for gap in &gaps {
+        let since = |ts: u64| units::time(ts.saturating_sub(session.span.from));
+        let dearest = if gap.began.dearest.is_empty() {
+            String::new()
+        } else {
+            format!(", most of it {}", text::visible(gap.began.dearest.as_bytes()))
+        };
+        let line = format!(
+            "from {} to {} ({}): {}; cost before: {}{dearest}",
+            since(gap.span.from),
+            since(gap.span.to),
+            units::time(gap.span.len()),
+            text::visible(gap.lost().as_bytes()),
+            units::share(gap.cost_ppm(), 1_000_000),
+        );
+        page.paragraph(&text::left(&gap.began.lever, CAP_LABEL), Paint::Warn, &line);
+    }
+}
+
+/// What happened to the host's CPUs: time stolen from them, and those that came and went.
+pub(super) fn cpus(page: &mut Page, session: &Session) {
+    if let Some(host) = session.host_cpu.filter(|host| host.steal_ns > 0) {
+        let all = host.to.saturating_sub(host.from) * u64::from(session.meta.cpus);
+        let stolen = format!(
+            "{} ({}) of the host's CPU time went to other guests of its hypervisor; threads that were hit show as \
+             on-CPU meanwhile",
+            units::time(host.steal_ns),
+            units::share(host.steal_ns, all)
+        );
+        page.paragraph(&text::left("stolen", LABEL), Paint::Plain, &stolen);
+    }
+    for change in &session.cpu_changes {
+        let when = units::time(change.ts.saturating_sub(session.span.from));
+        let what = match (change.online, change.problem.is_empty()) {
+            (true, true) => "came online and is followed since".to_owned(),
+            (true, false) => format!("came online: {}", text::visible(change.problem.as_bytes())),
+            (false, _) => "went offline: nothing of it is recorded since".to_owned(),
+        };
+        let line = format!("CPU {} {what} (noticed at {when})", change.cpu);
+        page.paragraph(&text::left("CPUs", LABEL), Paint::Warn, &line);
+    }
+}
+
 /// What the profiler took from the host.
 pub(super) fn cost(page: &mut Page, session: &Session) {
     let own = &session.self_cost;
@@ -113,13 +181,6 @@ pub(super) fn cost(page: &mut Page, session: &Session) {
         ),
     };
     page.paragraph(&text::left("in kernel", LABEL), Paint::Plain, &bpf);
-    if cost.bpf_missed > 0 {
-        let missed = format!(
-            "{} runs were dropped: a program interrupted itself",
-            units::count(cost.bpf_missed)
-        );
-        page.paragraph(&text::left("", LABEL), Paint::Warn, &missed);
-    }
     let process = format!(
         "{} of the host's CPU ({} user, {} system), {} memory at its peak",
         units::share(cost.process_ns, cost.host_ns),
@@ -128,6 +189,21 @@ pub(super) fn cost(page: &mut Page, session: &Session) {
         units::bytes(own.peak_rss_bytes)
     );
     page.paragraph(&text::left("process", LABEL), Paint::Plain, &process);
+    let parsing = &session.parsing;
+    if parsing.jobs > 0 {
+        let parser = format!(
+            "{} user, {} system, {} memory at its peak, to read {} lists of names, in a process of its own{}",
+            units::time(parsing.user_ns),
+            units::time(parsing.system_ns),
+            units::bytes(parsing.peak_rss_bytes),
+            units::count(parsing.jobs),
+            match parsing.deaths {
+                0 => String::new(),
+                deaths => format!(", which died {} times", units::count(deaths)),
+            }
+        );
+        page.paragraph(&text::left("symbols", LABEL), Paint::Plain, &parser);
+    }
     let rest = format!(
         "{} recording, {} from start to recording ({} on CPUs), {} for symbols after the end",
         units::bytes(own.recording_bytes),
@@ -152,5 +228,16 @@ mod tests {
         let lines = figures::losses(&session);
         assert_eq!(lines.len(), 1);
         assert!(!lines[0].is_loss);
+    }
+
+    /// Make sure that runs dropped by the kernel are losses, samples as what they are.
+    #[test]
+    fn recursion_misses_are_losses() {
+        let mut session = crate::report::fixture::session();
+        session.self_cost.programs = vec![("cpu_sample".into(), 1, 1, 5), ("sched_switch".into(), 1, 1, 6)];
+        let lines = figures::losses(&session);
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].is_loss && lines[0].count == 5 && lines[0].text.contains("CPU samples"));
+        assert!(lines[1].count == 6 && lines[1].text.contains("sched_switch"));
     }
 }

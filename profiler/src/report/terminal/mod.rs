@@ -14,6 +14,7 @@ use super::select::{NoMatch, Query, Selection};
 use crate::model::Session;
 
 pub use page::Style;
+pub(crate) use page::{Page, Paint};
 
 /// Processes listed when nobody says how many.
 pub const DEFAULT_TOP: usize = 10;
@@ -60,8 +61,11 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
     phases::add(&mut page, session, &selection, options.sort);
     processes::add(&mut page, session, &selection, options);
     closing::unavailable(&mut page, session);
+    closing::limits(&mut page, session);
     closing::losses(&mut page, session);
+    closing::cap(&mut page, session);
     closing::coverage(&mut page, session, &selection);
+    closing::cpus(&mut page, session);
     closing::cost(&mut page, session);
     Ok(page.finish())
 }
@@ -69,6 +73,7 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording::record::{CpuChange, HostCpu, Throttle};
     use crate::report::{fixture, text};
 
     fn rendered(width: usize, options: &Options) -> String {
@@ -174,6 +179,62 @@ mod tests {
             assert!(summary.contains(fact), "{fact} in\n{summary}");
         }
         assert!(!summary.contains("no losses"));
+    }
+
+    /// Make sure that what the overhead cap gave up, stolen time and CPUs that came and went are told, within the width.
+    #[test]
+    fn gaps_are_told() {
+        let mut session = fixture::session();
+        let from = session.span.from;
+        let throttle = |ms: u64, value, reduced| Throttle {
+            ts: from + ms * 1_000_000,
+            lever: "scheduling".into(),
+            value,
+            reduced,
+            bpf_ns: 50_000_000,
+            process_ns: 10_000_000,
+            window_ns: 500_000_000,
+            cpus: 2,
+            cap_ppm: 20_000,
+            dearest: "sched_switch".into(),
+        };
+        session.throttles = vec![throttle(2_000, 0, true), throttle(6_000, 1, false)];
+        session.host_cpu = Some(HostCpu {
+            from: session.span.from,
+            to: session.span.to,
+            steal_ns: 400_000_000,
+            ..HostCpu::default()
+        });
+        session.cpu_changes = vec![CpuChange {
+            ts: from + 3_000_000_000,
+            cpu: 1,
+            online: false,
+            problem: String::new(),
+        }];
+        for width in [80, 120] {
+            let style = Style {
+                width,
+                color: false,
+                utf8: true,
+            };
+            let summary = render(&session, &Options::default(), &style).unwrap();
+            let words = summary.split_whitespace().collect::<Vec<_>>().join(" ");
+            for fact in [
+                "overhead cap 2 % of the host's CPU",
+                "from 2.00 s to 6.00 s (4.00 s)",
+                "6.0 %, most of it sched_switch",
+                "threads' times are not recorded",
+                "400 ms (2.0 %) of the host's CPU time went to other guests",
+                "CPU 1 went offline",
+                "not recorded ",
+            ] {
+                assert!(words.contains(fact), "{fact} in\n{summary}");
+            }
+            assert!(summary.lines().all(|line| text::width(line) <= width), "{summary}");
+        }
+        session.throttles.clear();
+        session.host_cpu = None;
+        assert!(!rendered(80, &Options::default()).contains("overhead cap"));
     }
 
     /// Make sure that an empty recording (0 phases, 0 processes) is shown and not divided by.

@@ -16,7 +16,7 @@ pub struct Style {
 
 /// How a piece of text looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Paint {
+pub(crate) enum Paint {
     Plain,
     /// Headings and what matters most.
     Strong,
@@ -44,13 +44,13 @@ impl Paint {
 }
 
 /// The summary as it grows.
-pub(super) struct Page {
+pub(crate) struct Page {
     style: Style,
     out: String,
 }
 
 impl Page {
-    pub(super) fn new(style: Style) -> Page {
+    pub(crate) fn new(style: Style) -> Page {
         Page {
             style,
             out: String::new(),
@@ -58,12 +58,12 @@ impl Page {
     }
 
     /// Columns of a line.
-    pub(super) fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.style.width
     }
 
     /// Adds a line made of pieces of harmless text.
-    pub(super) fn line(&mut self, pieces: &[(Paint, &str)]) {
+    pub(crate) fn line(&mut self, pieces: &[(Paint, &str)]) {
         let mut room = self.style.width;
         // Nothing but spaces may follow the last piece that shows.
         let last = pieces.iter().rposition(|(_, text)| !text.trim_end().is_empty());
@@ -85,17 +85,17 @@ impl Page {
     }
 
     /// Starts a section.
-    pub(super) fn heading(&mut self, title: &str, detail: &str) {
+    pub(crate) fn heading(&mut self, title: &str, detail: &str) {
         self.blank();
         self.line(&[(Paint::Strong, title), (Paint::Dim, "  "), (Paint::Dim, detail)]);
     }
 
-    pub(super) fn blank(&mut self) {
+    pub(crate) fn blank(&mut self) {
         self.out.push('\n');
     }
 
     /// A paragraph, broken at spaces; its first line after `label`, the others below it.
-    pub(super) fn paragraph(&mut self, label: &str, paint: Paint, text: &str) {
+    pub(crate) fn paragraph(&mut self, label: &str, paint: Paint, text: &str) {
         let indent = text::width(label);
         let room = self.style.width.saturating_sub(indent).max(20);
         let mut label = label.to_owned();
@@ -105,7 +105,7 @@ impl Page {
         }
     }
 
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.out
     }
 }

@@ -14,9 +14,11 @@ const DEEPEST: usize = 8;
 
 /// What belongs to no phase.
 const UNATTRIBUTED: &str = "unattributed";
+/// Time in which the overhead cap let nothing of threads' times be recorded.
+const UNRECORDED: &str = "not recorded";
 
 /// Mark of a phase that had not ended when the recording did.
-const OPEN: &str = " open";
+const OPEN: &str = " open at end";
 
 /// A lane for each row, and one for `gaps`, the time in which no phase was.
 pub(super) fn add(page: &mut Page, session: &Session, rows: &[Row], span: Span, gaps: &[Span]) {
@@ -27,6 +29,11 @@ pub(super) fn add(page: &mut Page, session: &Session, rows: &[Row], span: Span, 
     let number = number_width(session);
     let lanes: Vec<Lane> = rows.iter().map(|row| lane(session, row)).collect();
     let outside = figures::length(gaps);
+    let unrecorded: Vec<Span> = crate::report::gaps::without_times(session)
+        .into_iter()
+        .map(|gap| gap.clip(span))
+        .filter(|gap| !gap.is_empty())
+        .collect();
     let unattributed = format!("{UNATTRIBUTED} {}", units::share(outside, span.len()));
     let names = lanes
         .iter()
@@ -70,15 +77,21 @@ pub(super) fn add(page: &mut Page, session: &Session, rows: &[Row], span: Span, 
             (Paint::Warn, if lane.open { OPEN } else { "" }),
         ]);
     }
-    if outside > 0 {
+    let mut lane_of = |label: &str, paint: Paint, spans: &[Span]| {
         page.line(&[
             (Paint::Plain, &" ".repeat(number + 1)),
-            (Paint::Plain, &text::left(&unattributed, name)),
+            (paint, &text::left(label, name)),
             (Paint::Plain, " "),
-            (Paint::Dim, &hatch(gaps, span, bar)),
+            (Paint::Dim, &hatch(spans, span, bar)),
             (Paint::Plain, " "),
-            (Paint::Plain, &text::right(&units::time(outside), time)),
+            (paint, &text::right(&units::time(figures::length(spans)), time)),
         ]);
+    };
+    if outside > 0 {
+        lane_of(&unattributed, Paint::Plain, gaps);
+    }
+    if !unrecorded.is_empty() {
+        lane_of(UNRECORDED, Paint::Warn, &unrecorded);
     }
     let (start, end) = ("0 s".to_owned(), units::time(span.len()));
     let scale = format!("{start}{}", text::right(&end, bar.saturating_sub(start.len())));

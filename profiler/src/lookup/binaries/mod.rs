@@ -1,19 +1,29 @@
-//! Mapped files: each gets a number at first sight, and its symbols are read there and then.
+//! Mapped files: each gets a number at first sight, and is opened there and then for its symbols.
 //!
-//! No file stays open (see [`locate`](crate::lookup::locate)), and a process that lived 1 ms is gone when a stack of
-//! it is looked at: what is not read at first sight may never be.
+//! No file stays open for long (see [`locate`](crate::lookup::locate)), and a process that lived 1 ms is gone when a
+//! stack of it is looked at: what is not opened at first sight may never be. It is read by the
+//! [parser](crate::symbol::sandbox), whose answers come later.
+
+mod causes;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::control::unwind::Tables;
 use crate::ingest::mappings::Map;
-use crate::lookup::elf::{self, ElfError, Image};
+use crate::lookup::beside::{self, Root};
+use crate::lookup::elf::{self, Image};
 use crate::lookup::locate::{Found, Locator, Miss, Sighting, Way};
 use crate::lookup::mounts::mounts_of;
+use crate::symbol::sandbox::{Answer, Cost, Job, Sandbox};
+use crate::symbol::table::Table;
 use crate::symbol::user::User;
+use causes::{CAUSES, Cause};
 
 /// Most files of one recording.
 const MAX_FILES: usize = 65_536;
@@ -52,27 +62,21 @@ pub struct Binary {
     tries: u8,
     /// Why there are no symbols.
     cause: Option<Cause>,
+    /// What its path counts from, once it was found.
+    root: Option<Root>,
 }
 
-macro_rules! causes {
-    ($( $name:ident = $text:literal, )+) => {
-        #[derive(Clone, Copy, Debug)]
-        enum Cause { $( $name, )+ }
-        const CAUSES: &[&str] = &[ $( $text, )+ ];
-    };
-}
-causes! {
-    Gone = "mapped file not found: gone before it could be read",
-    Other = "mapped file not found: another file has its path",
-    Changed = "mapped file was written to before it could be read",
-    NotRegular = "mapped file is no regular file",
-    Slow = "mapped file not read: on FUSE or a network file system",
-    Refused = "mapped file could not be opened",
-    NotElf = "mapped file is not ELF",
-    Malformed = "mapped ELF file is malformed",
-    TooLarge = "mapped ELF file is too large",
-    TooMany = "mapped ELF file has too many symbols or sections",
-    Read = "mapped ELF file could not be read",
+/// What an answer of the parser is for.
+#[derive(Debug)]
+enum Ticket {
+    /// The symbols of a file. It is kept open for the case that they lie elsewhere.
+    Symbols { file: FileIx, open: File },
+    /// The same with a file of debug information; the next best one where this proves to be another build's.
+    Debug { file: FileIx, open: File, next: usize },
+    /// Names of code that lies in no file.
+    PerfMap(FileIx),
+    /// Names for people.
+    Names,
 }
 
 /// All mapped files.
@@ -85,9 +89,21 @@ pub struct Binaries {
     special: HashMap<Vec<u8>, FileIx>,
     locator: Locator,
     user: User,
+    sandbox: Sandbox,
+    tickets: HashMap<u64, Ticket>,
+    next_ticket: u64,
+    /// Files whose image came since [`Binaries::poll`] last told.
+    arrived: Vec<FileIx>,
+    /// Answers to [`Binaries::submit_names`].
+    names: Vec<Answer>,
+    /// Folders of debug information that the user gave.
+    debug_folders: Vec<PathBuf>,
+    /// Files that got names from elsewhere.
+    debug_files: u64,
+    unwind: Tables,
     /// Files not kept for want of room.
     refused: u64,
-    ways: [u64; 3],
+    ways: [u64; 4],
     /// Files changed since (ns since 1970) are looked at again each time they are mapped.
     since: i128,
 }
@@ -111,10 +127,29 @@ impl Binaries {
             special: HashMap::new(),
             locator: Locator::default(),
             user: User::default(),
+            sandbox: Sandbox::default(),
+            tickets: HashMap::new(),
+            next_ticket: 0,
+            arrived: Vec::new(),
+            names: Vec::new(),
+            debug_folders: Vec::new(),
+            debug_files: 0,
+            unwind: Tables::default(),
             refused: 0,
-            ways: [0; 3],
+            ways: [0; 4],
             since: i128::try_from(since.as_nanos()).unwrap_or(i128::MAX),
         }
+    }
+
+    /// With another parser than this program's own.
+    pub fn with_sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = sandbox;
+        self
+    }
+
+    /// Also looks for debug information in these folders.
+    pub fn set_debug_folders(&mut self, folders: Vec<PathBuf>) {
+        self.debug_folders = folders;
     }
 
     /// The number of the mapped file, whose symbols are read when it is new. `None` for code that lies in no file.
@@ -202,7 +237,12 @@ impl Binaries {
             let ts = binary.seen;
             // Indices are bounded by MAX_FILES.
             let file = FileIx(index as u32);
-            let outcome = self.locate(&Sighting { ts, mnt_ns: 0, map });
+            let outcome = self.locate(&Sighting {
+                ts,
+                pid: 0,
+                mnt_ns: 0,
+                map,
+            });
             if self.since_first(file, &outcome) {
                 self.keep(file, outcome);
             }
@@ -214,14 +254,29 @@ impl Binaries {
         self.files.get(file.0 as usize)
     }
 
+    /// What was read of a file.
+    pub fn image(&self, file: FileIx) -> Option<&Image> {
+        self.user.image(file)
+    }
+
     /// The symbols of all files.
     pub fn user(&mut self) -> &mut User {
         &mut self.user
     }
 
-    /// Build id of a file; empty when it has none or could not be read.
-    pub fn build_id(&self, file: FileIx) -> &[u8] {
-        self.user.image(file).map_or(&[], |image| &image.build_id)
+    /// Makes unwind tables of the files that are found from here on.
+    pub fn unwind_by(&mut self, tables: Tables) {
+        self.unwind = tables;
+    }
+
+    /// The unwind tables of all files.
+    pub fn unwind(&self) -> &Tables {
+        &self.unwind
+    }
+
+    /// As [`Binaries::unwind`].
+    pub fn unwind_mut(&mut self) -> &mut Tables {
+        &mut self.unwind
     }
 
     /// Number of files.
@@ -255,6 +310,7 @@ impl Binaries {
         named
             .filter(|(_, count)| *count > 0)
             .map(|(name, count)| (name.to_string(), count))
+            .chain(self.unwind.losses())
             .collect()
     }
 
@@ -269,11 +325,40 @@ impl Binaries {
         let file = self.add(FileKey::default(), path, 0)?;
         self.special.insert(path.to_vec(), file);
         if path == b"[vdso]"
-            && let Some(image) = own_vdso()
+            && let Some(bytes) = own_vdso()
         {
-            self.user.insert(file, image);
+            self.unwind.vdso(file, &bytes);
+            if let Ok(image) = elf::read(&bytes[..]) {
+                self.user.insert(file, image);
+            }
         }
         Some(file)
+    }
+
+    /// A number for the code that a process makes in memory, whose names are in the map that it may write: to
+    /// [`Binaries::read_perf_map`]. `pid` is as the process knows itself.
+    pub fn add_code(&mut self, pid: u32) -> Option<FileIx> {
+        self.add(FileKey::default(), &beside::perf_map_path(pid), 0)
+    }
+
+    /// Whether it stands for code that a process made in memory.
+    pub fn is_code(&self, file: FileIx) -> bool {
+        self.file(file)
+            .is_some_and(|binary| binary.key.ino == 0 && !binary.path.starts_with(b"["))
+    }
+
+    /// Reads the map of a process' own code, if it has written one; whether there is one.
+    pub fn read_perf_map(&mut self, file: FileIx, root: &Root, pid: u32) -> bool {
+        let Some(open) = beside::perf_map(root, pid) else {
+            return false;
+        };
+        self.submit(Ticket::PerfMap(file), Job::PerfMap, vec![open]);
+        true
+    }
+
+    /// What the path of a file counts from; `None` when it was not found, or past all paths.
+    pub fn root(&self, file: FileIx) -> Option<&Root> {
+        self.file(file)?.root.as_ref()
     }
 
     fn add(&mut self, key: FileKey, path: &[u8], seen: u64) -> Option<FileIx> {
@@ -290,6 +375,7 @@ impl Binaries {
             seen,
             tries: 0,
             cause: None,
+            root: None,
         });
         if key.ino != 0 {
             self.by_key.insert(key, file);
@@ -322,45 +408,180 @@ impl Binaries {
             return;
         };
         binary.tries = binary.tries.saturating_add(1);
-        let image = match outcome {
-            Ok(found) => {
-                binary.identity = Some(found.identity);
-                if let Some(count) = self.ways.get_mut(found.way as usize) {
-                    *count += 1;
-                }
-                elf::read(&found.file).map_err(Cause::from)
+        let found = match outcome {
+            Ok(found) => found,
+            Err(miss) => {
+                binary.cause = Some(miss.into());
+                return;
             }
-            Err(miss) => Err(Cause::from(miss)),
         };
-        binary.cause = image.as_ref().err().copied();
-        if let Ok(image) = image {
-            self.user.insert(file, image);
+        binary.identity = Some(found.identity);
+        binary.root = (found.way != Way::Handle).then_some(found.root);
+        if let Some(count) = self.ways.get_mut(found.way as usize) {
+            *count += 1;
+        }
+        self.unwind.submit(file, &found.file, found.written);
+        let Ok(open) = found.file.try_clone() else {
+            binary.cause = Some(Cause::Read);
+            return;
+        };
+        self.submit(Ticket::Symbols { file, open }, Job::Symbols, vec![found.file]);
+        if found.urgent {
+            self.settle();
         }
     }
-}
 
-impl From<ElfError> for Cause {
-    fn from(error: ElfError) -> Self {
-        match error {
-            ElfError::NotElf => Cause::NotElf,
-            ElfError::Malformed => Cause::Malformed,
-            ElfError::TooLarge => Cause::TooLarge,
-            ElfError::TooMany => Cause::TooMany,
-            ElfError::Read(_) => Cause::Read,
+    fn submit(&mut self, ticket: Ticket, job: Job, files: Vec<File>) -> u64 {
+        let number = self.next_ticket;
+        self.next_ticket += 1;
+        self.tickets.insert(number, ticket);
+        self.sandbox.submit(number, job, files);
+        number
+    }
+
+    /// Asks for names for people. The answer comes with [`Binaries::take_names`], under the number returned here.
+    pub fn submit_names(&mut self, names: Vec<Vec<u8>>) -> u64 {
+        self.submit(Ticket::Names, Job::Demangle(names), Vec::new())
+    }
+
+    /// Answers to [`Binaries::submit_names`] that have come.
+    pub fn take_names(&mut self) -> Vec<Answer> {
+        std::mem::take(&mut self.names)
+    }
+
+    /// Takes the parser's answers, and tells the files whose symbols have come.
+    pub fn poll(&mut self) -> Vec<FileIx> {
+        for answer in self.sandbox.poll() {
+            self.answered(answer);
+        }
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// As [`Binaries::poll`], with all that is on its way.
+    pub fn finish(&mut self) -> Vec<FileIx> {
+        self.settle();
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// See [`Sandbox::start`].
+    pub fn start_parser(&mut self) {
+        self.sandbox.start();
+    }
+
+    /// What the parsers took. For the recording's end.
+    pub fn close(&mut self) -> Cost {
+        self.sandbox.close()
+    }
+
+    /// What the parser could not give up, as text.
+    pub fn kept_privileges(&self) -> Option<&str> {
+        self.sandbox.kept()
+    }
+
+    fn settle(&mut self) {
+        while !self.sandbox.is_idle() {
+            for answer in self.sandbox.finish() {
+                self.answered(answer);
+            }
         }
     }
-}
 
-impl From<Miss> for Cause {
-    fn from(miss: Miss) -> Self {
-        match miss {
-            Miss::Gone => Cause::Gone,
-            Miss::Other => Cause::Other,
-            Miss::Changed => Cause::Changed,
-            Miss::NotRegular => Cause::NotRegular,
-            Miss::Slow => Cause::Slow,
-            Miss::Refused => Cause::Refused,
+    fn answered(&mut self, answer: Answer) {
+        let Some(ticket) = self.tickets.remove(&answer.ticket) else {
+            return;
+        };
+        match ticket {
+            Ticket::Names => self.names.push(answer),
+            Ticket::Symbols { file, open } => match answer.decode::<Image>() {
+                Ok(image) => {
+                    let complete = image.complete;
+                    self.learn(file, image);
+                    if !complete {
+                        self.look_beside(file, open, 0);
+                    }
+                }
+                Err(failure) => {
+                    if let Some(binary) = self.files.get_mut(file.0 as usize) {
+                        binary.cause = Some(failure.into());
+                    }
+                }
+            },
+            Ticket::Debug { file, open, next } => match answer.decode::<Image>() {
+                Ok(image) => {
+                    self.debug_files += 1;
+                    self.learn(file, image);
+                }
+                // Another build's, or broken: the file's own names stay.
+                Err(_) => self.look_beside(file, open, next),
+            },
+            Ticket::PerfMap(file) => {
+                if let Ok(table) = answer.decode::<Table>() {
+                    // Its addresses are the process's own.
+                    let whole = elf::Segment {
+                        offset: 0,
+                        size: u64::MAX,
+                        address: 0,
+                    };
+                    let image = Image {
+                        segments: vec![whole],
+                        table,
+                        ..Image::default()
+                    };
+                    self.learn(file, image);
+                }
+            }
         }
+    }
+
+    fn learn(&mut self, file: FileIx, image: Image) {
+        if let Some(binary) = self.files.get_mut(file.0 as usize) {
+            binary.cause = None;
+        }
+        self.user.insert(file, image);
+        self.arrived.push(file);
+    }
+
+    /// Reads the `nth` file of debug information that there may be, together with the file itself.
+    fn look_beside(&mut self, file: FileIx, open: File, nth: usize) {
+        let (Some(binary), Some(image)) = (self.files.get(file.0 as usize), self.user.image(file)) else {
+            return;
+        };
+        let root = binary.root.clone().or_else(|| {
+            let FileKey { dev, ino, generation } = binary.key;
+            let map = Map {
+                start: 0,
+                end: 0,
+                pgoff: 0,
+                dev,
+                ino,
+                generation,
+                path: &binary.path,
+            };
+            let ts = binary.seen;
+            self.locator.root_of(&Sighting {
+                ts,
+                pid: 0,
+                mnt_ns: 0,
+                map,
+            })
+        });
+        let root = root.unwrap_or(Root::Host);
+        let found = beside::debug_files(image, &root, &binary.path, &self.debug_folders).nth(nth);
+        if let Some((debug, proof)) = found
+            && let Ok(again) = open.try_clone()
+        {
+            let next = nth + 1;
+            self.submit(
+                Ticket::Debug { file, open, next },
+                Job::SymbolsWith(proof),
+                vec![again, debug],
+            );
+        }
+    }
+
+    /// Files whose names came from a file of debug information.
+    pub fn debug_files(&self) -> u64 {
+        self.debug_files
     }
 }
 
@@ -374,7 +595,7 @@ fn real_time(ts: u64) -> Option<i128> {
 }
 
 /// The kernel maps one and the same vdso into every process (of our word size): ours.
-fn own_vdso() -> Option<Image> {
+fn own_vdso() -> Option<Vec<u8>> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let (range, _) = maps.lines().find(|line| line.ends_with("[vdso]"))?.split_once(' ')?;
     let (start, end) = range.split_once('-')?;
@@ -384,123 +605,8 @@ fn own_vdso() -> Option<Image> {
         .ok()?
         .read_exact_at(&mut bytes, start)
         .ok()?;
-    elf::read(&bytes[..]).ok()
+    Some(bytes)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rustix::fs::stat;
-
-    fn sighting(path: &str, ts: u64) -> Sighting<'_> {
-        let stat = stat(path).unwrap();
-        let dev = rustix::fs::major(stat.st_dev) << 20 | rustix::fs::minor(stat.st_dev);
-        let map = Map {
-            start: 0x1000,
-            end: 0x2000,
-            pgoff: 0,
-            dev,
-            ino: stat.st_ino,
-            generation: 0,
-            path: path.as_bytes(),
-        };
-        Sighting { ts, mnt_ns: 0, map }
-    }
-
-    fn now() -> u64 {
-        let time = clock_gettime(ClockId::Monotonic);
-        (time.tv_sec * 1_000_000_000 + time.tv_nsec) as u64
-    }
-
-    /// Make sure that a file of the host is read at first sight, once.
-    #[test]
-    fn host_file() {
-        let path = std::fs::canonicalize("/bin/true").unwrap();
-        let path = path.to_str().unwrap();
-        let mut binaries = Binaries::new();
-        let file = binaries.see(&sighting(path, now())).unwrap();
-        assert_eq!(binaries.build_id(file).len(), 20, "{:?}", binaries.losses());
-        assert_eq!(binaries.see(&sighting(path, now())), Some(file));
-        assert_eq!((binaries.len(), binaries.reached(Way::Host)), (1, 1));
-    }
-
-    /// Make sure that a file written after it was mapped gives no names to that mapping, and that the next mapping is
-    /// of another file.
-    #[test]
-    fn written_after_mapping() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("program");
-        std::fs::copy("/bin/true", &path).unwrap();
-        let path = path.to_str().unwrap();
-        let mut binaries = Binaries::new();
-        let before = now() - 10_000_000_000;
-        let first = binaries.see(&sighting(path, before)).unwrap();
-        assert!(binaries.user().image(first).is_none());
-        assert_eq!(binaries.losses(), [(CAUSES[Cause::Changed as usize].to_string(), 1)]);
-        let second = binaries.see(&sighting(path, now() + 1_000_000_000)).unwrap();
-        assert_ne!(first, second);
-        assert!(binaries.user().image(second).is_some());
-        binaries.retry_missing();
-        assert!(binaries.user().image(first).is_none());
-    }
-
-    /// Make sure that a changed file with the same inode is another file, and the old one keeps its names.
-    #[test]
-    fn changed_between_mappings() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("program");
-        std::fs::copy("/bin/true", &path).unwrap();
-        let text = path.to_str().unwrap();
-        let mut binaries = Binaries::new();
-        let later = now() + 60_000_000_000;
-        let first = binaries.see(&sighting(text, later)).unwrap();
-        assert_eq!(binaries.see(&sighting(text, later)), Some(first));
-        std::fs::write(&path, "#!/bin/sh\n".repeat(50)).unwrap();
-        let second = binaries.see(&sighting(text, later)).unwrap();
-        assert_ne!(first, second);
-        assert!(binaries.user().image(first).is_some());
-        assert!(binaries.user().image(second).is_none());
-        assert_eq!(binaries.losses(), [(CAUSES[Cause::NotElf as usize].to_string(), 1)]);
-    }
-
-    /// Make sure that the vdso is one file with names, and that memory without a file is none.
-    #[test]
-    fn memory_without_files() {
-        let map = |path| Map {
-            start: 0x1000,
-            end: 0x3000,
-            pgoff: 0,
-            dev: 0,
-            ino: 0,
-            generation: 0,
-            path,
-        };
-        let mut binaries = Binaries::new();
-        let vdso = binaries
-            .see(&Sighting {
-                ts: 0,
-                mnt_ns: 0,
-                map: map(b"[vdso]"),
-            })
-            .unwrap();
-        assert_eq!(
-            binaries.see(&Sighting {
-                ts: 0,
-                mnt_ns: 0,
-                map: map(b"[vdso]")
-            }),
-            Some(vdso)
-        );
-        assert!(binaries.user().image(vdso).is_some_and(|image| !image.table.is_empty()));
-        for path in [&b"//anon"[..], b"[heap]", b""] {
-            assert_eq!(
-                binaries.see(&Sighting {
-                    ts: 0,
-                    mnt_ns: 0,
-                    map: map(path)
-                }),
-                None
-            );
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,575 @@
+//! Unwind tables: made in the background when a file is first mapped, given to the kernel when a walk misses one.
+//!
+//! The kernel names files by what it sees of them, perf by what it shows ([`FileKey`] and
+//! [`FileKey`](crate::lookup::binaries::FileKey) differ behind overlays). They are joined by the miss itself: a walk
+//! that misses a table tells the file's key and an address in it, and the process's mappings tell which file lies there.
+//! Whether it is the same content, its time of change tells.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use profiler_common::unwind::{BLOCK_ROWS, FILES, FRAME_POINTERS, FileKey, FileTable, PAGE_SHIFT, RULES, Rule, TABLE};
+
+use crate::load::unwind::{Shared, UnwindMaps};
+use crate::lookup::binaries::FileIx;
+use crate::symbol::unwind::rows::{self, UnwindError};
+use crate::symbol::unwind::table::Table;
+
+/// Memory for tables on this side, bytes. They are needed until the kernel has them, and for walks over copies; beyond it
+/// those unused for longest are dropped.
+const MAX_BYTES: usize = 48 << 20;
+/// Files that wait for their table at a time; more are left without.
+const MAX_WAITING: usize = 4096;
+
+/// A table as this side has it.
+#[derive(Debug)]
+enum State {
+    Waiting,
+    Ready(Arc<Table>),
+    /// No unwind information, or none that could be read.
+    None,
+    /// Dropped for want of memory.
+    Dropped,
+}
+
+#[derive(Debug)]
+struct Slot {
+    state: State,
+    /// Last change of the content that was read, ns since 1970.
+    written: Option<i128>,
+    placed: Option<Run>,
+    keys: Vec<FileKey>,
+    used: u64,
+}
+
+/// Blocks `[first, first + count)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    first: u32,
+    count: u32,
+}
+
+impl std::fmt::Debug for Tables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Tables {
+            slots, bytes, causes, ..
+        } = self;
+        f.debug_struct("Tables")
+            .field("slots", &slots.len())
+            .field("bytes", bytes)
+            .field("causes", causes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What there is for code of a file.
+pub enum Found<'t> {
+    Table(&'t Table),
+    Later,
+    /// Nothing: frame pointers.
+    Nothing,
+}
+
+/// All tables.
+pub struct Tables {
+    kernel: Option<Kernel>,
+    slots: HashMap<FileIx, Slot>,
+    /// Links that wait for a table.
+    wanted: Vec<(FileKey, FileIx)>,
+    worker: Option<(Sender<Job>, Receiver<Answer>)>,
+    waiting: usize,
+    bytes: usize,
+    clock: u64,
+    causes: Causes,
+}
+
+type Job = (FileIx, std::fs::File);
+type Answer = (FileIx, Result<Table, UnwindError>);
+
+#[derive(Debug, Default)]
+struct Causes {
+    none: u64,
+    foreign: u64,
+    malformed: u64,
+    large: u64,
+    read: u64,
+    crowded: u64,
+    refused: u64,
+    dropped: u64,
+    other_content: u64,
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Tables::new(None)
+    }
+}
+
+impl Tables {
+    /// For the kernel's programs; without their maps only what is asked here is answered.
+    pub fn new(maps: Option<UnwindMaps>) -> Tables {
+        Tables {
+            kernel: maps.map(Kernel::new),
+            slots: HashMap::new(),
+            wanted: Vec::new(),
+            worker: None,
+            waiting: 0,
+            bytes: 0,
+            clock: 0,
+            causes: Causes::default(),
+        }
+    }
+
+    /// Begins to make the table of a file that was found. `written`: its last change, ns since 1970.
+    pub fn submit(&mut self, file: FileIx, found: &std::fs::File, written: i128) {
+        if self.kernel.is_none() || self.waiting >= MAX_WAITING {
+            return;
+        }
+        let Ok(found) = found.try_clone() else { return };
+        if self.worker.is_none() {
+            self.worker = spawn();
+        }
+        let sent = self
+            .worker
+            .as_ref()
+            .is_some_and(|(jobs, _)| jobs.send((file, found)).is_ok());
+        if sent {
+            self.waiting += 1;
+            self.put(file, State::Waiting, Some(written));
+        }
+    }
+
+    /// Takes in the table of code that is in every process.
+    pub fn vdso(&mut self, file: FileIx, image: &[u8]) {
+        let Ok(table) = rows::read(image) else { return };
+        self.put(file, State::Waiting, None);
+        self.waiting += 1;
+        self.answer(file, Ok(table));
+        self.link(FileKey::VDSO, file);
+    }
+
+    /// Tables that were made since, to where they are wanted. To be called at each drain.
+    pub fn poll(&mut self) {
+        if let Some(kernel) = &mut self.kernel {
+            kernel.settle();
+        }
+        while let Some(answer) = self.worker.as_ref().and_then(|(_, answers)| answers.try_recv().ok()) {
+            self.answer(answer.0, answer.1);
+        }
+        for (key, file) in std::mem::take(&mut self.wanted) {
+            self.link(key, file);
+        }
+    }
+
+    /// Whether tables are on their way.
+    pub fn busy(&self) -> bool {
+        self.waiting > 0
+    }
+
+    /// A walk has missed the table of a file that the kernel calls `key`.
+    pub fn link(&mut self, key: FileKey, file: FileIx) {
+        self.clock += 1;
+        let Some(kernel) = &mut self.kernel else { return };
+        let Some(slot) = self.slots.get_mut(&file) else {
+            // The file was not found: there is nothing to wait for.
+            kernel.enter(key, frame_pointers());
+            return;
+        };
+        slot.used = self.clock;
+        if slot.keys.contains(&key) && slot.placed.is_some() {
+            return;
+        }
+        let written = i128::from(key.mtime as i64) * 1_000_000_000 + i128::from(key.mtime_nsec);
+        if slot.written.is_some_and(|known| known != written) {
+            self.causes.other_content += 1;
+            kernel.enter(key, frame_pointers());
+            return;
+        }
+        let table = match &slot.state {
+            State::Waiting => {
+                if self.wanted.len() < MAX_WAITING && !self.wanted.contains(&(key, file)) {
+                    self.wanted.push((key, file));
+                }
+                return;
+            }
+            State::Ready(table) => Arc::clone(table),
+            State::None | State::Dropped => {
+                kernel.enter(key, frame_pointers());
+                return;
+            }
+        };
+        let run = match slot.placed {
+            Some(run) => run,
+            None => {
+                let count = u32::try_from(table.blocks.len()).unwrap_or(u32::MAX);
+                let run = loop {
+                    if let Some(run) = kernel.room.take(count) {
+                        break Some(run);
+                    }
+                    if !evict(&mut self.slots, kernel) {
+                        break None;
+                    }
+                };
+                let Some(run) = run else {
+                    self.causes.refused += 1;
+                    kernel.enter(key, frame_pointers());
+                    return;
+                };
+                if !kernel.place(run, &table) {
+                    kernel.room.give(run);
+                    self.causes.refused += 1;
+                    return;
+                }
+                run
+            }
+        };
+        if let Some(slot) = self.slots.get_mut(&file) {
+            slot.placed = Some(run);
+            slot.keys.push(key);
+        }
+        kernel.enter(
+            key,
+            FileTable {
+                kind: TABLE,
+                base: run.first,
+                first_page: table.first_page,
+                pages: table.pages,
+            },
+        );
+    }
+
+    /// What there is for the code of a file.
+    pub fn find(&self, file: FileIx) -> Found<'_> {
+        let Some(slot) = self.slots.get(&file) else {
+            return Found::Nothing;
+        };
+        match &slot.state {
+            State::Waiting => Found::Later,
+            State::Ready(table) => Found::Table(table),
+            State::None | State::Dropped => Found::Nothing,
+        }
+    }
+
+    /// What could not be had: causes, each with its number of files. Those that did not occur are left out.
+    pub fn losses(&self) -> Vec<(String, u64)> {
+        let Causes {
+            none,
+            foreign,
+            malformed,
+            large,
+            read,
+            crowded,
+            refused,
+            dropped,
+            other_content,
+        } = self.causes;
+        [
+            (
+                "unwind tables: file without unwind information (frame pointers are followed)",
+                none,
+            ),
+            ("unwind tables: file of another machine or format", foreign),
+            ("unwind tables: malformed file", malformed),
+            ("unwind tables: file too large", large),
+            ("unwind tables: file could not be read", read),
+            ("unwind tables: pages of code with too many rows", crowded),
+            ("unwind tables: no room in the kernel", refused),
+            ("unwind tables: dropped, out of memory", dropped),
+            (
+                "unwind tables: mapped content is not the one that was read",
+                other_content,
+            ),
+        ]
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
+    }
+
+    /// Bytes of all tables on this side, and blocks in the kernel.
+    pub fn size(&self) -> (usize, u32) {
+        (self.bytes, self.kernel.as_ref().map_or(0, |kernel| kernel.room.used()))
+    }
+
+    fn answer(&mut self, file: FileIx, answer: Result<Table, UnwindError>) {
+        self.waiting = self.waiting.saturating_sub(1);
+        let state = match answer {
+            Ok(table) => {
+                self.causes.crowded += u64::from(table.crowded);
+                self.bytes += table.bytes();
+                State::Ready(Arc::new(table))
+            }
+            Err(why) => {
+                tracing::debug!("no unwind table: {why}");
+                let cause = match why {
+                    UnwindError::None => &mut self.causes.none,
+                    UnwindError::Foreign => &mut self.causes.foreign,
+                    UnwindError::Malformed => &mut self.causes.malformed,
+                    UnwindError::TooLarge => &mut self.causes.large,
+                    UnwindError::Read(_) => &mut self.causes.read,
+                };
+                *cause += 1;
+                State::None
+            }
+        };
+        if let Some(slot) = self.slots.get_mut(&file) {
+            slot.state = state;
+        }
+        self.shrink();
+    }
+
+    fn put(&mut self, file: FileIx, state: State, written: Option<i128>) {
+        self.clock += 1;
+        let slot = Slot {
+            state,
+            written,
+            placed: None,
+            keys: Vec::new(),
+            used: self.clock,
+        };
+        let Some(old) = self.slots.insert(file, slot) else {
+            return;
+        };
+        if let State::Ready(table) = &old.state {
+            self.bytes -= table.bytes();
+        }
+        if let (Some(kernel), Some(run)) = (&mut self.kernel, old.placed) {
+            kernel.forget(&old.keys, run);
+        }
+    }
+
+    fn shrink(&mut self) {
+        while self.bytes > MAX_BYTES {
+            let oldest = self
+                .slots
+                .values_mut()
+                .filter(|slot| matches!(slot.state, State::Ready(_)))
+                .min_by_key(|slot| slot.used);
+            let Some(slot) = oldest else { break };
+            if let State::Ready(table) = std::mem::replace(&mut slot.state, State::Dropped) {
+                self.bytes -= table.bytes();
+                self.causes.dropped += 1;
+            }
+        }
+    }
+}
+
+fn frame_pointers() -> FileTable {
+    FileTable {
+        kind: FRAME_POINTERS,
+        ..FileTable::default()
+    }
+}
+
+/// Takes the table that was asked for least lately out of the kernel. If it is still needed, the next walk misses it.
+/// Whether there was one.
+fn evict(slots: &mut HashMap<FileIx, Slot>, kernel: &mut Kernel) -> bool {
+    let oldest = slots
+        .values_mut()
+        .filter(|slot| slot.placed.is_some())
+        .min_by_key(|slot| slot.used);
+    let Some(slot) = oldest else { return false };
+    if let Some(run) = slot.placed.take() {
+        kernel.forget(&std::mem::take(&mut slot.keys), run);
+    }
+    true
+}
+
+/// Makes tables; ends with its channel.
+fn spawn() -> Option<(Sender<Job>, Receiver<Answer>)> {
+    let (jobs, inbox) = channel::<Job>();
+    let (outbox, answers) = channel();
+    let work = move || {
+        // Behind everybody's back: a table that comes late costs copies of stacks, not time.
+        // SAFETY: no memory is passed; of the calling thread only.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
+        while let Ok((file, source)) = inbox.recv() {
+            if outbox.send((file, rows::read(&source))).is_err() {
+                break;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("unwind-tables".to_owned())
+        .spawn(work)
+        .inspect_err(|why| tracing::warn!("no unwind tables: {why}"))
+        .ok()?;
+    Some((jobs, answers))
+}
+
+/// The kernel's maps, and what is in them.
+struct Kernel {
+    maps: UnwindMaps,
+    room: Room,
+    rules: HashMap<Rule, u32>,
+    entered: VecDeque<FileKey>,
+    /// Given back, but a walk may still be reading them: free from the next drain on.
+    leaving: [Vec<Run>; 2],
+}
+
+impl Kernel {
+    fn new(maps: UnwindMaps) -> Kernel {
+        let mut kernel = Kernel {
+            room: Room::new(maps.blocks.len()),
+            maps,
+            rules: HashMap::new(),
+            entered: VecDeque::new(),
+            leaving: Default::default(),
+        };
+        for rule in [Rule::NONE, Rule::UNSUPPORTED] {
+            kernel.rule(&rule);
+        }
+        kernel
+    }
+
+    /// The number of a rule in the kernel; that of [`Rule::UNSUPPORTED`] when there are too many.
+    fn rule(&mut self, rule: &Rule) -> u32 {
+        const UNSUPPORTED: u32 = 1;
+        if let Some(number) = self.rules.get(rule) {
+            return *number;
+        }
+        let number = u32::try_from(self.rules.len()).unwrap_or(RULES);
+        if number >= RULES || self.maps.rules.set(number, Shared(*rule), 0).is_err() {
+            return UNSUPPORTED;
+        }
+        self.rules.insert(*rule, number);
+        number
+    }
+
+    /// Writes a table's blocks. Whether that worked.
+    fn place(&mut self, run: Run, table: &Table) -> bool {
+        let numbers: Vec<u32> = table.rules.iter().map(|rule| self.rule(rule)).collect();
+        let index = table.index_blocks();
+        for (at, block) in (run.first..).zip(table.blocks.iter().enumerate()) {
+            let (position, block) = block;
+            let written = if position < index {
+                self.maps.blocks.set(at, block, 0)
+            } else {
+                let mut rows: [u32; BLOCK_ROWS] = *block;
+                for row in &mut rows {
+                    let number = numbers.get((*row >> PAGE_SHIFT) as usize).copied().unwrap_or(0);
+                    *row = number << PAGE_SHIFT | *row & profiler_common::unwind::LOW_MASK;
+                }
+                self.maps.blocks.set(at, rows, 0)
+            };
+            if let Err(why) = written {
+                tracing::warn!("unwind table not written: {why}");
+                return false;
+            }
+        }
+        true
+    }
+
+    fn enter(&mut self, key: FileKey, table: FileTable) {
+        // Inodes come and go; the oldest are asked for again if they are still in use.
+        while self.entered.len() >= FILES as usize - 1 {
+            let Some(oldest) = self.entered.pop_front() else { break };
+            let _ = self.maps.files.remove(&Shared(oldest));
+        }
+        match self.maps.files.insert(Shared(key), Shared(table), 0) {
+            Ok(()) => self.entered.push_back(key),
+            Err(why) => tracing::debug!("unwind table not entered: {why}"),
+        }
+    }
+
+    fn forget(&mut self, keys: &[FileKey], run: Run) {
+        for key in keys {
+            let _ = self.maps.files.remove(&Shared(*key));
+        }
+        self.entered.retain(|key| !keys.contains(key));
+        self.leaving[0].push(run);
+    }
+
+    fn settle(&mut self) {
+        let [first, second] = &mut self.leaving;
+        for run in second.drain(..) {
+            self.room.give(run);
+        }
+        std::mem::swap(first, second);
+    }
+}
+
+/// Blocks that are free.
+#[derive(Debug)]
+struct Room {
+    /// Sorted, no two adjoining.
+    free: Vec<Run>,
+    all: u32,
+}
+
+impl Room {
+    fn new(blocks: u32) -> Room {
+        Room {
+            free: vec![Run {
+                first: 0,
+                count: blocks,
+            }],
+            all: blocks,
+        }
+    }
+
+    fn used(&self) -> u32 {
+        self.all - self.free.iter().map(|run| run.count).sum::<u32>()
+    }
+
+    fn take(&mut self, count: u32) -> Option<Run> {
+        let at = self.free.iter().position(|run| run.count >= count)?;
+        let run = self.free.get_mut(at)?;
+        let taken = Run {
+            first: run.first,
+            count,
+        };
+        run.first += count;
+        run.count -= count;
+        if run.count == 0 {
+            self.free.remove(at);
+        }
+        Some(taken)
+    }
+
+    fn give(&mut self, run: Run) {
+        if run.count == 0 {
+            return;
+        }
+        let at = self.free.partition_point(|free| free.first < run.first);
+        self.free.insert(at, run);
+        let joined = std::mem::take(&mut self.free);
+        for run in joined {
+            match self.free.last_mut() {
+                Some(last) if last.first + last.count == run.first => last.count += run.count,
+                _ => self.free.push(run),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Make sure that blocks are given out once, joined again when they come back, and counted.
+    #[test]
+    fn room() {
+        let mut room = Room::new(10);
+        let a = room.take(4).unwrap();
+        let b = room.take(4).unwrap();
+        assert_eq!(room.take(4), None);
+        assert_eq!(room.used(), 8);
+        room.give(a);
+        assert_eq!(room.take(5), None);
+        room.give(b);
+        assert_eq!(room.free, [Run { first: 0, count: 10 }]);
+        assert_eq!(room.take(10), Some(Run { first: 0, count: 10 }));
+    }
+
+    /// Make sure that a table is made of this program's own file in the background and found, and that a file that is no
+    /// ELF file has none and is counted.
+    #[test]
+    fn in_the_background() {
+        let mut tables = Tables::default();
+        // Without the kernel's maps nothing is made.
+        tables.submit(FileIx(0), &std::fs::File::open("/proc/self/exe").unwrap(), 0);
+        assert!(matches!(tables.find(FileIx(0)), Found::Nothing));
+    }
+}

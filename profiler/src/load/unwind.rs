@@ -1,0 +1,109 @@
+//! The unwinding programs' chains and maps.
+
+use aya::Pod;
+use aya::maps::{Array, HashMap, MapData, ProgramArray};
+use aya::programs::PerfEvent;
+use profiler_common::{
+    kernel::{ABSENT, Offsets},
+    unwind::{BLOCK_BYTES, BLOCK_ROWS, FileKey, FileTable, Rule},
+};
+
+use super::{
+    Loaded,
+    error::{chain, refusal},
+};
+
+/// A program, the one that it goes on in, and the array through which it calls that.
+pub(super) type Chain = (&'static str, &'static str, &'static str);
+/// The sampling clock's.
+pub(super) const CPU: Chain = ("cpu_unwind", "cpu_unwind_more", "CPU_MORE");
+/// The scheduler's.
+pub(super) const WAIT: Chain = ("wait_unwind", "wait_unwind", "WAIT_MORE");
+
+/// Whether the kernel tells what the programs need to find a process's mappings and registers.
+pub(super) fn possible(offsets: &Offsets) -> bool {
+    let needed = [
+        offsets.vma_start,
+        offsets.vma_end,
+        offsets.vma_flags,
+        offsets.vma_pgoff,
+        offsets.vma_file,
+        offsets.file_inode,
+        offsets.inode_ino,
+        offsets.inode_sb,
+        offsets.super_block_dev,
+        offsets.inode_mtime,
+        offsets.task_mm,
+        offsets.task_stack,
+    ];
+    let tree = offsets.mm_mt_root != ABSENT
+        || [offsets.mm_rb, offsets.vma_rb, offsets.rb_left, offsets.rb_right]
+            .iter()
+            .all(|offset| *offset != ABSENT);
+    cfg!(target_arch = "x86_64") && tree && needed.iter().all(|offset| *offset != ABSENT)
+}
+
+/// Number of blocks for tables: a 512th of the memory, 8 to 64 MiB. The largest compilers have 2 MiB, most programs
+/// less than 100 KiB.
+pub(super) fn blocks() -> u32 {
+    const LEAST: u64 = 8 << 20;
+    const MOST: u64 = 64 << 20;
+    let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    let bytes = (memory.unwrap_or(0).saturating_mul(1024) / 512).clamp(LEAST, MOST);
+    (bytes / BLOCK_BYTES as u64) as u32
+}
+
+/// Wraps a type of the contract for aya.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+pub struct Shared<T: Copy>(pub T);
+// SAFETY: `FileKey`, `FileTable` and `Rule` are repr(C), integers, without implicit padding (their layout is asserted).
+unsafe impl Pod for Shared<FileKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<FileTable> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<Rule> {}
+
+/// What the unwinding programs go by.
+pub struct UnwindMaps {
+    pub files: HashMap<MapData, Shared<FileKey>, Shared<FileTable>>,
+    pub blocks: Array<MapData, [u32; BLOCK_ROWS]>,
+    pub rules: Array<MapData, Shared<Rule>>,
+}
+
+impl Loaded {
+    /// Loads what a program goes on in and tells it so.
+    pub(super) fn chain(&mut self, (first, next, array): Chain) -> Result<(), String> {
+        if first != next {
+            let program = self.ebpf.program_mut(next).ok_or("no such program")?;
+            if program.fd().is_err() {
+                <&mut PerfEvent>::try_from(program)
+                    .and_then(PerfEvent::load)
+                    .map_err(|why| refusal(&why))?;
+            }
+        }
+        let program = self.ebpf.program(next).ok_or("no such program")?;
+        let fd = program.fd().and_then(|fd| fd.try_clone().map_err(Into::into));
+        let fd = fd.map_err(|why| chain(&why))?;
+        let map = self.ebpf.map_mut(array).ok_or("no such map")?;
+        ProgramArray::try_from(map)
+            .and_then(|mut map| map.set(0, &fd, 0))
+            .map_err(|why| chain(&why))
+    }
+
+    /// The maps of the unwinding programs, once; `None` where none of them could be loaded.
+    pub fn take_unwind(&mut self) -> Option<UnwindMaps> {
+        let loaded = |name: &str| self.ebpf.program(name).is_some_and(|program| program.fd().is_ok());
+        if !loaded(CPU.0) && !loaded(WAIT.0) {
+            return None;
+        }
+        Some(UnwindMaps {
+            files: HashMap::try_from(self.ebpf.take_map("UNWIND_FILES")?).ok()?,
+            blocks: Array::try_from(self.ebpf.take_map("UNWIND_BLOCKS")?).ok()?,
+            rules: Array::try_from(self.ebpf.take_map("UNWIND_RULES")?).ok()?,
+        })
+    }
+}

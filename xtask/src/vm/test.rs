@@ -1,0 +1,264 @@
+//! `cargo xtask vm test`: the plan's rows on the kernels, and their results.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::build::{self, Programs};
+use super::cache::Cache;
+use super::exchange::{Item, Outcome, quoted};
+use super::plan::{self, Row, Setup, Tier, Work};
+use super::results::{self, judge};
+use super::session::Session;
+use super::{host, kernel, table};
+use crate::{exec, workspace};
+
+/// How much slower a machine may be than one that has the host to itself before it counts as hanging.
+const PATIENCE: u32 = 4;
+/// From power-on to the first item, and from the last to power-off.
+const BOOT: Duration = Duration::from_secs(60);
+
+/// Run the tests in machines: every kernel, every set-up
+///
+/// What each kernel gave goes to target/vm/results; `--write-docs` makes the tables in docs from it.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// 5.10, 6.1, 6.12, 7.2, a Debian suite, or all
+    #[arg(long, default_value = "all")]
+    kernel: String,
+    /// Only what CI runs at every change
+    #[arg(long)]
+    smoke: bool,
+    /// Only this set-up
+    #[arg(long)]
+    setup: Option<String>,
+    /// Only rows of the plan whose name contains this
+    #[arg(long)]
+    row: Option<String>,
+    /// Write what was found into docs
+    #[arg(long)]
+    write_docs: bool,
+}
+
+/// Runs the subcommand.
+pub(crate) fn run(cache: &Cache, arguments: &Arguments) -> anyhow::Result<()> {
+    let tier = if arguments.smoke { Tier::Smoke } else { Tier::Full };
+    let names = kernel::names(&arguments.kernel)?;
+    let selection = Selection {
+        tier,
+        setup: arguments.setup.as_deref(),
+        row: arguments.row.as_deref(),
+    };
+    if arguments.write_docs && (tier == Tier::Smoke || selection.setup.is_some() || selection.row.is_some()) {
+        bail!("the documents tell of whole runs: --write-docs goes with neither --smoke, --setup nor --row");
+    }
+    matrix(cache, &names, selection, None)?;
+    if arguments.write_docs {
+        table::write(&results_folder()?)?;
+    }
+    Ok(())
+}
+
+/// The smoke tier or everything, on all kernels: part of `cargo xtask test`. `objects` is the folder of the freshly
+/// built eBPF objects, if they were.
+///
+/// # Errors
+///
+/// When a machine can't be made, or anything failed in one.
+pub(crate) fn all(full: bool, objects: Option<&Path>) -> anyhow::Result<()> {
+    host::ready()?;
+    let selection = Selection {
+        tier: if full { Tier::Full } else { Tier::Smoke },
+        setup: None,
+        row: None,
+    };
+    matrix(&Cache::new()?, &kernel::names("all")?, selection, objects)
+}
+
+/// What of the plan is run.
+#[derive(Clone, Copy, Debug)]
+struct Selection<'a> {
+    tier: Tier,
+    setup: Option<&'a str>,
+    row: Option<&'a str>,
+}
+
+impl Selection<'_> {
+    /// The machines a kernel needs, and their rows.
+    fn machines(self) -> Vec<(&'static Setup, Vec<&'static Row>)> {
+        plan::SETUPS
+            .iter()
+            .filter(|setup| self.setup.is_none_or(|wanted| wanted == setup.name))
+            .map(|setup| {
+                let mut rows = plan::rows(setup.name, self.tier);
+                rows.retain(|row| self.row.is_none_or(|part| row.name.contains(part)));
+                (setup, rows)
+            })
+            .filter(|(_, rows)| !rows.is_empty())
+            .collect()
+    }
+}
+
+/// Where whole runs leave what each kernel gave.
+pub(crate) fn results_folder() -> anyhow::Result<PathBuf> {
+    let folder = workspace()?.join("target/vm/results");
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    Ok(folder)
+}
+
+fn matrix(
+    cache: &Cache,
+    names: &[&'static str],
+    selection: Selection<'_>,
+    objects: Option<&Path>,
+) -> anyhow::Result<()> {
+    let machines = selection.machines();
+    if machines.is_empty() {
+        bail!("no row of the plan is meant; its set-ups are {}", setups());
+    }
+    let programs = build::programs(true, objects)?;
+    let start = Instant::now();
+    let mut failures = Vec::new();
+    for name in names {
+        let kernel = kernel::ready(cache, name)?;
+        let mut found = results::Kernel {
+            name: (*name).to_owned(),
+            release: kernel.release.clone(),
+            distribution: format!("Debian {}", kernel.suite),
+            ..results::Kernel::default()
+        };
+        for (setup, rows) in &machines {
+            let session = Session {
+                cache,
+                kernel: &kernel,
+                shape: setup.shape(),
+                cgroups: setup.cgroups,
+                programs: &programs,
+            };
+            let folder = workspace()?.join("target/vm/logs").join(name).join(setup.name);
+            let items = machine(&session, rows, &folder, &mut found)
+                .with_context(|| format!("{name}, set-up {}", setup.name))?;
+            found.setups.push(results::Setup {
+                name: setup.name.to_owned(),
+                items,
+            });
+        }
+        summary(&found, start.elapsed());
+        failures.extend(found.failures());
+        let whole = selection.tier == Tier::Full && selection.setup.is_none() && selection.row.is_none();
+        if whole {
+            results::write(&results_folder()?, &found)?;
+        }
+    }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{} failed; consoles and logs are in target/vm/logs\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
+
+/// Runs the rows on one machine and judges them.
+fn machine(
+    session: &Session<'_>,
+    rows: &[&Row],
+    folder: &Path,
+    found: &mut results::Kernel,
+) -> anyhow::Result<Vec<results::Item>> {
+    let items: Vec<Item> = rows
+        .iter()
+        .map(|row| item(row, session.programs))
+        .collect::<Result<_, _>>()?;
+    let seconds: u64 = rows.iter().map(|row| row.seconds).sum();
+    let deadline = (BOOT + Duration::from_secs(seconds)) * PATIENCE;
+    let left = session.run(&items, deadline, folder)?;
+    let judged = rows.iter().zip(&left.outcomes).map(|(row, outcome)| {
+        let log = fs::read_to_string(&outcome.log).ok();
+        let log = log.as_deref().filter(|_| matches!(row.work, Work::Tests(..)));
+        if row.name == plan::FACTS {
+            take_facts(found, outcome);
+        }
+        take_rungs(found, outcome);
+        judge(row.name, outcome.status, log, row.never_skipped)
+    });
+    let mut judged: Vec<_> = judged.collect();
+    if let Err(error) = left.ended {
+        let whole = judged.iter_mut().find(|item| !item.failures.is_empty());
+        match whole {
+            Some(item) => item.failures.push(format!("{error:#}")),
+            None => return Err(error),
+        }
+    }
+    Ok(judged)
+}
+
+fn take_facts(found: &mut results::Kernel, outcome: &Outcome) {
+    let taken = fs::read_to_string(outcome.files.join("demo.json"))
+        .context("the demo left no report")
+        .and_then(|json| found.take_recording(&json));
+    if let Err(error) = taken {
+        exec::announce(format!("{}: {error:#}", found.name));
+    }
+}
+
+fn take_rungs(found: &mut results::Kernel, outcome: &Outcome) {
+    if let Ok(text) = fs::read_to_string(outcome.files.join("rungs")) {
+        found.take_rungs(&text);
+    }
+}
+
+/// A row as an item of work.
+fn item(row: &Row, programs: &Programs) -> anyhow::Result<Item> {
+    let line = match row.work {
+        Work::Shell(line) => line.to_owned(),
+        Work::Tests(name, filters) => {
+            let program = programs.tests.iter().find(|(test, _)| test == name);
+            let (_, program) = program.with_context(|| format!("{}: there is no test program {name}", row.name))?;
+            let program = program.to_str().context("a test program's path is not UTF-8")?;
+            let folder = workspace()?.join("profiler");
+            let folder = folder.to_str().context("the checkout's path is not UTF-8")?;
+            let mut words = vec![quoted(program), "--test-threads=1 --nocapture".to_owned()];
+            words.extend(filters.iter().map(|filter| quoted(filter)));
+            // cargo runs them in their package.
+            format!("cd {}\nexport PHASEGRAPH_FULL=1\n{}", quoted(folder), words.join(" "))
+        }
+    };
+    let seconds = row.seconds * u64::from(PATIENCE);
+    Ok(Item {
+        name: row.name.to_owned(),
+        script: format!("exec timeout --kill-after=10 {seconds} sh -c {}\n", quoted(&line)),
+    })
+}
+
+fn setups() -> String {
+    let names: Vec<_> = plan::SETUPS.iter().map(|setup| setup.name).collect();
+    names.join(", ")
+}
+
+fn summary(kernel: &results::Kernel, elapsed: Duration) {
+    exec::announce(format!(
+        "{}: {}, {} s so far",
+        kernel.name,
+        kernel.release,
+        elapsed.as_secs()
+    ));
+    for setup in &kernel.setups {
+        for item in &setup.items {
+            let result = if item.failures.is_empty() { "ok" } else { "FAILED" };
+            exec::announce(format!(
+                "  {:<12} {:<16} {result:<6} {} passed, {} skipped",
+                setup.name,
+                item.name,
+                item.passed,
+                item.skipped.len()
+            ));
+            for skipped in &item.skipped {
+                exec::announce(format!("      {} skipped: {}", skipped.test, skipped.why));
+            }
+        }
+    }
+}
