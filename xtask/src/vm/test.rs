@@ -1,5 +1,6 @@
 //! `cargo xtask vm test`: the plan's rows on the kernels, and their results.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -123,7 +124,7 @@ fn matrix(
     if machines.is_empty() {
         bail!("no row of the plan is meant; its set-ups are {}", setups());
     }
-    let programs = build::programs(true, objects)?;
+    let programs = build::programs(&needed(&machines), objects)?;
     let start = Instant::now();
     let mut failures = Vec::new();
     for name in names {
@@ -170,6 +171,18 @@ fn matrix(
         failures.len(),
         failures.join("\n")
     );
+}
+
+/// The test programs that the rows run.
+fn needed(machines: &[(&Setup, Vec<&Row>)]) -> Vec<&'static str> {
+    let rows = machines.iter().flat_map(|(_, rows)| rows);
+    let names: BTreeSet<_> = rows
+        .filter_map(|row| match row.work {
+            Work::Tests(name, _) => Some(name),
+            Work::Shell(_) => None,
+        })
+        .collect();
+    names.into_iter().collect()
 }
 
 /// Runs the rows on one machine and judges them.
