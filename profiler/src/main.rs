@@ -3,6 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // The demo's container is made of processes of this program; they come before anything that starts a thread.
-    phasegraph::demo::stage::dispatch().unwrap_or_else(phasegraph::cli::main)
+    // Some processes of this program are no command lines: the parser of mapped files, and those that the demo makes its
+    // container of. They come before anything that starts a thread.
+    phasegraph::symbol::sandbox::child::dispatch()
+        .or_else(phasegraph::demo::stage::dispatch)
+        .unwrap_or_else(phasegraph::cli::main)
 }

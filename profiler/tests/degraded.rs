@@ -149,10 +149,12 @@ fn lower_rung() {
         told.starts_with("raw_tp (tp_btf: ") && told.contains("btf_trace_sched_switch"),
         "{told}"
     );
-    assert!(probe_of(&report, "task_state").starts_with("hash"));
+    assert!(probe_of(&report, "task_state").starts_with("hash-untyped (storage: "));
     let limits = limits(&report);
     assert!(
-        limits.iter().any(|limit| limit.starts_with("sched_switch by raw_tp: ")),
+        limits
+            .iter()
+            .any(|limit| limit.starts_with("task_state by hash-untyped: ")),
         "{limits:?}"
     );
     for process in report.named("touch") {

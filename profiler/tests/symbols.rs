@@ -17,6 +17,7 @@ use phasegraph::lookup::binaries::Binaries;
 use phasegraph::lookup::locate::{Sighting, Way};
 use phasegraph::recording::record::Record;
 use phasegraph::symbol::kernel::Kernel;
+use phasegraph::symbol::sandbox::Sandbox;
 
 const BURN: &str = r"
 #include <stdlib.h>
@@ -53,7 +54,7 @@ impl Host {
         Ok(Host {
             mappings: Mappings::open(&cpus).map_err(|error| error.to_string())?,
             spaces: Spaces::default(),
-            binaries: Binaries::new(),
+            binaries: binaries(),
             interner: Interner::default(),
             kernel: Kernel::open().map_err(|error| error.to_string())?,
             watched,
@@ -75,6 +76,7 @@ impl Host {
             What::Map(map) => {
                 let file = binaries.see(&Sighting {
                     ts: event.ts,
+                    pid: event.pid,
                     mnt_ns,
                     map,
                 });
@@ -126,15 +128,22 @@ impl Host {
             ..RawStack::default()
         };
         let id = self.interner.stack(&raw, &mut sources, &mut self.out);
+        self.interner.naming().settle(&mut self.binaries, &mut self.out);
         let frame = self.out.iter().find_map(|record| match record {
             Record::Stack(stack) if stack.id == id => stack.frames.first().copied(),
             _ => None,
         })?;
-        self.out.iter().find_map(|record| match record {
+        self.out.iter().rev().find_map(|record| match record {
             Record::Symbol(symbol) if symbol.frame == frame => Some(String::from_utf8_lossy(&symbol.name).into_owned()),
             _ => None,
         })
     }
+}
+
+/// Mapped files, read by the program's own parser.
+fn binaries() -> Binaries {
+    let program = env!("CARGO_BIN_EXE_phasegraph");
+    Binaries::new().with_sandbox(Sandbox::with_program(program.into()))
 }
 
 /// Compiles `burn` and gives its function's address; says why when that can't be.
@@ -342,9 +351,16 @@ fn hostile_layer() {
             generation: 0,
             path,
         };
-        let mut binaries = Binaries::new();
+        let mut binaries = binaries();
         binaries.note_overlay(0, b"/m", format!("lowerdir={}", layer.display()).as_bytes());
-        let file = binaries.see(&Sighting { ts: 0, mnt_ns: 0, map }).unwrap();
+        let file = binaries
+            .see(&Sighting {
+                ts: 0,
+                pid: 0,
+                mnt_ns: 0,
+                map,
+            })
+            .unwrap();
         assert!(
             binaries.user().image(file).is_none(),
             "{}",

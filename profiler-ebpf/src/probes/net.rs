@@ -3,7 +3,7 @@
 //! All three programs return after one look-up for a task or a socket that is none of theirs.
 
 use aya_ebpf::{
-    helpers::generated::{bpf_get_current_comm, bpf_probe_read_user, bpf_probe_read_user_str, bpf_task_pt_regs},
+    helpers::generated::{bpf_get_current_comm, bpf_probe_read_user, bpf_probe_read_user_str},
     macros::{btf_tracepoint, map},
     maps::HashMap,
     programs::BtfTracePointContext,
@@ -19,7 +19,7 @@ use profiler_common::{
 
 use crate::{
     emit::{self, Scratch},
-    globals::{enabled, offset},
+    globals::offset,
     task::{self, Task},
 };
 
@@ -215,11 +215,10 @@ fn try_state(ctx: &BtfTracePointContext) -> Result<(), Counter> {
 /// `sendto` is the memory it lies in.
 #[inline(always)]
 fn request(task: Task, sock: *const u8, header: Header, family: u16, sent: u64) -> Result<(), Counter> {
-    if enabled!(task_pt_regs) == 0 {
+    let regs = task::registers(task);
+    if regs.is_null() {
         return Ok(());
     }
-    // SAFETY: a task pointer that the verifier knows.
-    let regs = unsafe { bpf_task_pt_regs(task) } as *const u8;
     let text = task::read::<u64>(regs, offset!(pt_regs_si));
     let mut first = [0u8; 8];
     // SAFETY: the helper copes with any source, and `first` is as large as is asked for.

@@ -75,7 +75,9 @@ fn record(demo: &Demo, folder: &Path) -> Result<PathBuf, Problem> {
         sample_hz: super::capture::DEFAULT_HZ,
         user: None,
         redact: true,
+        debug_folders: Vec::new(),
         quiet: true,
+        rules: None,
         // A few seconds, whose figures are held against the container's own.
         max_overhead_ppm: None,
         forced: Forced::default(),
@@ -104,7 +106,7 @@ fn draw(session: &Session, folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     let mut drawn = Vec::new();
     for (name, kind) in [(ON_CPU, flame::Kind::Cpu), (OFF_CPU, flame::Kind::OffCpu)] {
         let path = folder.join(name);
-        match flame::collect(session, &Selection::all(), kind) {
+        match flame::collect(session, &Selection::all(), kind, flame::Roots::default()) {
             Ok(flame) => {
                 let svg = flame
                     .svg(false)

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::output::Target;
 use super::problem::tell;
-use super::{Problem, load};
+use super::{Problem, load, names};
 use crate::report::flame::{self, Empty};
 use crate::report::select::{Query, Selection};
 use crate::report::text;
@@ -19,7 +19,9 @@ use crate::report::text;
 #[command(after_help = "Examples:\n  \
                         phasegraph flame build.phg --phase 'step 3' -o step3.svg\n  \
                         phasegraph flame build.phg --phase create --kind offcpu\n  \
-                        phasegraph flame build.phg --process cc1 --folded > cc1.folded")]
+                        phasegraph flame build.phg --process cc1 --folded > cc1.folded\n  \
+                        phasegraph flame build.phg --roots process\n  \
+                        phasegraph flame build.phg --debug-dir /srv/debug --inline")]
 pub(crate) struct Args {
     /// The recording
     file: PathBuf,
@@ -40,9 +42,25 @@ pub(crate) struct Args {
     #[arg(long, value_name = "O")]
     operation: Option<String>,
 
+    /// Take the rules for phases of your own from here instead of from the recording
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// Which time to draw
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
+
+    /// What stands below the stacks: any of operation, container, phase, parents, process, arguments, thread, parted by
+    /// commas, or none
+    #[arg(
+        long,
+        value_name = "LEVELS",
+        default_value = "operation,container,phase,parents,process,thread"
+    )]
+    roots: flame::Roots,
+
+    #[command(flatten)]
+    names: names::Args,
 
     /// Write here; - is standard output [default: <recording>-<phase>-<kind>.svg in the current folder; with --folded
     /// standard output]
@@ -79,7 +97,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         Kind::Offcpu => flame::Kind::OffCpu,
         Kind::Wall => flame::Kind::Wall,
     };
-    let session = load(&args.file)?;
+    let mut session = load::with_rules(&args.file, args.config.as_deref())?;
+    names::improve(&mut session, &args.names)?;
     let failed = || Problem::new(format!("can't draw {}", args.file.display()));
     let query = Query {
         phase: args.phase.clone(),
@@ -88,7 +107,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         operation: args.operation.clone(),
     };
     let selection = Selection::find(&session, &query).map_err(|error| failed().because(error))?;
-    let flame = flame::collect(&session, &selection, kind).map_err(|error| {
+    let flame = flame::collect(&session, &selection, kind, args.roots).map_err(|error| {
         let next = match &error {
             Empty::NoProcess { .. } => "another phase, container or process: see phasegraph show",
             Empty::NoTime { .. } => "--kind wall, which shows all time",

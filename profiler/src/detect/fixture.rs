@@ -1,7 +1,7 @@
 //! Sessions out of real event sequences, kept as text: what was recorded while a runtime ran, without scheduling and
 //! samples. Paths are shortened, and iptables' processes left out.
 //!
-//! A line is `ns<TAB>pid[/tid]<TAB>event<TAB>fields…`, in order of time:
+//! A line that begins with `#` says where the sequence is from, where it is not a recording. Any other is `ns<TAB>pid[/tid]<TAB>event<TAB>fields…`, in order of time:
 //!
 //! ```text
 //! begin                                        (this process is the recorded command)
@@ -62,7 +62,7 @@ struct Fixture {
 pub(super) fn session(text: &str) -> Session {
     let mut fixture = Fixture::default();
     let mut last = BASE;
-    for line in text.lines().filter(|line| !line.is_empty()) {
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let fields: Vec<&str> = line.split('\t').collect();
         last = BASE + fields[0].parse::<u64>().unwrap();
         fixture.line(last, fields[1], fields[2], &fields[3..]);

@@ -20,6 +20,7 @@ mod buildah;
 mod buildkit;
 mod chroot;
 mod containerd;
+mod crio;
 mod crun;
 mod demo;
 mod docker;
@@ -28,8 +29,10 @@ mod lifecycle;
 mod operation;
 mod podman;
 mod pull;
+mod ready;
 mod runc;
 mod step;
+mod user;
 
 #[cfg(test)]
 mod fixture;
@@ -82,6 +85,7 @@ const RUNTIMES: &[&dyn Runtime] = &[&runc::Runc, &crun::Crun, &chroot::Chroot, &
 const ENGINES: &[&dyn Engine] = &[
     &buildah::Buildah,
     &podman::Podman,
+    &crio::Crio,
     &docker::Docker,
     &buildkit::BuildKit,
     &containerd::Containerd,
@@ -100,10 +104,12 @@ pub fn detect(session: &mut Session) {
             (draft.name, draft.image) = (name.clone(), image.clone());
         }
         let engine = ENGINES.iter().find(|engine| engine.claim(&context, draft));
+        container::mount_by_cleanup(&context, draft);
         container::name_by_lookup(&context, draft);
         let requested = engine.and_then(|engine| engine.request(&context, &requests, draft));
         draft.operation = requested.or_else(|| operation::of_ancestors(&context, &requests, draft));
         operation::adopt_names(&requests, draft);
+        container::image_by_lookup(&context, draft);
         known.insert(draft.id.clone(), (draft.name.clone(), draft.image.clone()));
     }
     operation::unmatched(&context, &mut requests, &mut drafts);
@@ -111,6 +117,7 @@ pub fn detect(session: &mut Session) {
     let mut phases = lifecycle::phases(&context, &requests, &drafts);
     step::phases(&context, &requests, &drafts, &mut phases);
     pull::phases(&context, &requests, &mut phases);
+    user::phases(&context, &requests, &drafts, &mut phases);
     let phases = in_order(operation::unmatched_pulls(&context, &mut requests, phases));
     let spans = spans_of_containers(&phases, drafts.len());
     let containers = drafts
@@ -121,6 +128,20 @@ pub fn detect(session: &mut Session) {
     session.operations = requests.into_operations();
     session.containers = containers;
     session.phases = phases;
+}
+
+/// Id and bundle of the container that a runtime is asked to create by these arguments, if they are a runtime's.
+pub(crate) fn creates(argv: &[Text]) -> Option<(Text, Text)> {
+    let image = Image {
+        argv: argv.to_vec(),
+        exec: true,
+        ..Image::default()
+    };
+    let call = RUNTIMES
+        .iter()
+        .find_map(|runtime| runtime.name(&image).and(runtime.call(&image)))?;
+    let creates = matches!(call.verb, oci::Verb::Create | oci::Verb::Run);
+    creates.then_some((call.id, call.bundle))
 }
 
 /// From the first start to the last end of each container's phases.

@@ -51,7 +51,7 @@ impl Engine for Podman {
 }
 
 /// conmon's program, if the process runs it at `ts`: by its own exec, or forked off by one that did.
-fn conmon<'a>(context: &Context<'a>, ix: ProcessIx, ts: u64) -> Option<&'a Image> {
+pub(super) fn conmon<'a>(context: &Context<'a>, ix: ProcessIx, ts: u64) -> Option<&'a Image> {
     context
         .process(ix)
         .image_at(ts)
@@ -64,7 +64,7 @@ fn is_podman(context: &Context<'_>, ix: ProcessIx) -> bool {
 }
 
 /// The argument behind a flag.
-fn option<'a>(image: &'a Image, flag: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn option<'a>(image: &'a Image, flag: &[u8]) -> Option<&'a [u8]> {
     let at = image.argv.iter().position(|argument| argument == flag)?;
     image.argv.get(at + 1).map(Vec::as_slice)
 }

@@ -39,6 +39,8 @@ const CASES: &[Case] = cases! {
     "buildah_chroot_bud" Some(("buildah", CHROOT_BUILD));
     "buildah_chroot_run" None;
     "buildah_run" None;
+    "crio_run" None;
+    "crun_open_tree" None;
     "crun_run" None;
     "docker_before" None;
     "docker_build" Some(("docker", DOCKER_BUILD));
@@ -50,8 +52,10 @@ const CASES: &[Case] = cases! {
     "podman_failed_build" Some(("podman", FAILED));
     "podman_life" None;
     "podman_no_layers" Some(("podman", STAGES));
+    "podman_rootless" None;
     "podman_run" None;
     "podman_stages" Some(("podman", STAGES));
+    "runc_new" None;
 };
 
 impl Case {

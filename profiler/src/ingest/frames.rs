@@ -4,12 +4,13 @@
 //! never returns is the last of its own). So of each list of addresses the first, the leaf, is recorded as it is and
 //! the others minus one: what a [`Place`] holds is always what is looked up.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 
+use crate::ingest::naming::Naming;
 use crate::ingest::spaces::Spaces;
 use crate::lookup::binaries::{Binaries, FileIx};
-use crate::recording::record::{File, Frame, Place, Record, Stack, StackEnd, Symbol, Text};
+use crate::recording::record::{File, Frame, Place, Record, Stack, StackEnd, Symbol};
 use crate::symbol::kernel::Kernel;
 
 /// Most frames of a recording, about 60 bytes each; real builds have 10,000. Walks of frame pointers in code that has
@@ -19,6 +20,9 @@ const MAX_FRAMES: usize = 1 << 18;
 const MAX_STACKS: usize = 1 << 19;
 /// Most raw stacks remembered with their number; beyond it all are forgotten, which costs time only.
 const MAX_RAW: usize = 1 << 16;
+
+/// Most kernel frames without a name that are looked up again.
+const MAX_UNNAMED: usize = 4096;
 
 /// Stands for the rest of a user stack whose next address is in no executable mapping: frame pointers were followed
 /// through code that keeps none.
@@ -49,12 +53,12 @@ pub struct RawStack<'a> {
 #[derive(Debug, Default)]
 pub struct Interner {
     frames: HashMap<Place, u32>,
-    files: HashSet<FileIx>,
     /// By a 128-bit keyed hash instead of the content: among 500,000 stacks two share one with a chance of 2^-90.
     stacks: HashMap<u128, u32>,
     raw: HashMap<u128, u32>,
     keys: [RandomState; 2],
-    unnamed: Vec<(u32, FileIx, u64)>,
+    naming: Naming,
+    unnamed_kernel: Vec<(u32, u64)>,
     scratch: Vec<u32>,
     refused_frames: u64,
     refused_stacks: u64,
@@ -85,18 +89,24 @@ impl Interner {
         id
     }
 
-    /// Names the frames of user files that had no name when they were first seen, as far as their files have been
-    /// found since. For the recording's end.
-    pub fn symbolize(&mut self, binaries: &mut Binaries, out: &mut Vec<Record>) {
-        binaries.retry_missing();
-        self.unnamed
-            .retain(|&(frame, file, offset)| match binaries.user().name(file, offset) {
-                Some((name, offset)) => {
-                    out.push(Symbol { frame, name, offset }.into());
-                    false
-                }
-                None => true,
-            });
+    /// The names of user frames, which come when their files have been read.
+    pub fn naming(&mut self) -> &mut Naming {
+        &mut self.naming
+    }
+
+    /// Whether there are addresses of the kernel that had no name.
+    pub fn has_unnamed_kernel_frames(&self) -> bool {
+        !self.unnamed_kernel.is_empty()
+    }
+
+    /// Names kernel frames that had no name before.
+    pub fn name_kernel_frames(&mut self, kernel: &Kernel, out: &mut Vec<Record>) {
+        let unnamed = std::mem::take(&mut self.unnamed_kernel);
+        out.extend(
+            unnamed
+                .into_iter()
+                .filter_map(|(id, address)| kernel_symbol(kernel, id, address)),
+        );
     }
 
     /// What was not kept, for want of room.
@@ -108,6 +118,7 @@ impl Interner {
         .into_iter()
         .filter(|(_, count)| *count > 0)
         .map(|(name, count)| (name.to_string(), count))
+        .chain(self.naming.losses())
         .collect()
     }
 
@@ -181,29 +192,17 @@ impl Interner {
         let id = next_id(self.frames.len());
         self.frames.insert(place, id);
         out.push(Frame { id, place }.into());
-        let name: Option<(Text, u64)> = match (place, file) {
-            (Place::Kernel(address), _) => sources
-                .kernel
-                .and_then(|kernel| kernel.name(address))
-                .map(|(name, offset)| (name.into_bytes(), offset)),
-            (Place::File { offset, .. }, Some(file)) => {
-                let name = sources.binaries.user().name(file, offset);
-                if name.is_none() {
-                    self.unnamed.push((id, file, offset));
+        match (place, file) {
+            (Place::Kernel(address), _) => {
+                let symbol = sources.kernel.and_then(|kernel| kernel_symbol(kernel, id, address));
+                match symbol {
+                    Some(symbol) => out.push(symbol),
+                    None if self.unnamed_kernel.len() < MAX_UNNAMED => self.unnamed_kernel.push((id, address)),
+                    None => {}
                 }
-                name
             }
-            _ => None,
-        };
-        if let Some((name, offset)) = name {
-            out.push(
-                Symbol {
-                    frame: id,
-                    name,
-                    offset,
-                }
-                .into(),
-            );
+            (Place::File { offset, .. }, Some(file)) => self.naming.want(id, file, offset),
+            _ => {}
         }
         id
     }
@@ -211,20 +210,20 @@ impl Interner {
     fn file(&mut self, ix: FileIx, binaries: &Binaries, out: &mut Vec<Record>) -> u32 {
         // Files have few numbers: they are bounded where they are made.
         let id = ix.0 + 1;
-        if self.files.insert(ix)
+        let at = out.len();
+        if self.naming.recorded(ix, binaries, out)
             && let Some(binary) = binaries.file(ix)
         {
-            out.push(
-                File {
-                    id,
-                    path: binary.path.clone(),
-                    dev: binary.key.dev,
-                    ino: binary.key.ino,
-                    generation: binary.key.generation,
-                    build_id: binaries.build_id(ix).to_vec(),
-                }
-                .into(),
-            );
+            let build_id = binaries.image(ix).map(|image| image.build_id.clone());
+            let file = File {
+                id,
+                path: binary.path.clone(),
+                dev: binary.key.dev,
+                ino: binary.key.ino,
+                generation: binary.key.generation,
+                build_id: build_id.unwrap_or_default(),
+            };
+            out.insert(at, file.into());
         }
         id
     }
@@ -233,6 +232,12 @@ impl Interner {
         let [low, high] = &self.keys;
         u128::from(high.hash_one(value)) << 64 | u128::from(low.hash_one(value))
     }
+}
+
+fn kernel_symbol(kernel: &Kernel, frame: u32, address: u64) -> Option<Record> {
+    let (name, offset) = kernel.name(address)?;
+    let name = name.into_bytes();
+    Some(Symbol { frame, name, offset }.into())
 }
 
 /// Numbers begin at 1; the bounds above keep them far below `u32::MAX`.
@@ -256,7 +261,7 @@ mod tests {
     use crate::ingest::mappings::Map;
     use crate::lookup::elf::{Image, Segment};
     use crate::lookup::locate::Sighting;
-    use crate::symbol::table::Builder;
+    use crate::symbol::table::{Builder, Rank};
 
     struct World {
         spaces: Spaces,
@@ -276,7 +281,14 @@ mod tests {
             generation: 9,
             path: b"/no/such/file",
         };
-        let file = binaries.see(&Sighting { ts: 0, mnt_ns: 0, map }).unwrap();
+        let file = binaries
+            .see(&Sighting {
+                ts: 0,
+                pid: 0,
+                mnt_ns: 0,
+                map,
+            })
+            .unwrap();
         let mut spaces = Spaces::default();
         spaces.map(1, &map, Some(file));
         World {
@@ -289,8 +301,8 @@ mod tests {
 
     fn image() -> Image {
         let mut table = Builder::default();
-        table.add(0x100, 0x10, 0, b"caller");
-        table.add(0x110, 0x10, 0, b"leaf");
+        table.add(0x100, 0x10, Rank::Global, b"caller");
+        table.add(0x110, 0x10, Rank::Global, b"leaf");
         let segments = vec![Segment {
             offset: 0,
             size: 0x8000,
@@ -341,6 +353,7 @@ mod tests {
         let mut out = Vec::new();
         // The call is the caller's last instruction: the return address is the next function's first byte.
         assert_eq!(world.stack(1, &[], &[0x1110, 0x1110], &mut out), 1);
+        world.interner.naming().poll(&mut world.binaries, &mut out);
         assert_eq!(names(&out), ["leaf+0", "caller+15"]);
     }
 
@@ -393,12 +406,13 @@ mod tests {
         let mut world = world();
         let mut out = Vec::new();
         world.stack(1, &[], &[0x1110, 0x1110], &mut out);
+        world.interner.naming().poll(&mut world.binaries, &mut out);
         assert!(names(&out).is_empty());
         world.binaries.user().insert(world.file, image());
-        world.interner.symbolize(&mut world.binaries, &mut out);
+        world.interner.naming().finish(&mut world.binaries, &mut out);
         assert_eq!(names(&out), ["leaf+0", "caller+15"]);
         let before = out.len();
-        world.interner.symbolize(&mut world.binaries, &mut out);
+        world.interner.naming().finish(&mut world.binaries, &mut out);
         assert_eq!(out.len(), before);
     }
 }

@@ -90,6 +90,14 @@ impl Spaces {
         }
     }
 
+    /// The files that lie in the process' space.
+    pub fn files(&self, tgid: u32) -> impl Iterator<Item = FileIx> {
+        let space = self.spaces.get(&tgid);
+        space
+            .into_iter()
+            .flat_map(|space| space.maps.iter().map(|map| map.file))
+    }
+
     /// The process is gone.
     pub fn exit(&mut self, tgid: u32) {
         self.spaces.remove(&tgid);
@@ -113,7 +121,13 @@ impl Spaces {
             }
             if let Some(map) = parse_line(line.strip_suffix(b"\n").unwrap_or(&line)) {
                 let file = file(&map);
-                self.map(tgid, &map, file);
+                // Offsets in code that lies in no file are addresses.
+                let pgoff = if map.ino == 0 && !map.path.starts_with(b"[v") {
+                    map.start
+                } else {
+                    map.pgoff
+                };
+                self.map(tgid, &Map { pgoff, ..map }, file);
             }
         }
     }

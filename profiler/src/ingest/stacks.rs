@@ -1,16 +1,19 @@
 //! Everything that turns a task's addresses into a recorded stack: address spaces, files, names.
 
+use std::path::PathBuf;
+
 use crate::{
     control::unwind::{Found, Tables},
     ingest::{
+        code::{self, Makers},
         frames::{Interner, RawStack, Sources},
-        mappings::{MappingEvent, What},
+        mappings::{Map, MappingEvent, What},
         spaces::Spaces,
     },
     kernel::host,
     load::unwind::UnwindMaps,
     lookup::{binaries::Binaries, locate::Sighting},
-    recording::record::{Record, Syscall},
+    recording::record::{Parsing, Record, Syscall},
     symbol::kernel::{Kernel, KernelError},
     symbol::unwind::walk::{Code, NotYet, Piece, walk},
 };
@@ -21,6 +24,7 @@ pub struct Stacks {
     spaces: Spaces,
     binaries: Binaries,
     interner: Interner,
+    code: Makers,
     kernel: Option<Kernel>,
     kernel_refused: u64,
 }
@@ -35,6 +39,7 @@ impl Stacks {
             spaces: Spaces::default(),
             binaries: Binaries::new(),
             interner: Interner::default(),
+            code: Makers::default(),
             kernel_refused: u64::from(kernel.is_none()),
             kernel,
         }
@@ -47,6 +52,7 @@ impl Stacks {
 
     /// Takes in the tables that were made meanwhile.
     pub fn poll(&mut self) {
+        self.binaries.take_answers();
         self.binaries.unwind_mut().poll();
     }
 
@@ -82,15 +88,19 @@ impl Stacks {
 
     /// Learns the executable mappings of a process that is there already. One that has ended meanwhile has none.
     pub fn seed(&mut self, tgid: u32) {
-        let Stacks { spaces, binaries, .. } = self;
+        let Stacks {
+            spaces, binaries, code, ..
+        } = self;
         binaries.learn_mounts(tgid);
         let ts = host::monotonic_ns();
-        let seeded = spaces.seed(tgid, |map| {
-            binaries.see(&Sighting {
+        let seeded = spaces.seed(tgid, |map| match code::is_made(map) {
+            true => code.of(tgid, 0, binaries),
+            false => binaries.see(&Sighting {
                 ts,
+                pid: tgid,
                 mnt_ns: 0,
                 map: *map,
-            })
+            }),
         });
         if let Err(why) = seeded {
             tracing::debug!("mappings of process {tgid}: {why}");
@@ -100,10 +110,24 @@ impl Stacks {
     /// Takes in what happened to an address space.
     pub fn mapping(&mut self, event: &MappingEvent<'_>, mnt_ns: u32) {
         match &event.what {
-            What::Exec => self.spaces.exec(event.pid),
+            What::Exec => {
+                let naming = self.interner.naming();
+                self.code.end(event.pid, &self.spaces, &mut self.binaries, naming);
+                self.spaces.exec(event.pid);
+            }
+            What::Map(map) if code::is_made(map) => {
+                let file = self.code.of(event.pid, mnt_ns, &mut self.binaries);
+                // Offsets in it are addresses.
+                let map = Map {
+                    pgoff: map.start,
+                    ..*map
+                };
+                self.spaces.map(event.pid, &map, file);
+            }
             What::Map(map) => {
                 let file = self.binaries.see(&Sighting {
                     ts: event.ts,
+                    pid: event.pid,
                     mnt_ns,
                     map: *map,
                 });
@@ -117,13 +141,22 @@ impl Stacks {
         self.spaces.fork(parent, child);
     }
 
+    /// A process knows itself as `pid`, in its pid namespace.
+    pub fn process(&mut self, tgid: u32, pid: u32) {
+        self.code.process(tgid, pid);
+    }
+
     /// A process runs a new image whose mappings are not known.
     pub fn exec(&mut self, tgid: u32) {
+        let naming = self.interner.naming();
+        self.code.end(tgid, &self.spaces, &mut self.binaries, naming);
         self.spaces.exec(tgid);
     }
 
     /// A process ended.
     pub fn exit(&mut self, tgid: u32) {
+        let naming = self.interner.naming();
+        self.code.exit(tgid, &self.spaces, &mut self.binaries, naming);
         self.spaces.exit(tgid);
     }
 
@@ -149,9 +182,51 @@ impl Stacks {
         self.interner.stack(raw, &mut sources, out)
     }
 
-    /// Names what can be named now and could not be before.
+    /// Records the names that have come since the last time.
+    pub fn name(&mut self, out: &mut Vec<Record>) {
+        self.interner.naming().poll(&mut self.binaries, out);
+    }
+
+    /// Waits for all names that are still to come.
     pub fn symbolize(&mut self, out: &mut Vec<Record>) {
-        self.interner.symbolize(&mut self.binaries, out);
+        let Stacks {
+            spaces,
+            binaries,
+            interner,
+            code,
+            ..
+        } = self;
+        code.end_all(spaces, binaries, interner.naming());
+        interner.naming().finish(binaries, out);
+        if self.kernel.is_some() && self.interner.has_unnamed_kernel_frames() {
+            // Of modules and BPF programs that came while it was recorded.
+            if let Ok(kernel) = Kernel::open() {
+                self.interner.name_kernel_frames(&kernel, out);
+            }
+        }
+    }
+
+    /// See [`Binaries::set_debug_folders`].
+    pub fn set_debug_folders(&mut self, folders: Vec<PathBuf>) {
+        self.binaries.set_debug_folders(folders);
+    }
+
+    /// Starts the process that reads files.
+    pub fn start_parser(&mut self) {
+        self.binaries.start_parser();
+    }
+
+    /// Ends the process that reads files, and says what that took.
+    pub fn close_parser(&mut self) -> Parsing {
+        let cost = self.binaries.close();
+        Parsing {
+            user_ns: cost.user_ns,
+            system_ns: cost.system_ns,
+            peak_rss_bytes: cost.peak_rss_bytes,
+            jobs: cost.jobs,
+            deaths: cost.deaths,
+            debug_files: self.binaries.debug_files(),
+        }
     }
 
     /// Every cause of a missing name, with its count.
@@ -160,6 +235,18 @@ impl Stacks {
         losses.extend(self.interner.losses());
         if self.spaces.refused() > 0 {
             losses.push(("mappings not kept: too many".to_owned(), self.spaces.refused()));
+        }
+        if self.code.without_map() > 0 {
+            losses.push((
+                "processes whose just-in-time code has no names: no perf map was found".to_owned(),
+                self.code.without_map(),
+            ));
+        }
+        if let Some(kept) = self.binaries.kept_privileges() {
+            losses.push((
+                format!("privileges that the parser of files could not give up ({kept})"),
+                1,
+            ));
         }
         if self.kernel_refused > 0 {
             losses.push(("kernel symbols not to be had".to_owned(), self.kernel_refused));

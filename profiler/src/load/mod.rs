@@ -88,35 +88,11 @@ pub struct Loaded {
     _statistics: Option<OwnedFd>,
 }
 
-/// A way to load the object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Variant {
-    state: Rung,
-    /// Whether the programs may call what takes a task by its type. Raw tracepoints may not.
-    typed_tasks: bool,
-}
-
-/// Best first: what the kernel does not take shows when all required programs are loaded, not with the maps alone (5.10
-/// to 5.12 know task storage for LSM programs only).
-const VARIANTS: [Variant; 3] = [
-    Variant {
-        state: Rung::Storage,
-        typed_tasks: true,
-    },
-    Variant {
-        state: Rung::Hash,
-        typed_tasks: true,
-    },
-    Variant {
-        state: Rung::Hash,
-        typed_tasks: false,
-    },
-];
-
-fn load_object(btf: &Btf, resolved: &Resolved, options: &LoadOptions, variant: Variant) -> Result<Ebpf, LoadError> {
+/// The object of one of the rungs of the per-task state.
+fn load_object(btf: &Btf, resolved: &Resolved, options: &LoadOptions, state: Rung) -> Result<Ebpf, LoadError> {
     let offsets = Global(resolved.offsets);
     let mut features = resolved.features;
-    if !variant.typed_tasks {
+    if state == Rung::HashUntyped {
         features.task_stack = 0;
         features.task_pt_regs = 0;
     }
@@ -131,7 +107,7 @@ fn load_object(btf: &Btf, resolved: &Resolved, options: &LoadOptions, variant: V
         .override_global("SELF_TGID", &tgid, true)
         .map_max_entries("EVENTS", options.ring_bytes)
         .map_max_entries("UNWIND_BLOCKS", unwind::blocks());
-    let bytes = match variant.state {
+    let bytes = match state {
         Rung::Storage => object::storage(),
         _ => object::hash(),
     };
@@ -139,7 +115,9 @@ fn load_object(btf: &Btf, resolved: &Resolved, options: &LoadOptions, variant: V
 }
 
 impl Loaded {
-    /// Loads the object in the best variant that this kernel takes, and every signal's program on its best rung there.
+    /// Loads the object in the best variant of the per-task state that this kernel takes, and every signal's program on
+    /// its best rung there. What the kernel does not take shows when all required programs are loaded, not with the maps
+    /// alone (5.11 and 5.12 know task storage for LSM programs only).
     ///
     /// # Errors
     ///
@@ -147,15 +125,13 @@ impl Loaded {
     pub fn load(btf: &Btf, resolved: &Resolved, options: &LoadOptions) -> Result<Loaded, LoadError> {
         let signal = PROBES.iter().find(|probe| probe.attach == Attach::State);
         let signal = signal.ok_or(LoadError::Missing("task_state"))?;
-        let rungs = options.forced.rungs(signal);
         let mut refused: Vec<(Rung, String)> = Vec::new();
         let mut last = LoadError::Missing("task_state");
-        for variant in VARIANTS.into_iter().filter(|variant| rungs.contains(&variant.state)) {
-            match Loaded::load_variant(btf, resolved, options, variant) {
+        for state in options.forced.rungs(signal) {
+            match Loaded::load_variant(btf, resolved, options, state) {
                 Ok(mut loaded) => {
                     let outcome = Outcome {
-                        rung: Some(variant.state),
-                        detail: if variant.typed_tasks { "" } else { "tasks without types" }.to_owned(),
+                        rung: Some(state),
                         refused,
                         ..loaded.outcome(signal)
                     };
@@ -163,14 +139,12 @@ impl Loaded {
                     return Ok(loaded);
                 }
                 Err(error) => {
-                    tracing::info!("{variant:?} is not to be had: {error}");
-                    if !refused.iter().any(|(rung, _)| *rung == variant.state) {
-                        let why = match &error {
-                            LoadError::Object(why) => error::chain(why),
-                            error => error.to_string(),
-                        };
-                        refused.push((variant.state, why));
-                    }
+                    tracing::info!("per-task state by {state} is not to be had: {error}");
+                    let why = match &error {
+                        LoadError::Object(why) => error::chain(why),
+                        error => error.to_string(),
+                    };
+                    refused.push((state, why));
                     last = error;
                 }
             }
@@ -181,19 +155,19 @@ impl Loaded {
                 gives: signal.gives,
                 why: "left out by --rung".to_owned(),
             }),
+            Some(Choice::Rung(rung)) if !matches!(last, LoadError::Forced { .. }) => Err(LoadError::Forced {
+                signal: signal.program,
+                rung,
+                why: refused.pop().map_or_else(|| last.to_string(), |(_, why)| why),
+            }),
             _ => Err(last),
         }
     }
 
-    fn load_variant(
-        btf: &Btf,
-        resolved: &Resolved,
-        options: &LoadOptions,
-        variant: Variant,
-    ) -> Result<Loaded, LoadError> {
+    fn load_variant(btf: &Btf, resolved: &Resolved, options: &LoadOptions, state: Rung) -> Result<Loaded, LoadError> {
         let statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime).ok();
         let mut loaded = Loaded {
-            ebpf: load_object(btf, resolved, options, variant)?,
+            ebpf: load_object(btf, resolved, options, state)?,
             clocks: Vec::new(),
             links: Vec::new(),
             functions: Vec::new(),

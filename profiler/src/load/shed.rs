@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, os::fd::AsFd as _};
 
 use profiler_common::control;
 
-use super::{LoadError, Loaded, error::chain, perf, registry::PROBES};
+use super::{LoadError, Loaded, error::chain, ladder::program_of, perf, registry::PROBES};
 
 impl Loaded {
     /// Run time of each signal's programs so far, ns, by the kernel's statistics.
@@ -13,15 +13,7 @@ impl Loaded {
         for (name, program) in self.ebpf.programs() {
             let Ok(info) = program.info() else { continue };
             let ns = u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
-            // A signal's program of another rung bears its name with an ending.
-            let signal = PROBES
-                .iter()
-                .find(|probe| {
-                    name.strip_prefix(probe.program)
-                        .is_some_and(|rest| rest.is_empty() || rest == "_raw")
-                })
-                .map_or(name, |probe| probe.program);
-            *times.entry(signal.to_owned()).or_default() += ns;
+            *times.entry(signal_of(name).to_owned()).or_default() += ns;
         }
         for (name, program) in &self.functions {
             *times.entry((*name).to_owned()).or_default() += super::costs::cost(name, program.as_fd()).run_ns;
@@ -100,15 +92,30 @@ impl Loaded {
     }
 
     fn clock_of(&self, cpu: u32, hz: u32) -> Result<perf::Event, LoadError> {
-        const PROGRAM: &str = "cpu_sample";
-        let program = self.ebpf.program(PROGRAM).ok_or(LoadError::Missing(PROGRAM))?;
+        let sampler = self.ladder.iter().find(|outcome| outcome.signal == SAMPLER);
+        let (Some(outcome), Some(rung)) = (sampler, sampler.and_then(|sampler| sampler.rung)) else {
+            return Err(LoadError::Missing(SAMPLER));
+        };
         let required = |why: String| LoadError::Required {
-            probe: PROGRAM,
-            gives: "CPU samples with stacks",
+            probe: SAMPLER,
+            gives: outcome.gives,
             why,
         };
+        let name = program_of(SAMPLER, rung);
+        let program = self.ebpf.program(&name).ok_or(LoadError::Missing(SAMPLER))?;
         let fd = program.fd().map_err(|why| required(chain(&why)))?;
         perf::clock(cpu, hz, fd.as_fd()).map_err(|why| required(format!("CPU {cpu}: {why}")))
+    }
+}
+
+/// The signal of the sampling clock.
+const SAMPLER: &str = "cpu_sample";
+/// The signal of a program that stands for it on another rung, or that it goes on in.
+fn signal_of(program: &str) -> &str {
+    match program {
+        "wait_unwind" => "sched_switch",
+        _ if program.starts_with("cpu_unwind") => SAMPLER,
+        _ => program.strip_suffix("_raw").unwrap_or(program),
     }
 }
 

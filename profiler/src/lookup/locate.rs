@@ -23,12 +23,16 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, open, openat2};
+use rustix::fs::{
+    CWD, FileType, MemfdFlags, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, memfd_create, open, openat2,
+};
 use rustix::io::Errno;
 
 use crate::ingest::mappings::Map;
+use crate::lookup::beside::Root;
 use crate::lookup::mounts::{Mount, mounts_of};
 use crate::lookup::overlay::{Layers, Overlays};
 
@@ -55,6 +59,8 @@ pub enum Way {
     Host,
     /// By the layer of its overlay.
     Layer,
+    /// By its process, whose program it is: memory files.
+    Process,
 }
 
 /// Why a file could not be reached. Of several attempts the one that came furthest counts.
@@ -83,6 +89,10 @@ pub struct Found {
     pub identity: (i128, u64),
     /// Time of its last change of content, ns since 1970.
     pub written: i128,
+    /// What its path counts from.
+    pub root: Root,
+    /// Opened through an overlay's mount, which its engine may want to unmount: to be closed at once.
+    pub urgent: bool,
 }
 
 /// What is mapped, and where.
@@ -90,6 +100,8 @@ pub struct Found {
 pub struct Sighting<'a> {
     /// When, `CLOCK_MONOTONIC` ns; 0 when not known: for mappings that are still there.
     pub ts: u64,
+    /// The process, 0 when not known.
+    pub pid: u32,
     /// Inode of the process' mount namespace, 0 when not known.
     pub mnt_ns: u32,
     pub map: Map<'a>,
@@ -104,6 +116,8 @@ pub struct Locator {
     mounts: HashMap<u32, Vec<Mount>>,
     /// `/proc/self/mountinfo`, which can be polled for changes.
     table: Option<File>,
+    /// Device of the kernel's own mount that memory files (`memfd_create`) lie on; 0 when it can't be told.
+    memory: Option<u32>,
 }
 
 impl Locator {
@@ -113,6 +127,9 @@ impl Locator {
     ///
     /// [`Miss`].
     pub fn locate(&mut self, wanted: &Sighting<'_>) -> Result<Found, Miss> {
+        if wanted.map.path.starts_with(b"/memfd:") && wanted.map.dev == self.memory_dev() {
+            return Self::by_process(wanted);
+        }
         let by_handle = self.by_handle(wanted);
         let by_path = by_handle.or_else(|first| Self::by_host_path(wanted).map_err(|miss| miss.max(first)));
         by_path.or_else(|first| self.by_layer(wanted).map_err(|miss| miss.max(first)))
@@ -145,6 +162,29 @@ impl Locator {
             }
         }
         Err(Miss::Gone)
+    }
+
+    /// What the path of a mapping that was found by its handle counts from; `None` when nothing says so.
+    pub fn root_of(&mut self, wanted: &Sighting<'_>) -> Option<Root> {
+        if Self::by_host_path(wanted).is_ok() {
+            return Some(Root::Host);
+        }
+        self.by_layer(wanted).ok().map(|found| found.root)
+    }
+
+    /// A program that was put into memory and executed there, as runc and buildah do with their own. It lies on no mount
+    /// that anybody could unmount.
+    fn by_process(wanted: &Sighting<'_>) -> Result<Found, Miss> {
+        let program = format!("/proc/{}/exe", wanted.pid);
+        let path = open(program, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|_| Miss::Gone)?;
+        admit(path.as_fd(), Way::Process, &wanted.map)
+    }
+
+    fn memory_dev(&mut self) -> u32 {
+        *self.memory.get_or_insert_with(|| {
+            let file = memfd_create("phasegraph", MemfdFlags::CLOEXEC).and_then(fstat);
+            file.map_or(0, |stat| kernel_dev(stat.st_dev))
+        })
     }
 
     fn by_host_path(wanted: &Sighting<'_>) -> Result<Found, Miss> {
@@ -205,7 +245,7 @@ impl Locator {
 }
 
 /// The topmost layer that has the path has the file.
-fn in_layers(layers: &Layers, map: &Map<'_>) -> Result<Found, Miss> {
+fn in_layers(layers: &Arc<Layers>, map: &Map<'_>) -> Result<Found, Miss> {
     for layer in &layers.0 {
         // Links are followed here: engines name layers by short ones. It is a directory, and nothing is read of it.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -214,7 +254,11 @@ fn in_layers(layers: &Layers, map: &Map<'_>) -> Result<Found, Miss> {
             continue;
         };
         match walk(dir.as_fd(), map.path, true) {
-            Ok(path) => return admit(path.as_fd(), Way::Layer, map),
+            Ok(path) => {
+                let mut found = admit(path.as_fd(), Way::Layer, map)?;
+                found.root = Root::Layers(Arc::clone(layers));
+                return Ok(found);
+            }
             Err(Errno::NOENT) => {}
             Err(_) => return Err(Miss::Gone),
         }
@@ -266,7 +310,7 @@ fn admit(path: BorrowedFd<'_>, way: Way, map: &Map<'_>) -> Result<Found, Miss> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Miss::NotRegular);
     }
-    if SLOW.contains(&magic) {
+    if is_slow(magic) {
         return Err(Miss::Slow);
     }
     let own = format!("/proc/self/fd/{}", path.as_raw_fd());
@@ -280,11 +324,18 @@ fn admit(path: BorrowedFd<'_>, way: Way, map: &Map<'_>) -> Result<Found, Miss> {
         way,
         identity: (changed, u64::try_from(stat.st_size).unwrap_or(0)),
         written,
+        root: Root::Host,
+        urgent: magic == OVERLAYFS_SUPER_MAGIC,
     })
 }
 
+/// Whether a read there can wait for a daemon or a network.
+pub(super) fn is_slow(magic: i64) -> bool {
+    SLOW.contains(&magic)
+}
+
 /// `f_type` of the file system.
-fn fs_magic(fd: BorrowedFd<'_>) -> Option<i64> {
+pub(super) fn fs_magic(fd: BorrowedFd<'_>) -> Option<i64> {
     #[expect(clippy::unnecessary_cast, reason = "f_type is i64 on some architectures only")]
     fstatfs(fd).ok().map(|stat| stat.f_type as i64)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::recording::record::{File, Place, Stack, Symbol, Text};
+use crate::recording::record::{File, Image, Place, Stack, Symbol, Text};
 
 /// All stacks of a session.
 #[derive(Debug, Default)]
@@ -11,6 +11,10 @@ pub struct Stacks {
     pub frames: HashMap<u32, Place>,
     pub files: HashMap<u32, File>,
     pub symbols: HashMap<u32, Symbol>,
+    /// Functions that the compiler put into a frame's, innermost first.
+    pub inlined: HashMap<u32, Vec<Text>>,
+    /// By file.
+    pub images: HashMap<u32, Image>,
     /// Why a stack's user frames end where they do (`profiler_common::unwind::end`), where that is known.
     pub ends: HashMap<u32, u8>,
 }

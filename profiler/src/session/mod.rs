@@ -5,7 +5,7 @@ pub mod command;
 mod follow;
 mod guard;
 pub mod limits;
-mod privilege;
+pub mod privilege;
 
 use std::{
     ffi::OsString,
@@ -22,7 +22,7 @@ use crate::{
     ingest::{
         Ingest, IngestError,
         mappings::{Mappings, MappingsError, online_cpus},
-        redact,
+        marks, redact,
     },
     kernel::{
         host::{self, HostCounts},
@@ -36,7 +36,7 @@ use crate::{
     },
     recording::{
         WriteError, Writer,
-        record::{Begin, Clock, End, HostCpu, Meta, SelfCost},
+        record::{Begin, Clock, End, HostCpu, Meta, Rules, SelfCost},
     },
     symbol::kernel::Kernel,
 };
@@ -66,8 +66,12 @@ pub struct Options {
     pub user: Option<String>,
     /// Mask what looks like a secret in arguments.
     pub redact: bool,
+    /// Folders of debug information, besides the host's and the containers' own.
+    pub debug_folders: Vec<PathBuf>,
     /// Say nothing but errors.
     pub quiet: bool,
+    /// Rules for phases of the user's own, kept in the recording.
+    pub rules: Option<Rules>,
     /// Rungs that are taken whatever else there is; they count more than the environment's.
     pub forced: Forced,
     /// The most that it may cost, millionths of the host's CPU time; `None` for no cap.
@@ -103,6 +107,11 @@ pub enum Error {
     Fork(#[source] io::Error),
     #[error("phasegraph needs root: {0}")]
     Privilege(String),
+    #[error(
+        "this is a container with a pid namespace of its own: the kernel tells of processes by the host's numbers, which \
+         mean nothing in here"
+    )]
+    PidNamespace,
     #[error(
         "this kernel is locked down to confidentiality: no eBPF program may read its memory ({})",
         lockdown::FILE
@@ -161,6 +170,10 @@ impl Error {
             Error::Exec { .. } => "a program with execute permission".to_owned(),
             Error::User { .. } => "name a user of this host, as `getent passwd` lists them".to_owned(),
             Error::Privilege(_) => "run it with sudo, or as root of the host".to_owned(),
+            Error::PidNamespace => {
+                "run it on the host, or start the container with --privileged --pid=host (kubernetes: hostPID)"
+                    .to_owned()
+            }
             Error::Lockdown => {
                 "boot with lockdown=integrity (or without secure boot's stricter setting) on the kernel's command line"
                     .to_owned()
@@ -252,6 +265,7 @@ impl Attached {
         lap("programs are loaded");
         loaded.track_programs(daemons::DAEMONS)?;
         loaded.watch_engines(daemons::ENGINES)?;
+        loaded.tell_programs(&[marks::PROGRAM])?;
         let mut ingest = Ingest::new(
             writer,
             loaded.take_ring()?,
@@ -260,6 +274,7 @@ impl Attached {
             symbols,
             options.redact,
         );
+        ingest.set_debug_folders(options.debug_folders.clone());
         ingest.unwind_by(loaded.take_unwind());
 
         let held = match options.host {
@@ -370,6 +385,9 @@ impl Attached {
         meta.facts.push(("redaction".to_owned(), redaction.to_owned()));
         meta.facts.extend(limits::limits(resolved, &loaded.ladder));
         ingest.write(meta)?;
+        if let Some(rules) = &options.rules {
+            ingest.write(rules.clone())?;
+        }
         ingest.write(host::clock_pair())?;
         Ok(())
     }
@@ -423,6 +441,7 @@ impl Attached {
                 cost.startup_ns / 1_000_000
             );
         }
+        ingest.start_parser();
         // The command has its privileges already; what is left to do here needs few.
         if let Err(error) = privilege::drop_unneeded() {
             tracing::warn!("privileges that are not needed any more could not be dropped: {error}");
@@ -542,9 +561,11 @@ fn finish(loaded: &mut Loaded, mut ingest: Ingest, ending: Ending, options: &Opt
     cost.symbolize_ns = symbolizing.elapsed().as_nanos() as u64;
     cost.ts = end;
     cost.recording_bytes = ingest.bytes_written();
+    let parsing = ingest.close_parser();
     ingest.write_exchanges(&loaded.open_exchanges()?)?;
     ingest.write_losses(losses, guard.losses())?;
     ingest.write(cost)?;
+    ingest.write(parsing)?;
     if let Some((before, after)) = counts {
         ingest.write(host_cpu((begin, before), (end, after)))?;
     }

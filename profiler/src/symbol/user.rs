@@ -1,10 +1,10 @@
-//! Function names of user files, from tables read while the files were there.
+//! Functions of user files, from tables read while the files were there.
 
 use std::collections::HashMap;
 
 use crate::lookup::binaries::FileIx;
 use crate::lookup::elf::Image;
-use crate::symbol::demangle::demangle;
+use crate::symbol::table::Function;
 
 /// Memory for all symbol tables, bytes. Beyond it the tables unused for longest are dropped; the frames seen so far
 /// have their names by then.
@@ -44,7 +44,7 @@ impl User {
         }
     }
 
-    /// Keeps `image` for `file`, and drops the tables unused for longest where memory does not suffice.
+    /// Keeps `image` for `file`. [`User::trim`] is to follow, once the frames that waited for it have their names.
     pub fn insert(&mut self, file: FileIx, image: Image) {
         self.clock += 1;
         self.bytes += image.table.bytes();
@@ -57,6 +57,10 @@ impl User {
         ) {
             self.bytes -= old.image.table.bytes();
         }
+    }
+
+    /// Drops the tables unused for longest where memory does not suffice.
+    pub fn trim(&mut self) {
         while self.bytes > self.limit {
             let oldest = self
                 .images
@@ -70,15 +74,12 @@ impl User {
         }
     }
 
-    /// Name of the function at `offset` of `file`, demangled, and the offset in it. `None` when no function of the
-    /// file's table holds that place.
-    pub fn name(&mut self, file: FileIx, offset: u64) -> Option<(Vec<u8>, u64)> {
+    /// The function at `offset` of `file`. `None` when no function of the file's table holds that place.
+    pub fn find(&mut self, file: FileIx, offset: u64) -> Option<Function> {
         let held = self.images.get_mut(&file)?;
         self.clock += 1;
         held.used = self.clock;
-        let address = held.image.address(offset)?;
-        let (name, within) = held.image.table.find(address)?;
-        Some((demangle(name).into_owned(), within))
+        held.image.table.find(held.image.address(offset)?)
     }
 
     /// What was read of `file`.
@@ -101,11 +102,11 @@ impl User {
 mod tests {
     use super::*;
     use crate::lookup::elf::Segment;
-    use crate::symbol::table::Builder;
+    use crate::symbol::table::{Builder, Rank};
 
     fn image(name: &[u8]) -> Image {
         let mut builder = Builder::default();
-        builder.add(0x40_1100, 0x10, 0, name);
+        builder.add(0x40_1100, 0x10, Rank::Global, name);
         Image {
             segments: vec![Segment {
                 offset: 0x1000,
@@ -119,13 +120,14 @@ mod tests {
 
     /// Make sure that a file offset is carried through the segment to the function.
     #[test]
-    fn offset_to_name() {
+    fn offset_to_function() {
         let mut user = User::default();
-        user.insert(FileIx(1), image(b"_ZN3foo3barEv"));
-        assert_eq!(user.name(FileIx(1), 0x1108), Some((b"foo::bar".to_vec(), 8)));
-        assert_eq!(user.name(FileIx(1), 0x1110), None);
-        assert_eq!(user.name(FileIx(1), 0x9000), None);
-        assert_eq!(user.name(FileIx(2), 0x1108), None);
+        user.insert(FileIx(1), image(b"bar"));
+        let found = user.find(FileIx(1), 0x1108).unwrap();
+        assert_eq!((&found.name[..], found.offset), (&b"bar"[..], 8));
+        assert_eq!(user.find(FileIx(1), 0x1110), None);
+        assert_eq!(user.find(FileIx(1), 0x9000), None);
+        assert_eq!(user.find(FileIx(2), 0x1108), None);
     }
 
     /// Make sure that the table unused for longest goes first, and that it is counted.
@@ -135,10 +137,12 @@ mod tests {
         let mut user = User::with_limit(2 * size);
         user.insert(FileIx(1), image(b"a"));
         user.insert(FileIx(2), image(b"b"));
-        assert!(user.name(FileIx(1), 0x1100).is_some());
+        assert!(user.find(FileIx(1), 0x1100).is_some());
         user.insert(FileIx(3), image(b"c"));
-        assert!(user.name(FileIx(2), 0x1100).is_none());
-        assert!(user.name(FileIx(1), 0x1100).is_some());
+        assert!(user.find(FileIx(1), 0x1100).is_some());
+        user.trim();
+        assert!(user.find(FileIx(2), 0x1100).is_none());
+        assert!(user.find(FileIx(1), 0x1100).is_some());
         assert_eq!((user.dropped(), user.bytes()), (1, 2 * size));
     }
 }

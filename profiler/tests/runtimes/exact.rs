@@ -48,8 +48,8 @@ fn exact(runtime: &'static str) {
             false => format!("within 1 ms, all but {TAKEN_AWAY}; never outside of the phase"),
         },
     );
-    let edge = |what, differences, asserted: &String| Edge {
-        what,
+    let edge = |what: &str, differences, asserted: &String| Edge {
+        what: what.to_owned(),
         differences,
         asserted: asserted.clone(),
     };

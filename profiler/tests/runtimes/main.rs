@@ -14,6 +14,7 @@ mod faults;
 mod hostile;
 mod life;
 mod podman;
+mod ready;
 #[path = "../support/mod.rs"]
 mod support;
 mod witness;

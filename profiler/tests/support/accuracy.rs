@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Differences of one kind of edge: the witness's time less phasegraph's, ns.
 pub(crate) struct Edge {
-    pub what: &'static str,
+    pub what: String,
     pub differences: Vec<i64>,
     /// What is asserted of them, in words.
     pub asserted: String,

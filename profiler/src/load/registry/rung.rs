@@ -7,6 +7,8 @@ pub enum Rung {
     Storage,
     /// Per-task state in a hash by thread id.
     Hash,
+    /// The same, and no program calls what takes a task by its type: raw tracepoints may not.
+    HashUntyped,
     /// `fentry` and `fexit` on a function: a patched call, with arguments and result.
     Fentry,
     /// `kprobe` and `kretprobe` on a function.
@@ -37,6 +39,7 @@ impl Rung {
     pub const ALL: &'static [Rung] = &[
         Rung::Storage,
         Rung::Hash,
+        Rung::HashUntyped,
         Rung::Fentry,
         Rung::Kprobe,
         Rung::TpBtf,
@@ -61,6 +64,12 @@ impl Rung {
                 needs: "nothing more",
                 lost: "at most 32,768 threads at a time; each switch of the host costs a hash look-up more",
             },
+            Rung::HashUntyped => Facts {
+                name: "hash-untyped",
+                since: "5.8",
+                needs: "nothing more",
+                lost: "the kernel stacks of waits, which are named by their system call alone; otherwise as `hash`",
+            },
             Rung::Fentry => Facts {
                 name: "fentry",
                 since: "5.5",
@@ -82,8 +91,8 @@ impl Rung {
             Rung::RawTp => Facts {
                 name: "raw_tp",
                 since: "4.17",
-                needs: "for what is about tasks, the hash variant",
-                lost: "for switches: the kernel stacks of waits, which are then named by their system call alone",
+                needs: "for what is about tasks, the state in a hash; for switches `hash-untyped`",
+                lost: "",
             },
             Rung::Classic => Facts {
                 name: "tracepoint",

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::roots::{Level, Roots};
 use crate::attribute::stacks::StackRow;
 use crate::model::{ContainerIx, OperationIx, PhaseIx, Process, ProcessIx, Session, Span};
 use crate::report::{names, text};
@@ -13,6 +14,9 @@ pub(super) const PART: char = '\x01';
 
 /// Most processes drawn on top of each other; a chain of forks can be any length.
 const DEEPEST: usize = 32;
+
+/// Longest arguments in a frame, bytes.
+const MAX_ARGUMENTS: usize = 160;
 
 /// What a frame is, for its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +36,7 @@ pub(super) type Categories = HashMap<String, Category>;
 /// Makes lines.
 pub(super) struct Frames<'a> {
     session: &'a Session,
+    roots: Roots,
     /// Phases that each process works for.
     phases: Vec<Vec<PhaseIx>>,
     members: Vec<HashSet<ProcessIx>>,
@@ -43,7 +48,7 @@ pub(super) struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    pub(super) fn new(session: &'a Session) -> Frames<'a> {
+    pub(super) fn new(session: &'a Session, roots: Roots) -> Frames<'a> {
         let mut phases = vec![Vec::new(); session.processes.len()];
         let mut members = Vec::with_capacity(session.phases.len());
         for (index, phase) in session.phases.iter().enumerate() {
@@ -66,6 +71,7 @@ impl<'a> Frames<'a> {
             .collect();
         Frames {
             session,
+            roots,
             phases,
             members,
             operations,
@@ -103,28 +109,49 @@ impl<'a> Frames<'a> {
             Some(phase) => self.session.phases[phase.ix()].operation,
             None => self.operations.get(&process).copied(),
         };
+        let has = |level| self.roots.has(level);
+        let operation = operation.filter(|_| has(Level::Operation));
         if let Some(operation) = operation.and_then(|ix| self.session.operations.get(ix.ix())) {
             line.push(operation.name.as_bytes(), Category::Lifecycle);
         }
         let mut container: Option<ContainerIx> = None;
         for ix in phase.map(|phase| path(self.session, phase)).unwrap_or_default() {
             let own = self.session.phases[ix.ix()].container;
-            if let Some(own) = own.filter(|_| own != container) {
+            if let Some(own) = own.filter(|_| own != container && has(Level::Container)) {
                 line.push(
                     format!("container {}", names::container(self.session, own)).as_bytes(),
                     Category::Lifecycle,
                 );
                 container = Some(own);
             }
-            line.push(names::phase(self.session, ix).as_bytes(), Category::Lifecycle);
+            if has(Level::Phase) {
+                line.push(names::phase(self.session, ix).as_bytes(), Category::Lifecycle);
+            }
         }
-        for name in self.ancestry(process, ts, phase) {
+        let chain = self.ancestry(process, ts, phase);
+        if let Some((own, parents)) = chain.split_last() {
+            for name in parents.iter().filter(|_| has(Level::Parents)) {
+                line.push(name, Category::Process);
+            }
+            if has(Level::Process) {
+                line.push(own, Category::Process);
+            }
+        }
+        if has(Level::Arguments)
+            && let Some(arguments) = self.arguments(process, ts)
+        {
+            line.push(&arguments, Category::Process);
+        }
+        if has(Level::Thread)
+            && let Some(name) = self.thread_name(row, ts)
+        {
             line.push(name, Category::Process);
         }
-        if let Some(name) = self.thread_name(row, ts) {
-            line.push(name, Category::Process);
+        let (below, stack) = (self.finish(line), self.stack(row));
+        if below.is_empty() {
+            return stack;
         }
-        format!("{}{PART}{}", self.finish(line), self.stack(row))
+        format!("{below}{PART}{stack}")
     }
 
     /// The deepest of the process's phases at `ts`; of equals the one that began last.
@@ -158,6 +185,26 @@ impl<'a> Frames<'a> {
         }
         chain.reverse();
         chain
+    }
+
+    /// A process' arguments behind its program's name, within bounds.
+    fn arguments(&self, process: ProcessIx, ts: u64) -> Option<Vec<u8>> {
+        let image = self.session.processes.get(process.ix())?.image_at(ts)?;
+        let mut joined = Vec::new();
+        for argument in image.argv.iter().skip(1) {
+            if joined.len() > MAX_ARGUMENTS {
+                break;
+            }
+            if !joined.is_empty() {
+                joined.push(b' ');
+            }
+            joined.extend_from_slice(argument);
+        }
+        if joined.len() > MAX_ARGUMENTS {
+            joined.truncate(MAX_ARGUMENTS);
+            joined.extend_from_slice("…".as_bytes());
+        }
+        (!joined.is_empty()).then_some(joined)
     }
 
     /// A thread's name, where it says more than its process's.
@@ -218,6 +265,9 @@ impl<'a> Frames<'a> {
                 line.push(&name, Category::Kernel);
             } else {
                 line.push(&name, Category::User);
+                for inlined in self.session.stacks.inlined.get(frame).into_iter().flatten().rev() {
+                    line.push(inlined, Category::User);
+                }
             }
         }
         self.finish(line)

@@ -1,6 +1,6 @@
 //! Flamegraphs: time by where it was spent, as folded lines and as an SVG made by inferno.
 //!
-//! Frames, root first: the operation, the phases from the outermost to the innermost at that moment (a container's
+//! Frames, root first, as far as [`Roots`] has them: the operation, the phases from the outermost to the innermost at that moment (a container's
 //! name before its first phase), the processes from the topmost of that phase down, the thread where it has a name of
 //! its own, then the stack, kernel frames marked `_[k]` as FlameGraph has it. Waits end in a frame with their class.
 //! What has no stack ends in a frame in brackets that says why.
@@ -9,6 +9,7 @@
 //! than 1 µs from the exact time that the other reports show.
 
 mod frames;
+mod roots;
 mod svg;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::attribute::waits::Classifier;
 use crate::model::{ProcessIx, Session, Span};
 
 use frames::{Frames, PART};
+pub use roots::Roots;
 
 /// Which time is drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,7 +92,7 @@ pub struct Flame {
 /// # Errors
 ///
 /// There is none of it.
-pub fn collect(session: &Session, selection: &Selection, kind: Kind) -> Result<Flame, Empty> {
+pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Roots) -> Result<Flame, Empty> {
     let named = match &selection.title[..] {
         "" => "the recording".to_owned(),
         title => title.to_owned(),
@@ -99,7 +101,7 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind) -> Result<F
     if spans.iter().all(Vec::is_empty) {
         return Err(Empty::NoProcess { selection: named });
     }
-    let mut frames = Frames::new(session);
+    let mut frames = Frames::new(session, roots);
     let mut classifier = Classifier::default();
     let mut flame = Flame {
         stacks: BTreeMap::new(),

@@ -5,7 +5,7 @@ use crate::report::select::Query;
 fn flame(query: Query, kind: Kind) -> Flame {
     let session = fixture::session();
     let selection = Selection::find(&session, &query).unwrap();
-    collect(&session, &selection, kind).unwrap()
+    collect(&session, &selection, kind, Roots::default()).unwrap()
 }
 
 fn step() -> Query {
@@ -102,7 +102,10 @@ fn svg_is_well_formed_and_harmless() {
             },
         )
         .unwrap();
-        let svg = collect(&session, &selection, Kind::Cpu).unwrap().svg(reverse).unwrap();
+        let svg = collect(&session, &selection, Kind::Cpu, Roots::default())
+            .unwrap()
+            .svg(reverse)
+            .unwrap();
         let svg = String::from_utf8(svg).unwrap();
         let mut reader = quick_xml::Reader::from_str(&svg);
         let (mut elements, mut texts) = (Vec::new(), String::new());
@@ -144,7 +147,9 @@ fn empty_says_why() {
             ..Query::default()
         };
         let selection = Selection::find(session, &query).unwrap();
-        collect(session, &selection, kind).unwrap_err().to_string()
+        collect(session, &selection, kind, Roots::default())
+            .unwrap_err()
+            .to_string()
     };
     for thread in &mut session.threads {
         thread.samples.clear();
@@ -165,5 +170,32 @@ fn empty_says_why() {
 fn circular_processes() {
     let mut session = fixture::session();
     session.processes[2].parent = Some(ProcessIx(3));
-    assert!(collect(&session, &Selection::all(), Kind::Cpu).is_ok());
+    assert!(collect(&session, &Selection::all(), Kind::Cpu, Roots::default()).is_ok());
+}
+
+/// Make sure that levels can be left out and put in, down to the bare stacks, and that none changes the total.
+#[test]
+fn roots_as_asked() {
+    let mut session = fixture::session();
+    session
+        .stacks
+        .inlined
+        .insert(2, vec![b"inner".to_vec(), b"outer".to_vec()]);
+    let selection = Selection::find(&session, &step()).unwrap();
+    let folded = |roots: &str| {
+        let flame = collect(&session, &selection, Kind::Cpu, roots.parse().unwrap()).unwrap();
+        assert_eq!(flame.total_ns, 5_740 * fixture::MS);
+        flame.folded()
+    };
+    let begins = |roots: &str, with: &str| {
+        let folded = folded(roots);
+        assert!(folded.lines().any(|line| line.starts_with(with)), "{roots}: {folded}");
+    };
+    begins("none", "main;c_parse_file;outer;inner;cc1+0x300");
+    begins("process", "cc1;main;");
+    begins("parents,process", "sh;make;cc1;main;");
+    begins("phase,process", "step 2/2 RUN make -j2;run;cc1;main;");
+    begins("container", "container buildah-buildah1234567890;main;");
+    begins("operation,thread", "podman build;");
+    begins("process,arguments", "make;-j2;");
 }

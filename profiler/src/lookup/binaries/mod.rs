@@ -1,20 +1,29 @@
-//! Mapped files: each gets a number at first sight, and its symbols are read there and then.
+//! Mapped files: each gets a number at first sight, and is opened there and then for its symbols.
 //!
-//! No file stays open (see [`locate`](crate::lookup::locate)), and a process that lived 1 ms is gone when a stack of
-//! it is looked at: what is not read at first sight may never be.
+//! No file stays open for long (see [`locate`](crate::lookup::locate)), and a process that lived 1 ms is gone when a
+//! stack of it is looked at: what is not opened at first sight may never be. It is read by the
+//! [parser](crate::symbol::sandbox), whose answers come later.
+
+mod causes;
+mod reading;
 
 use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::control::unwind::Tables;
 use crate::ingest::mappings::Map;
-use crate::lookup::elf::{self, ElfError};
+use crate::lookup::beside::{self, Root};
+use crate::lookup::elf::{self, Image};
 use crate::lookup::locate::{Found, Locator, Miss, Sighting, Way};
 use crate::lookup::mounts::mounts_of;
+use crate::symbol::sandbox::{Answer, Job, Sandbox};
 use crate::symbol::user::User;
+use causes::{CAUSES, Cause};
+use reading::Ticket;
 
 /// Most files of one recording.
 const MAX_FILES: usize = 65_536;
@@ -53,27 +62,8 @@ pub struct Binary {
     tries: u8,
     /// Why there are no symbols.
     cause: Option<Cause>,
-}
-
-macro_rules! causes {
-    ($( $name:ident = $text:literal, )+) => {
-        #[derive(Clone, Copy, Debug)]
-        enum Cause { $( $name, )+ }
-        const CAUSES: &[&str] = &[ $( $text, )+ ];
-    };
-}
-causes! {
-    Gone = "mapped file not found: gone before it could be read",
-    Other = "mapped file not found: another file has its path",
-    Changed = "mapped file was written to before it could be read",
-    NotRegular = "mapped file is no regular file",
-    Slow = "mapped file not read: on FUSE or a network file system",
-    Refused = "mapped file could not be opened",
-    NotElf = "mapped file is not ELF",
-    Malformed = "mapped ELF file is malformed",
-    TooLarge = "mapped ELF file is too large",
-    TooMany = "mapped ELF file has too many symbols or sections",
-    Read = "mapped ELF file could not be read",
+    /// What its path counts from, once it was found.
+    root: Option<Root>,
 }
 
 /// All mapped files.
@@ -86,10 +76,21 @@ pub struct Binaries {
     special: HashMap<Vec<u8>, FileIx>,
     locator: Locator,
     user: User,
+    sandbox: Sandbox,
+    tickets: HashMap<u64, Ticket>,
+    next_ticket: u64,
+    /// Files whose image came since [`Binaries::poll`] last told.
+    arrived: Vec<FileIx>,
+    /// Answers to [`Binaries::submit_names`].
+    names: Vec<Answer>,
+    /// Folders of debug information that the user gave.
+    debug_folders: Vec<PathBuf>,
+    /// Files that got names from elsewhere.
+    debug_files: u64,
     unwind: Tables,
     /// Files not kept for want of room.
     refused: u64,
-    ways: [u64; 3],
+    ways: [u64; 4],
     /// Files changed since (ns since 1970) are looked at again each time they are mapped.
     since: i128,
 }
@@ -113,11 +114,29 @@ impl Binaries {
             special: HashMap::new(),
             locator: Locator::default(),
             user: User::default(),
+            sandbox: Sandbox::default(),
+            tickets: HashMap::new(),
+            next_ticket: 0,
+            arrived: Vec::new(),
+            names: Vec::new(),
+            debug_folders: Vec::new(),
+            debug_files: 0,
             unwind: Tables::default(),
             refused: 0,
-            ways: [0; 3],
+            ways: [0; 4],
             since: i128::try_from(since.as_nanos()).unwrap_or(i128::MAX),
         }
+    }
+
+    /// With another parser than this program's own.
+    pub fn with_sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = sandbox;
+        self
+    }
+
+    /// Also looks for debug information in these folders.
+    pub fn set_debug_folders(&mut self, folders: Vec<PathBuf>) {
+        self.debug_folders = folders;
     }
 
     /// The number of the mapped file, whose symbols are read when it is new. `None` for code that lies in no file.
@@ -205,7 +224,12 @@ impl Binaries {
             let ts = binary.seen;
             // Indices are bounded by MAX_FILES.
             let file = FileIx(index as u32);
-            let outcome = self.locate(&Sighting { ts, mnt_ns: 0, map });
+            let outcome = self.locate(&Sighting {
+                ts,
+                pid: 0,
+                mnt_ns: 0,
+                map,
+            });
             if self.since_first(file, &outcome) {
                 self.keep(file, outcome);
             }
@@ -215,6 +239,11 @@ impl Binaries {
     /// What is known of a file.
     pub fn file(&self, file: FileIx) -> Option<&Binary> {
         self.files.get(file.0 as usize)
+    }
+
+    /// What was read of a file.
+    pub fn image(&self, file: FileIx) -> Option<&Image> {
+        self.user.image(file)
     }
 
     /// The symbols of all files.
@@ -235,11 +264,6 @@ impl Binaries {
     /// As [`Binaries::unwind`].
     pub fn unwind_mut(&mut self) -> &mut Tables {
         &mut self.unwind
-    }
-
-    /// Build id of a file; empty when it has none or could not be read.
-    pub fn build_id(&self, file: FileIx) -> &[u8] {
-        self.user.image(file).map_or(&[], |image| &image.build_id)
     }
 
     /// Number of files.
@@ -298,6 +322,32 @@ impl Binaries {
         Some(file)
     }
 
+    /// A number for the code that a process makes in memory, whose names are in the map that it may write: to
+    /// [`Binaries::read_perf_map`]. `pid` is as the process knows itself.
+    pub fn add_code(&mut self, pid: u32) -> Option<FileIx> {
+        self.add(FileKey::default(), &beside::perf_map_path(pid), 0)
+    }
+
+    /// Whether it stands for code that a process made in memory.
+    pub fn is_code(&self, file: FileIx) -> bool {
+        self.file(file)
+            .is_some_and(|binary| binary.key.ino == 0 && !binary.path.starts_with(b"["))
+    }
+
+    /// Reads the map of a process' own code, if it has written one; whether there is one.
+    pub fn read_perf_map(&mut self, file: FileIx, root: &Root, pid: u32) -> bool {
+        let Some(open) = beside::perf_map(root, pid) else {
+            return false;
+        };
+        self.submit(Ticket::PerfMap(file), Job::PerfMap, vec![open]);
+        true
+    }
+
+    /// What the path of a file counts from; `None` when it was not found, or past all paths.
+    pub fn root(&self, file: FileIx) -> Option<&Root> {
+        self.file(file)?.root.as_ref()
+    }
+
     fn add(&mut self, key: FileKey, path: &[u8], seen: u64) -> Option<FileIx> {
         if self.files.len() >= MAX_FILES {
             self.refused += 1;
@@ -312,6 +362,7 @@ impl Binaries {
             seen,
             tries: 0,
             cause: None,
+            root: None,
         });
         if key.ino != 0 {
             self.by_key.insert(key, file);
@@ -337,53 +388,6 @@ impl Binaries {
         };
         let unwritten = real_time(binary.seen).is_none_or(|seen| found.written <= seen);
         found.identity.0 < self.since || (binary.key.generation != 0 && unwritten)
-    }
-
-    fn keep(&mut self, file: FileIx, outcome: Result<Found, Miss>) {
-        let Some(binary) = self.files.get_mut(file.0 as usize) else {
-            return;
-        };
-        binary.tries = binary.tries.saturating_add(1);
-        let image = match outcome {
-            Ok(found) => {
-                binary.identity = Some(found.identity);
-                if let Some(count) = self.ways.get_mut(found.way as usize) {
-                    *count += 1;
-                }
-                self.unwind.submit(file, &found.file, found.written);
-                elf::read(&found.file).map_err(Cause::from)
-            }
-            Err(miss) => Err(Cause::from(miss)),
-        };
-        binary.cause = image.as_ref().err().copied();
-        if let Ok(image) = image {
-            self.user.insert(file, image);
-        }
-    }
-}
-
-impl From<ElfError> for Cause {
-    fn from(error: ElfError) -> Self {
-        match error {
-            ElfError::NotElf => Cause::NotElf,
-            ElfError::Malformed => Cause::Malformed,
-            ElfError::TooLarge => Cause::TooLarge,
-            ElfError::TooMany => Cause::TooMany,
-            ElfError::Read(_) => Cause::Read,
-        }
-    }
-}
-
-impl From<Miss> for Cause {
-    fn from(miss: Miss) -> Self {
-        match miss {
-            Miss::Gone => Cause::Gone,
-            Miss::Other => Cause::Other,
-            Miss::Changed => Cause::Changed,
-            Miss::NotRegular => Cause::NotRegular,
-            Miss::Slow => Cause::Slow,
-            Miss::Refused => Cause::Refused,
-        }
     }
 }
 
@@ -411,119 +415,4 @@ fn own_vdso() -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rustix::fs::stat;
-
-    fn sighting(path: &str, ts: u64) -> Sighting<'_> {
-        let stat = stat(path).unwrap();
-        let dev = rustix::fs::major(stat.st_dev) << 20 | rustix::fs::minor(stat.st_dev);
-        let map = Map {
-            start: 0x1000,
-            end: 0x2000,
-            pgoff: 0,
-            dev,
-            ino: stat.st_ino,
-            generation: 0,
-            path: path.as_bytes(),
-        };
-        Sighting { ts, mnt_ns: 0, map }
-    }
-
-    fn now() -> u64 {
-        let time = clock_gettime(ClockId::Monotonic);
-        (time.tv_sec * 1_000_000_000 + time.tv_nsec) as u64
-    }
-
-    /// Make sure that a file of the host is read at first sight, once.
-    #[test]
-    fn host_file() {
-        let path = std::fs::canonicalize("/bin/true").unwrap();
-        let path = path.to_str().unwrap();
-        let mut binaries = Binaries::new();
-        let file = binaries.see(&sighting(path, now())).unwrap();
-        assert_eq!(binaries.build_id(file).len(), 20, "{:?}", binaries.losses());
-        assert_eq!(binaries.see(&sighting(path, now())), Some(file));
-        assert_eq!((binaries.len(), binaries.reached(Way::Host)), (1, 1));
-    }
-
-    /// Make sure that a file written after it was mapped gives no names to that mapping, and that the next mapping is
-    /// of another file.
-    #[test]
-    fn written_after_mapping() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("program");
-        std::fs::copy("/bin/true", &path).unwrap();
-        let path = path.to_str().unwrap();
-        let mut binaries = Binaries::new();
-        let before = now() - 10_000_000_000;
-        let first = binaries.see(&sighting(path, before)).unwrap();
-        assert!(binaries.user().image(first).is_none());
-        assert_eq!(binaries.losses(), [(CAUSES[Cause::Changed as usize].to_string(), 1)]);
-        let second = binaries.see(&sighting(path, now() + 1_000_000_000)).unwrap();
-        assert_ne!(first, second);
-        assert!(binaries.user().image(second).is_some());
-        binaries.retry_missing();
-        assert!(binaries.user().image(first).is_none());
-    }
-
-    /// Make sure that a changed file with the same inode is another file, and the old one keeps its names.
-    #[test]
-    fn changed_between_mappings() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("program");
-        std::fs::copy("/bin/true", &path).unwrap();
-        let text = path.to_str().unwrap();
-        let mut binaries = Binaries::new();
-        let later = now() + 60_000_000_000;
-        let first = binaries.see(&sighting(text, later)).unwrap();
-        assert_eq!(binaries.see(&sighting(text, later)), Some(first));
-        std::fs::write(&path, "#!/bin/sh\n".repeat(50)).unwrap();
-        let second = binaries.see(&sighting(text, later)).unwrap();
-        assert_ne!(first, second);
-        assert!(binaries.user().image(first).is_some());
-        assert!(binaries.user().image(second).is_none());
-        assert_eq!(binaries.losses(), [(CAUSES[Cause::NotElf as usize].to_string(), 1)]);
-    }
-
-    /// Make sure that the vdso is one file with names, and that memory without a file is none.
-    #[test]
-    fn memory_without_files() {
-        let map = |path| Map {
-            start: 0x1000,
-            end: 0x3000,
-            pgoff: 0,
-            dev: 0,
-            ino: 0,
-            generation: 0,
-            path,
-        };
-        let mut binaries = Binaries::new();
-        let vdso = binaries
-            .see(&Sighting {
-                ts: 0,
-                mnt_ns: 0,
-                map: map(b"[vdso]"),
-            })
-            .unwrap();
-        assert_eq!(
-            binaries.see(&Sighting {
-                ts: 0,
-                mnt_ns: 0,
-                map: map(b"[vdso]")
-            }),
-            Some(vdso)
-        );
-        assert!(binaries.user().image(vdso).is_some_and(|image| !image.table.is_empty()));
-        for path in [&b"//anon"[..], b"[heap]", b""] {
-            assert_eq!(
-                binaries.see(&Sighting {
-                    ts: 0,
-                    mnt_ns: 0,
-                    map: map(path)
-                }),
-                None
-            );
-        }
-    }
-}
+mod tests;
