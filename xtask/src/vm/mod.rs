@@ -79,7 +79,7 @@ enum Command {
         options: Options,
     },
     Test(test::Arguments),
-    /// Make the tables in docs anew, from what the last whole run of each kernel gave
+    /// Make the tables in docs anew, from what the last run of a whole tier gave on each kernel
     Table,
 }
 

@@ -52,8 +52,8 @@ pub(crate) fn run(cache: &Cache, arguments: &Arguments) -> anyhow::Result<()> {
         setup: arguments.setup.as_deref(),
         row: arguments.row.as_deref(),
     };
-    if arguments.write_docs && (tier == Tier::Smoke || selection.setup.is_some() || selection.row.is_some()) {
-        bail!("the documents tell of whole runs: --write-docs goes with neither --smoke, --setup nor --row");
+    if arguments.write_docs && (selection.setup.is_some() || selection.row.is_some()) {
+        bail!("the documents tell of whole runs: --write-docs goes with neither --setup nor --row");
     }
     matrix(cache, &names, selection, None)?;
     if arguments.write_docs {
@@ -102,7 +102,7 @@ impl Selection<'_> {
     }
 }
 
-/// Where whole runs leave what each kernel gave.
+/// Where runs of a whole tier leave what each kernel gave.
 pub(crate) fn results_folder() -> anyhow::Result<PathBuf> {
     let folder = workspace()?.join("target/vm/results");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -153,8 +153,7 @@ fn matrix(
         }
         summary(&found, start.elapsed());
         failures.extend(found.failures());
-        let whole = selection.tier == Tier::Full && selection.setup.is_none() && selection.row.is_none();
-        if whole {
+        if selection.setup.is_none() && selection.row.is_none() {
             let kept = results_folder()?;
             results::write(&kept, &found)?;
             let verified = logs(name, "normal")?.join("out/verified");
