@@ -214,7 +214,7 @@ fn full_folder_is_refused() {
 }
 
 /// Make sure that `phasegraph demo` finds the container's phases, that every part's CPU and waiting time agree with what
-/// the container stamped to 5 % of the part's length (1 ms for short parts), and that no time of a part is lost.
+/// the container stamped to 5 % of the part's length (1 ms for short parts; not where the CPU is emulated), and that no time of a part is lost.
 #[test]
 fn profile_agrees_with_the_stamps() {
     let parent = tempfile::tempdir().unwrap();
@@ -256,12 +256,20 @@ fn profile_agrees_with_the_stamps() {
         assert_eq!(line.profiled.total(), line.part.wall_ns(), "{line:?}");
         // Nothing is lost without being counted; what is, is no part of either figure.
         assert!(line.profiled.lost == 0 || missed > 0, "{line:?}");
+        if emulated() {
+            continue;
+        }
         agree("on CPU", line.part.cpu_ns, line.profiled.cpu, line);
         agree("off CPU", line.stamped_off_cpu(), line.profiled_off_cpu(), line);
     }
     let waited = |part: &str| &compared.iter().find(|line| line.part.name == part).unwrap().profiled;
     assert!(waited("sleep").sleep >= 190_000_000, "{:?}", waited("sleep"));
     assert!(waited("child").child > 0, "{:?}", waited("child"));
+}
+
+/// Whether the CPU is one that QEMU emulates: two clocks that are read one after the other are milliseconds apart there.
+fn emulated() -> bool {
+    std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("QEMU"))
 }
 
 fn agree(what: &str, stamped: u64, profiled: u64, line: &demo::compare::Compared) {

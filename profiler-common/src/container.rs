@@ -85,6 +85,8 @@ pub mod call {
     pub const fn of_engines(call: u32) -> bool {
         matches!(call, RENAME | SYNC)
     }
+    /// Told as [`crate::listen::Listen`] instead of [`super::Syscall`]. `args[0]`: fd
+    pub const LISTEN: u32 = 16;
 }
 
 /// A system call that changes mounts or namespaces, at its end.

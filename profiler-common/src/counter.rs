@@ -57,6 +57,10 @@ counters! {
     RingWaitStack = 23, "ring_full.wait_stack", "user stacks of waits lost: ring full";
     RingCopy = 24, "ring_full.copied_stack", "copies of user stacks lost: ring full";
     CopyShort = 25, "copied_stack_cut", "copies of user stacks that ended before the stack did";
+    RingListen = 31, "ring_full.listen", "sockets that began to listen lost: ring full";
+    ListenSocket = 32, "listen_socket_unreadable", "sockets that began to listen whose address could not be read";
+    RingMemory = 33, "ring_full.memory", "memory readings lost: ring full";
+    RingOom = 34, "ring_full.oom", "out-of-memory kills lost: ring full";
     RingExchange = 36, "ring_full.exchange", "network exchanges of engines lost: ring full (a download may show without its bytes)";
     RingRequest = 37, "ring_full.request", "requests to engines and registries lost: ring full (what they caused may show as unmatched)";
     RingIo = 38, "ring_full.io", "bytes read and written by ended threads lost: ring full";

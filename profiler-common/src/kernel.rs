@@ -98,15 +98,43 @@ pub struct Offsets {
     pub task_wchar: u32,
     pub task_read_bytes: u32,
     pub task_write_bytes: u32,
+    pub task_signal: u32,
+    pub signal_maxrss: u32,
+    /// `live.counter`: threads that have not ended.
+    pub signal_live: u32,
+    pub mm_hiwater_rss: u32,
+    /// The three counters that a resident set is the sum of: a plain array to 6.1, per-CPU counters since.
+    pub mm_rss_file: u32,
+    pub mm_rss_anon: u32,
+    pub mm_rss_shmem: u32,
+    /// Element of `subsys` for the memory controller, whose place differs with the configuration.
+    pub css_set_memory: u32,
+    pub css_cgroup: u32,
+    /// `memory.watermark`, from the start of the `css` in it.
+    pub mem_cgroup_watermark: u32,
+    pub fdtable_max_fds: u32,
+    pub file_private_data: u32,
+    pub socket_sk: u32,
+    pub sock_type: u32,
+    pub sock_protocol: u32,
+    pub sock_num: u32,
+    /// `__sk_common.skc_rcv_saddr`
+    pub sock_rcv_saddr: u32,
+    pub sock_v6_rcv_saddr: u32,
+    pub unix_sock_addr: u32,
+    pub unix_address_len: u32,
+    pub unix_address_name: u32,
 }
 layout!(
     Offsets,
-    size = 288,
+    size = 372,
     task_pid = 0,
     pt_regs_orig_ax = 160,
     mm_mt_root = 164,
     sock_family = 224,
-    task_write_bytes = 284
+    task_write_bytes = 284,
+    task_signal = 288,
+    unix_address_name = 368
 );
 
 impl Offsets {
@@ -184,6 +212,27 @@ impl Offsets {
         task_wchar: ABSENT,
         task_read_bytes: ABSENT,
         task_write_bytes: ABSENT,
+        task_signal: ABSENT,
+        signal_maxrss: ABSENT,
+        signal_live: ABSENT,
+        mm_hiwater_rss: ABSENT,
+        mm_rss_file: ABSENT,
+        mm_rss_anon: ABSENT,
+        mm_rss_shmem: ABSENT,
+        css_set_memory: ABSENT,
+        css_cgroup: ABSENT,
+        mem_cgroup_watermark: ABSENT,
+        fdtable_max_fds: ABSENT,
+        file_private_data: ABSENT,
+        socket_sk: ABSENT,
+        sock_type: ABSENT,
+        sock_protocol: ABSENT,
+        sock_num: ABSENT,
+        sock_rcv_saddr: ABSENT,
+        sock_v6_rcv_saddr: ABSENT,
+        unix_sock_addr: ABSENT,
+        unix_address_len: ABSENT,
+        unix_address_name: ABSENT,
     };
 }
 
@@ -204,12 +253,15 @@ pub struct Features {
     /// Where on a kernel stack the saved user registers lie, bytes from its base; 0 when unknown. For programs that may
     /// not call `bpf_task_pt_regs`.
     pub saved_regs: u32,
+    /// `mark_victim` is given the victim's task (6.9 and later), not its pid alone.
+    pub victim_is_task: u32,
 }
 layout!(
     Features,
-    size = 24,
+    size = 28,
     switch_has_prev_state = 0,
     task_stack = 4,
     task_pt_regs = 8,
-    saved_regs = 20
+    saved_regs = 20,
+    victim_is_task = 24
 );

@@ -14,6 +14,8 @@ pub mod control;
 pub mod counter;
 pub mod cpu;
 pub mod kernel;
+pub mod listen;
+pub mod memory;
 pub mod net;
 pub mod sched;
 pub mod task;
@@ -69,6 +71,12 @@ pub mod kind {
     pub const REQUEST: u16 = 18;
     /// [`crate::task::Io`]
     pub const IO: u16 = 19;
+    /// [`crate::listen::Listen`]
+    pub const LISTEN: u16 = 13;
+    /// [`crate::memory::Memory`]
+    pub const MEMORY: u16 = 14;
+    /// [`crate::memory::Oom`]
+    pub const OOM: u16 = 15;
 }
 
 /// First part of every event: when it happened, and to whom.
@@ -141,6 +149,9 @@ plain!(
     net::Exchange,
     net::Request,
     task::Io,
+    listen::Listen,
+    memory::Memory,
+    memory::Oom,
 );
 
 /// Reads a `T` from the front of `bytes`, and what follows it. `None` when `bytes` is too short.

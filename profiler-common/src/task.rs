@@ -130,8 +130,12 @@ layout!(
     comm = 64
 );
 
-/// What user space writes into the `TRACK_TGID` map before it runs the adopting iterator.
+/// What user space writes into the `TRACK_TGID` map before it runs the adopting iterator, and into `TRACK_COMM` for
+/// programs that are profiled.
 pub const TRACK: u32 = 1;
+
+/// In the `TRACK_COMM` map: the program's exec is told, and it is not profiled.
+pub const TELL: u32 = 2;
 
 /// Key in the `TRACK_TGID` map that stands for every process that is not the profiler's own or a thread of the kernel.
 /// No process has the id 0.

@@ -21,6 +21,7 @@ static FEATURES: Features = Features {
     exit_has_group_dead: 0,
     kernel_stack_size: 0,
     saved_regs: 0,
+    victim_is_task: 0,
 };
 
 /// Pid of the profiler itself (in the host's pid namespace): its own threads are never sampled.

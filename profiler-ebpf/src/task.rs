@@ -6,7 +6,7 @@ use aya_ebpf::helpers::{
 };
 use profiler_common::{Counter, Header, sched::TaskState};
 
-use crate::globals::{has, offset};
+use crate::globals::{enabled, has, offset};
 
 /// A kernel's `struct task_struct *`, as a program was given it (so that the verifier knows its type).
 pub type Task = *mut aya_ebpf::bindings::task_struct;
@@ -171,6 +171,28 @@ pub fn current() -> Task {
     unsafe {
         aya_ebpf::helpers::generated::bpf_get_current_task() as Task
     }
+}
+
+/// Where the user registers of a task lie, at the upper end of its kernel stack; null when that is not known. Needs no type
+/// of the task.
+#[inline(always)]
+pub fn registers_on_stack(task: Task) -> *const u8 {
+    let stack = read_ptr(task.cast(), offset!(task_stack));
+    if enabled!(saved_regs) == 0 || stack.is_null() {
+        return core::ptr::null();
+    }
+    stack.wrapping_add(enabled!(saved_regs) as usize)
+}
+
+/// Where the running task's user registers lie; null when that is not known. `task` is [`current`].
+#[inline(always)]
+pub fn registers(task: Task) -> *const u8 {
+    #[cfg(feature = "task-storage")]
+    if enabled!(task_pt_regs) != 0 {
+        // SAFETY: a task pointer that the verifier knows.
+        return unsafe { aya_ebpf::helpers::generated::bpf_task_pt_regs(task) } as *const u8;
+    }
+    registers_on_stack(task)
 }
 
 /// Inode number of a task's mount namespace; 0 when it has left it.

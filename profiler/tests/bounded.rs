@@ -17,7 +17,7 @@ const LOAD: &str = "PHASEGRAPH_TEST_MANY";
 const COUNT: &str = "PHASEGRAPH_TEST_COUNT";
 
 /// What the profiler's memory may grow by from a small to a large number of processes or containers, bytes.
-const GROWTH: u64 = 24 << 20;
+const GROWTH: u64 = 16 << 20;
 
 fn full() -> bool {
     std::env::var_os("PHASEGRAPH_FULL").is_some()

@@ -148,6 +148,7 @@ fn made_at_run_time() {
     assert!(time_in(&flame, "program", "[just-in-time code]") > 0, "{flame}");
 
     let script = r#"
+        rm x.phg
         mkdir -p lower/tmp upper work merged
         cp program lower/contained
         cat > script <<'END'

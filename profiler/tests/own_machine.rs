@@ -1,5 +1,4 @@
-//! What needs a machine of its own: its cgroups mounted in another way, its kernel locked down, a CPU taken away, a user
-//! with containers. `cargo xtask vm test` has such machines; elsewhere most of this is skipped. Needs root.
+//! What needs a machine of its own: its cgroups mounted in another way, a CPU taken away, a user with containers. `cargo xtask vm test` has such machines; elsewhere most of this is skipped. Needs root.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 #[expect(dead_code, reason = "each test program uses its own part")]
@@ -31,11 +30,6 @@ fn not_own() -> Option<&'static str> {
         .then_some("changes the whole host: only in a machine of its own")
 }
 
-/// Whether the kernel keeps its memory from everybody.
-fn locked() -> bool {
-    fs::read_to_string("/sys/kernel/security/lockdown").is_ok_and(|text| text.contains("[confidentiality]"))
-}
-
 /// What holds of every recording: states add up to lives, threads to processes, and the file is whole.
 fn assert_conserved(report: &Report) {
     for process in report.processes() {
@@ -53,7 +47,6 @@ fn assert_conserved(report: &Report) {
 #[test]
 fn cgroups_are_told() {
     needs_root!();
-    skip!(locked().then_some("the kernel is locked down"));
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let has = |kind: &str| mounts.lines().any(|line| line.split(' ').nth(2) == Some(kind));
     let expected = match (has("cgroup"), has("cgroup2")) {
@@ -73,27 +66,12 @@ fn cgroups_are_told() {
     assert_conserved(&report);
 }
 
-/// Make sure that a kernel locked down to confidentiality brings a message that says so, that the command does not run,
-/// and that no recording is left.
-#[test]
-fn lockdown_is_told() {
-    needs_root!();
-    skip!((!locked()).then_some("the kernel is not locked down to confidentiality"));
-    let folder = Folder::new();
-    let output = folder.profile("x.phg", ["touch", "ran"]).output().unwrap();
-    let message = stderr(&output);
-    assert!(!output.status.success(), "{message}");
-    assert!(message.contains("confidentiality"), "{message}");
-    assert_eq!(folder.names(), [""; 0], "{message}");
-}
-
 /// Make sure that nothing is lost uncounted when a CPU goes away in the middle of a recording and comes back: tasks on it
 /// are moved, and its sampling clock ends.
 #[test]
 fn cpu_goes_away() {
     needs_root!();
     skip!(not_own());
-    skip!(locked().then_some("the kernel is locked down"));
     let online = Path::new("/sys/devices/system/cpu/cpu1/online");
     skip!((!online.exists()).then_some("there is one CPU only"));
     let folder = Folder::new();
@@ -137,7 +115,6 @@ fn user_with_ranges() -> Option<(u32, String)> {
 fn rootless_podman() {
     needs_root!();
     skip!(not_own());
-    skip!(locked().then_some("the kernel is locked down"));
     let user = user_with_ranges();
     skip!(
         user.is_none()

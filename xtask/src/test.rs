@@ -28,10 +28,14 @@ pub(crate) struct Arguments {
 }
 
 /// Packages that the tests use, and what for.
-const PACKAGES: [(&str, &[&str]); 5] = [
+const PACKAGES: [(&str, &[&str]); 6] = [
     (
         "compiling the tests and the workloads they profile",
         &["gcc", "libc6-dev", "make"],
+    ),
+    (
+        "programs of known calls in other languages",
+        &["g++", "musl-tools", "golang-go"],
     ),
     (
         "podman and buildah builds and runs",
@@ -60,8 +64,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.full {
         cargo.env("PHASEGRAPH_FULL", "1");
     }
-    if let Some(filter) = &arguments.filter {
-        cargo.args(["--", filter]);
+    cargo.arg("--").args(&arguments.filter);
+    if arguments.full {
+        // The full tier's tests are marked `#[ignore]`.
+        cargo.arg("--include-ignored");
     }
     exec::run(&mut cargo)?;
     if arguments.no_vm || arguments.filter.is_some() {

@@ -9,7 +9,7 @@ use profiler_common::{
     task::{Adopt, COMM_LEN, EVERYONE},
 };
 
-use super::sched;
+use super::{memory, sched};
 use crate::{
     emit, globals,
     globals::offset,
@@ -69,7 +69,9 @@ pub extern "C" fn flush_tasks(ctx: *mut IterTask) -> u32 {
     };
     // SAFETY: points into the map; the switch programs are detached by now.
     let state = unsafe { &mut *state };
-    emit::done(sched::flush(task, state, emit::control(control::END)))
+    let end = emit::control(control::END);
+    memory::at_end(task, end);
+    emit::done(sched::flush(task, state, end))
 }
 
 /// Takes up every profiled thread again that has not been seen since scheduling is recorded again.

@@ -78,7 +78,7 @@ pub fn cgroup_notify_populated_raw(ctx: RawTracePointContext) -> u32 {
 }
 
 #[inline(always)]
-fn hierarchy(cgroup: *const u8) -> u32 {
+pub fn hierarchy(cgroup: *const u8) -> u32 {
     task::read::<u32>(
         task::read_ptr(cgroup, offset!(cgroup_root)),
         offset!(cgroup_root_hierarchy_id),

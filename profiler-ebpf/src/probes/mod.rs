@@ -3,7 +3,10 @@
 pub mod adopt;
 pub mod cgroup;
 pub mod cpu;
+pub mod listen;
+pub mod memory;
 pub mod net;
+pub mod oom;
 pub mod process;
 pub mod raw;
 pub mod sched;

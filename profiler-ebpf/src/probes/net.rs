@@ -3,9 +3,7 @@
 //! All three programs return after one look-up for a task or a socket that is none of theirs.
 
 use aya_ebpf::{
-    helpers::generated::{
-        bpf_get_current_comm, bpf_get_current_task_btf, bpf_probe_read_user, bpf_probe_read_user_str, bpf_task_pt_regs,
-    },
+    helpers::generated::{bpf_get_current_comm, bpf_probe_read_user, bpf_probe_read_user_str},
     macros::{btf_tracepoint, map},
     maps::HashMap,
     programs::BtfTracePointContext,
@@ -21,8 +19,8 @@ use profiler_common::{
 
 use crate::{
     emit::{self, Scratch},
-    globals::{enabled, offset},
-    task,
+    globals::offset,
+    task::{self, Task},
 };
 
 #[map]
@@ -80,7 +78,7 @@ fn try_send(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     match family {
         AF_UNIX => {
             let header = task::header_current(task, kind::REQUEST, task::now());
-            request(sock, header, family, sent as u64)
+            request(task, sock, header, family, sent as u64)
         }
         AF_INET | AF_INET6 if in_engine() => {
             let header = task::header_current(task, kind::EXCHANGE, task::now());
@@ -89,7 +87,7 @@ fn try_send(ctx: &BtfTracePointContext) -> Result<(), Counter> {
                     kind: kind::REQUEST,
                     ..header
                 };
-                return request(sock, header, family, sent as u64);
+                return request(task, sock, header, family, sent as u64);
             }
             Ok(())
         }
@@ -216,13 +214,11 @@ fn try_state(ctx: &BtfTracePointContext) -> Result<(), Counter> {
 /// Sends the beginning of what the running task sent, if it looks like a request: the second argument of `write` and
 /// `sendto` is the memory it lies in.
 #[inline(always)]
-fn request(sock: *const u8, header: Header, family: u16, sent: u64) -> Result<(), Counter> {
-    if enabled!(task_pt_regs) == 0 {
+fn request(task: Task, sock: *const u8, header: Header, family: u16, sent: u64) -> Result<(), Counter> {
+    let regs = task::registers(task);
+    if regs.is_null() {
         return Ok(());
     }
-    // Not `task::current()`, of which the verifier knows no type where the state is kept in a hash.
-    // SAFETY: no arguments; a task pointer that the verifier knows. Older than `bpf_task_pt_regs`.
-    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const u8;
     let text = task::read::<u64>(regs, offset!(pt_regs_si));
     let mut first = [0u8; 8];
     // SAFETY: the helper copes with any source, and `first` is as large as is asked for.

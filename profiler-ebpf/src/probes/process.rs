@@ -11,7 +11,7 @@ use profiler_common::{
     control::{BIRTHS_OF_CPU, BIRTHS_OF_PARENT, BIRTHS_SHIFT, shed},
     kind,
     sched::{GAP, NO_USER_STACK, STATE_PREEMPTED, TaskState},
-    task::{ARGV_LEN, COMM_LEN, Exec, Exit, FILENAME_LEN, Fork, Io},
+    task::{ARGV_LEN, COMM_LEN, Exec, Exit, FILENAME_LEN, Fork, Io, TELL},
 };
 
 use super::{adopt, sched};
@@ -24,8 +24,9 @@ use crate::{
 #[map]
 static EXEC_SCRATCH: Scratch = Scratch::with_max_entries(1, 0);
 
-/// Programs, by comm, that are profiled from their exec on although their parent is not: the engines' daemons, and
-/// for a recording of the whole host the engines' clients and runtimes.
+/// Programs, by comm, that are profiled from their exec on although their parent is not (`TRACK`: the engines'
+/// daemons, and for a recording of the whole host the engines' clients and runtimes), or whose execs are told and no
+/// more ([`TELL`]: marks).
 #[map]
 static TRACK_COMM: HashMap<[u8; COMM_LEN], u32> = HashMap::with_max_entries(256, 0);
 
@@ -132,10 +133,15 @@ pub(super) fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
             now
         }
         None => {
-            if TRACK_COMM.get_ptr(comm).is_none() {
+            let Some(how) = TRACK_COMM.get_ptr(comm) else {
                 return Ok(());
+            };
+            // SAFETY: points into a map that only user space writes.
+            if unsafe { *how } == TELL {
+                task::now()
+            } else {
+                adopt::running(task)?
             }
-            adopt::running(task)?
         }
     };
     let header = task::header_current(task, kind::EXEC, now);

@@ -23,7 +23,7 @@ use profiler_common::{
     sched::{ATTENTION_STACKS, TaskState},
 };
 
-use super::{net, sched};
+use super::{listen, net, sched};
 use crate::{
     emit::{self, Scratch},
     globals::offset,
@@ -244,6 +244,10 @@ fn try_exit(result: i64, record: Option<&TracePointContext>) -> Result<(), Count
     // SAFETY: points into the map; the running thread's own state.
     let state = unsafe { &mut *state };
     sched::boundary(task, state, now)?;
+    let [first, second, third, fourth, fifth] = args;
+    if what == call::LISTEN {
+        return listen::listening(task, begun, now, first, result);
+    }
     let mut event = Syscall {
         header: task::header_current(task, kind::SYSCALL, now),
         enter: begun,
@@ -251,7 +255,6 @@ fn try_exit(result: i64, record: Option<&TracePointContext>) -> Result<(), Count
         call: what,
         ..Syscall::default()
     };
-    let [first, second, third, fourth, fifth] = args;
     // (a, b, c, d) as `call` documents them; the strings are read at the end, when the kernel has faulted them in.
     let (a, b, c, d) = match what {
         call::MOUNT => {

@@ -1,7 +1,9 @@
 //! Charges the time of threads to phases, by resource state.
 
+pub mod memory;
 pub mod resources;
 pub mod stacks;
 #[cfg(test)]
 mod tests;
+pub mod user_stacks;
 pub mod waits;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::problem::tell;
 use super::{Problem, load, terminal};
 use crate::load::forced::Forced;
+use crate::lookup::rules;
 use crate::report::terminal as summary;
 use crate::report::text;
 use crate::session;
@@ -41,6 +42,10 @@ pub(crate) struct Args {
     /// Keep arguments that look like secrets (passwords, tokens) in the recording
     #[arg(long)]
     pub(crate) no_redact: bool,
+
+    /// Take the rules for phases of your own from here [default: phasegraph.toml in the current folder, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 
     /// Take a signal by this rung and no other (SIGNAL=RUNG, `none` to leave it out); `phasegraph rungs` lists them
     #[arg(long, value_name = "SIGNAL=RUNG", hide = true)]
@@ -80,8 +85,13 @@ fn overhead(text: &str) -> Result<Cap, String> {
 
 impl Args {
     /// The session's options, without a command.
-    pub(super) fn options(&self) -> session::Options {
-        session::Options {
+    pub(super) fn options(&self) -> Result<session::Options, Problem> {
+        let rules = rules::find(self.config.as_deref()).map_err(|error| {
+            Problem::new("can't use the rules for phases")
+                .because(error)
+                .with_status(2)
+        })?;
+        Ok(session::Options {
             output: self.output.clone().unwrap_or_else(default_output),
             force: self.force,
             name: self.name.clone(),
@@ -90,11 +100,12 @@ impl Args {
             redact: !self.no_redact,
             debug_folders: self.debug_dir.clone(),
             quiet: self.quiet,
+            rules,
             max_overhead_ppm: self.max_overhead.0,
             forced: self.rung.iter().cloned().fold(Forced::default(), Forced::and),
             command: Vec::new(),
             host: None,
-        }
+        })
     }
 
     /// Prints the summary and the recording's name, as far as they are wanted.

@@ -77,6 +77,7 @@ fn record(demo: &Demo, folder: &Path) -> Result<PathBuf, Problem> {
         redact: true,
         debug_folders: Vec::new(),
         quiet: true,
+        rules: None,
         // A few seconds, whose figures are held against the container's own.
         max_overhead_ppm: None,
         forced: Forced::default(),

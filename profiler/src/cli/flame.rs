@@ -42,6 +42,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "O")]
     operation: Option<String>,
 
+    /// Take the rules for phases of your own from here instead of from the recording
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// Which time to draw
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
@@ -93,7 +97,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         Kind::Offcpu => flame::Kind::OffCpu,
         Kind::Wall => flame::Kind::Wall,
     };
-    let mut session = load(&args.file)?;
+    let mut session = load::with_rules(&args.file, args.config.as_deref())?;
     names::improve(&mut session, &args.names)?;
     let failed = || Problem::new(format!("can't draw {}", args.file.display()));
     let query = Query {

@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod flame;
 mod load;
+mod mark;
 mod names;
 mod output;
 mod problem;
@@ -55,6 +56,7 @@ enum Command {
     Record(record::Args),
     Show(show::Args),
     Flame(flame::Args),
+    Mark(mark::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
     #[command(hide = true)]
@@ -85,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::run(args),
         Command::Show(args) => show::run(args),
         Command::Flame(args) => flame::run(args),
+        Command::Mark(args) => mark::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Rungs(args) => rungs::run(args),

@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     };
     let outcome = session::run(&session::Options {
         host: Some(host),
-        ..args.capture.options()
+        ..args.capture.options()?
     })
     .map_err(problem)?;
     args.capture.tell(&outcome.recording)?;

@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let outcome = session::run(&session::Options {
         user: args.user.clone(),
         command: args.command.clone(),
-        ..args.capture.options()
+        ..args.capture.options()?
     })
     .map_err(|error| capture::failed("can't profile the command", error))?;
     args.capture.tell(&outcome.recording)?;

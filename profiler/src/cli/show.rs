@@ -32,6 +32,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "C")]
     container: Option<String>,
 
+    /// Take the rules for phases of your own from here instead of from the recording
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// Order phases and programs by this
     #[arg(long, value_enum, default_value_t)]
     sort: Sort,
@@ -57,7 +61,7 @@ enum Sort {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
-    let session = load(&args.file)?;
+    let session = load::with_rules(&args.file, args.config.as_deref())?;
     if args.json {
         let json = json::render(&session).map_err(|error| Problem::new("can't make JSON of it").because(error))?;
         output::stdout(&json)?;

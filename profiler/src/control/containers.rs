@@ -193,8 +193,7 @@ fn container_of(cgroups: &str) -> Option<String> {
         .filter_map(|line| line.splitn(3, ':').nth(2))
         .find_map(|path| {
             path.split(['/', '-', '.', ':'])
-                .filter(|part| part.len() == ID_LEN && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
-                .next_back()
+                .rfind(|part| part.len() == ID_LEN && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
                 .map(str::to_owned)
         })
 }

@@ -7,7 +7,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 
 use profiler_common::unwind::{BLOCK_ROWS, FILES, FRAME_POINTERS, FileKey, FileTable, PAGE_SHIFT, RULES, Rule, TABLE};
 
@@ -77,15 +76,13 @@ pub struct Tables {
     slots: HashMap<FileIx, Slot>,
     /// Links that wait for a table.
     wanted: Vec<(FileKey, FileIx)>,
-    worker: Option<(Sender<Job>, Receiver<Answer>)>,
+    /// Files whose table a walk has missed since [`Tables::take_missed`].
+    missed: Vec<FileIx>,
     waiting: usize,
     bytes: usize,
     clock: u64,
     causes: Causes,
 }
-
-type Job = (FileIx, std::fs::File);
-type Answer = (FileIx, Result<Table, UnwindError>);
 
 #[derive(Debug, Default)]
 struct Causes {
@@ -94,6 +91,7 @@ struct Causes {
     malformed: u64,
     large: u64,
     read: u64,
+    parser: u64,
     crowded: u64,
     refused: u64,
     dropped: u64,
@@ -113,7 +111,7 @@ impl Tables {
             kernel: maps.map(Kernel::new),
             slots: HashMap::new(),
             wanted: Vec::new(),
-            worker: None,
+            missed: Vec::new(),
             waiting: 0,
             bytes: 0,
             clock: 0,
@@ -121,23 +119,20 @@ impl Tables {
         }
     }
 
-    /// Begins to make the table of a file that was found. `written`: its last change, ns since 1970.
-    pub fn submit(&mut self, file: FileIx, found: &std::fs::File, written: i128) {
+    /// Whether the table of a file that was found is to be made; then its [`Tables::answer`] is waited for. `written`:
+    /// the file's last change, ns since 1970.
+    pub fn wants(&mut self, file: FileIx, written: i128) -> bool {
         if self.kernel.is_none() || self.waiting >= MAX_WAITING {
-            return;
+            return false;
         }
-        let Ok(found) = found.try_clone() else { return };
-        if self.worker.is_none() {
-            self.worker = spawn();
-        }
-        let sent = self
-            .worker
-            .as_ref()
-            .is_some_and(|(jobs, _)| jobs.send((file, found)).is_ok());
-        if sent {
-            self.waiting += 1;
-            self.put(file, State::Waiting, Some(written));
-        }
+        self.waiting += 1;
+        self.put(file, State::Waiting, Some(written));
+        true
+    }
+
+    /// Files whose table is waited for and has been missed by a walk: theirs are made first.
+    pub fn take_missed(&mut self) -> Vec<FileIx> {
+        std::mem::take(&mut self.missed)
     }
 
     /// Takes in the table of code that is in every process.
@@ -149,13 +144,10 @@ impl Tables {
         self.link(FileKey::VDSO, file);
     }
 
-    /// Tables that were made since, to where they are wanted. To be called at each drain.
+    /// Tables that have come since, to where they are wanted. To be called at each drain.
     pub fn poll(&mut self) {
         if let Some(kernel) = &mut self.kernel {
             kernel.settle();
-        }
-        while let Some(answer) = self.worker.as_ref().and_then(|(_, answers)| answers.try_recv().ok()) {
-            self.answer(answer.0, answer.1);
         }
         for (key, file) in std::mem::take(&mut self.wanted) {
             self.link(key, file);
@@ -188,6 +180,9 @@ impl Tables {
         }
         let table = match &slot.state {
             State::Waiting => {
+                if !self.missed.contains(&file) {
+                    self.missed.push(file);
+                }
                 if self.wanted.len() < MAX_WAITING && !self.wanted.contains(&(key, file)) {
                     self.wanted.push((key, file));
                 }
@@ -259,6 +254,7 @@ impl Tables {
             malformed,
             large,
             read,
+            parser,
             crowded,
             refused,
             dropped,
@@ -273,6 +269,7 @@ impl Tables {
             ("unwind tables: malformed file", malformed),
             ("unwind tables: file too large", large),
             ("unwind tables: file could not be read", read),
+            ("unwind tables: the process that reads files died of it", parser),
             ("unwind tables: pages of code with too many rows", crowded),
             ("unwind tables: no room in the kernel", refused),
             ("unwind tables: dropped, out of memory", dropped),
@@ -292,7 +289,8 @@ impl Tables {
         (self.bytes, self.kernel.as_ref().map_or(0, |kernel| kernel.room.used()))
     }
 
-    fn answer(&mut self, file: FileIx, answer: Result<Table, UnwindError>) {
+    /// The table of a file has been made, or can't be.
+    pub fn answer(&mut self, file: FileIx, answer: Result<Table, UnwindError>) {
         self.waiting = self.waiting.saturating_sub(1);
         let state = match answer {
             Ok(table) => {
@@ -308,6 +306,7 @@ impl Tables {
                     UnwindError::Malformed => &mut self.causes.malformed,
                     UnwindError::TooLarge => &mut self.causes.large,
                     UnwindError::Read(_) => &mut self.causes.read,
+                    UnwindError::Parser(_) => &mut self.causes.parser,
                 };
                 *cause += 1;
                 State::None
@@ -374,28 +373,6 @@ fn evict(slots: &mut HashMap<FileIx, Slot>, kernel: &mut Kernel) -> bool {
         kernel.forget(&std::mem::take(&mut slot.keys), run);
     }
     true
-}
-
-/// Makes tables; ends with its channel.
-fn spawn() -> Option<(Sender<Job>, Receiver<Answer>)> {
-    let (jobs, inbox) = channel::<Job>();
-    let (outbox, answers) = channel();
-    let work = move || {
-        // Behind everybody's back: a table that comes late costs copies of stacks, not time.
-        // SAFETY: no memory is passed; of the calling thread only.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
-        while let Ok((file, source)) = inbox.recv() {
-            if outbox.send((file, rows::read(&source))).is_err() {
-                break;
-            }
-        }
-    };
-    std::thread::Builder::new()
-        .name("unwind-tables".to_owned())
-        .spawn(work)
-        .inspect_err(|why| tracing::warn!("no unwind tables: {why}"))
-        .ok()?;
-    Some((jobs, answers))
 }
 
 /// The kernel's maps, and what is in them.
@@ -563,13 +540,11 @@ mod tests {
         assert_eq!(room.take(10), Some(Run { first: 0, count: 10 }));
     }
 
-    /// Make sure that a table is made of this program's own file in the background and found, and that a file that is no
-    /// ELF file has none and is counted.
+    /// Make sure that without the kernel's maps no table is asked for.
     #[test]
-    fn in_the_background() {
+    fn nobody_to_walk() {
         let mut tables = Tables::default();
-        // Without the kernel's maps nothing is made.
-        tables.submit(FileIx(0), &std::fs::File::open("/proc/self/exe").unwrap(), 0);
+        assert!(!tables.wants(FileIx(0), 0));
         assert!(matches!(tables.find(FileIx(0)), Found::Nothing));
     }
 }

@@ -63,6 +63,9 @@ pub(super) struct Draft {
     pub id: Text,
     pub name: Text,
     pub image: Text,
+    pub digest: Text,
+    /// The command that tells whether it is healthy.
+    pub healthcheck: Vec<Text>,
     pub engine: &'static str,
     pub runtime: &'static str,
     pub kind: &'static dyn Runtime,
@@ -101,6 +104,8 @@ impl Draft {
             id: id.to_vec(),
             name: Text::new(),
             image: Text::new(),
+            digest: Text::new(),
+            healthcheck: Vec::new(),
             engine: "",
             runtime,
             kind,
@@ -180,6 +185,7 @@ impl Draft {
             id: self.id.clone(),
             name: self.name.clone(),
             image: self.image.clone(),
+            digest: self.digest.clone(),
             engine: self.engine.to_owned(),
             runtime: self.runtime.to_owned(),
             operation: self.operation,
@@ -239,6 +245,7 @@ pub(super) fn find(context: &Context<'_>) -> Vec<Draft> {
             });
         }
     }
+    there_before(context, &by_id, &mut drafts);
     let cgroups = CgroupIndex::new(context);
     let mut taken: HashSet<usize> = HashSet::new();
     for draft in &mut drafts {
@@ -252,6 +259,17 @@ pub(super) fn find(context: &Context<'_>) -> Vec<Draft> {
     }
     find_mentions(context, &by_id, &mut drafts);
     drafts
+}
+
+/// Adds, in a recording of the whole host, the containers that were there before and of which no runtime was asked
+/// anything. A recorded command's own page is not about them.
+fn there_before(context: &Context<'_>, by_id: &HashMap<Text, Vec<usize>>, drafts: &mut Vec<Draft>) {
+    let whole_host = context.session.begin.is_some_and(|begin| begin.command.is_none());
+    let states = context.session.states.iter().filter(|state| state.pid != 0);
+    for state in states.filter(|state| whole_host && !by_id.contains_key(&state.id)) {
+        // Which runtime made it is not known.
+        drafts.extend(RUNTIMES.first().map(|kind| Draft::new(&state.id, "", *kind)));
+    }
 }
 
 /// Whether a program is the runtime's own, run again: its name says so, or its file is the runtime's.
@@ -348,6 +366,10 @@ fn find_cgroups(context: &Context<'_>, index: &CgroupIndex<'_>, draft: &mut Draf
 fn find_entry(context: &Context<'_>, draft: &mut Draft) {
     let Some(create) = draft.create().cloned() else {
         draft.entry = entry_before(context, draft);
+        if let (Some(entry), true) = (draft.entry, draft.cgroups.is_empty()) {
+            let cgroup = context.process(entry.process).cgroup_at(entry.ts);
+            draft.cgroups.extend((cgroup != 0).then_some(cgroup));
+        }
         return;
     };
     let runtime = context.process(create.process);
@@ -410,7 +432,11 @@ fn entry_before(context: &Context<'_>, draft: &Draft) -> Option<Entry> {
         .flat_map(|cgroup| context.members(*cgroup).iter().copied());
     let first = members
         .filter(|ix| context.process(*ix).adopted && context.process(*ix).ns_pid == 1)
-        .min()?;
+        .min()
+        .or_else(|| {
+            let pid = context.state(&draft.id).map_or(0, |state| state.pid);
+            context.adopted(pid)
+        })?;
     Some(Entry {
         process: first,
         ts: context.process(first).span.from,
@@ -533,6 +559,20 @@ pub(super) fn mount_by_cleanup(context: &Context<'_>, draft: &mut Draft) {
 
 /// Name and image from the engine's state files, where they were looked up.
 pub(super) fn name_by_lookup(context: &Context<'_>, draft: &mut Draft) {
+    if let Some(state) = context.state(&draft.id) {
+        for (known, told) in [(&mut draft.name, &state.name), (&mut draft.digest, &state.digest)] {
+            if !told.is_empty() {
+                known.clone_from(told);
+            }
+        }
+        draft.healthcheck.clone_from(&state.healthcheck);
+        // Of a container that was there before, no process of the engine may have been seen.
+        if draft.engine.is_empty() {
+            const ENGINES: [&str; 4] = ["podman", "docker", "containerd", "cri-o"];
+            let known = ENGINES.into_iter().find(|engine| *engine == state.engine);
+            draft.engine = known.unwrap_or_default();
+        }
+    }
     let Some((name, image)) = context.looked_up(&draft.id) else {
         return;
     };
@@ -541,5 +581,12 @@ pub(super) fn name_by_lookup(context: &Context<'_>, draft: &mut Draft) {
     }
     if !image.is_empty() {
         draft.image = image.to_vec();
+    }
+}
+
+/// The image as the engine's files call it, where no command line says how it was asked for.
+pub(super) fn image_by_lookup(context: &Context<'_>, draft: &mut Draft) {
+    if let (true, Some(state)) = (draft.image.is_empty(), context.state(&draft.id)) {
+        draft.image.clone_from(&state.image);
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use profiler_common::container::call;
 
 use crate::model::{Image, Process, ProcessIx, Session, Span, State, ThreadIx};
-use crate::recording::record::{CgroupOp, Lookup, Request, Syscall, TaskId, Text};
+use crate::recording::record::{CgroupOp, ContainerState, Lookup, Request, Syscall, TaskId, Text};
 
 /// A program that a process began to run.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +78,7 @@ pub(super) struct Context<'a> {
     processes: HashMap<TaskId, ProcessIx>,
     threads: HashMap<TaskId, ThreadIx>,
     looked_up: HashMap<&'a [u8], (&'a [u8], &'a [u8])>,
+    states: HashMap<&'a [u8], &'a ContainerState>,
 }
 
 impl<'a> Context<'a> {
@@ -97,6 +98,7 @@ impl<'a> Context<'a> {
             processes: HashMap::new(),
             threads: HashMap::new(),
             looked_up: HashMap::new(),
+            states: session.states.iter().map(|state| (&state.id[..], state)).collect(),
         };
         for lookup in &session.lookups {
             if let Lookup::Container { id, name, image, .. } = lookup {
@@ -140,6 +142,26 @@ impl<'a> Context<'a> {
     /// Name and image of a container, if its engine's state was looked up.
     pub(super) fn looked_up(&self, id: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
         self.looked_up.get(id).copied()
+    }
+
+    /// What its engine's files say of a container.
+    pub(super) fn state(&self, id: &[u8]) -> Option<&'a ContainerState> {
+        self.states.get(id).copied()
+    }
+
+    /// The process of that number that was there before the recording.
+    pub(super) fn adopted(&self, pid: u32) -> Option<ProcessIx> {
+        let mut processes = self.session.processes.iter();
+        let found = processes.position(|process| pid != 0 && process.adopted && process.tgid == pid)?;
+        Some(ProcessIx(found as u32))
+    }
+
+    /// The process that a thread is of.
+    pub(super) fn of_task(&self, task: TaskId) -> Option<ProcessIx> {
+        let thread = self.threads.get(&task);
+        thread
+            .map(|thread| self.session.threads[thread.ix()].process)
+            .or_else(|| self.by_leader(task))
     }
 
     /// The process of that leader.

@@ -8,7 +8,9 @@
 //! | network | exec of what sets it up | its exit |
 //! | start | exec of the runtime's `start` | the entrypoint's exec |
 //! | run | the entrypoint's exec | its exit |
+//! | ready, in run | the entrypoint's exec | its first listening socket, or first healthcheck that succeeds |
 //! | exec, in run | exec of the runtime's `exec` | exit of what it started |
+//! | healthcheck, in run | the same, asked for by the engine itself | |
 //! | stop, in run | exec of the runtime's `kill` | the entrypoint's exit |
 //! | cleanup | the entrypoint's exit | the last of delete, cgroup removal, umounts and the engine's own cleanup |
 
@@ -44,35 +46,36 @@ pub(super) fn phases(context: &Context<'_>, requests: &Requests, drafts: &[Draft
         life.start();
         let run = life.run();
         life.execs(run);
+        life.ready(run);
         life.stop(run);
         life.cleanup();
     }
     phases
 }
 
-struct Life<'c, 'a> {
-    context: &'c Context<'a>,
+pub(super) struct Life<'c, 'a> {
+    pub(super) context: &'c Context<'a>,
     requests: &'c Requests,
-    draft: &'c Draft,
-    container: ContainerIx,
-    phases: &'c mut Vec<Phase>,
+    pub(super) draft: &'c Draft,
+    pub(super) container: ContainerIx,
+    pub(super) phases: &'c mut Vec<Phase>,
 }
 
 /// A phase before it has its place.
-struct New {
-    kind: PhaseKind,
-    label: Text,
-    span: Span,
-    open: bool,
-    parent: Option<PhaseIx>,
-    operation: Option<OperationIx>,
-    main: Option<ThreadIx>,
-    processes: Vec<ProcessIx>,
-    evidence: (String, String),
+pub(super) struct New {
+    pub(super) kind: PhaseKind,
+    pub(super) label: Text,
+    pub(super) span: Span,
+    pub(super) open: bool,
+    pub(super) parent: Option<PhaseIx>,
+    pub(super) operation: Option<OperationIx>,
+    pub(super) main: Option<ThreadIx>,
+    pub(super) processes: Vec<ProcessIx>,
+    pub(super) evidence: (String, String),
 }
 
 impl Life<'_, '_> {
-    fn push(&mut self, new: New) -> PhaseIx {
+    pub(super) fn push(&mut self, new: New) -> PhaseIx {
         let New {
             kind,
             label,
@@ -106,7 +109,7 @@ impl Life<'_, '_> {
     }
 
     /// A phase of this container with nothing special.
-    fn plain(&self, kind: PhaseKind, span: Span) -> New {
+    pub(super) fn plain(&self, kind: PhaseKind, span: Span) -> New {
         New {
             kind,
             label: Text::new(),
@@ -120,7 +123,7 @@ impl Life<'_, '_> {
         }
     }
 
-    fn pid(&self, process: ProcessIx) -> u32 {
+    pub(super) fn pid(&self, process: ProcessIx) -> u32 {
         self.context.process(process).tgid
     }
 
@@ -186,7 +189,11 @@ impl Life<'_, '_> {
             (Some(made), Some(unshared)) if unshared < made => (unshared, "first new namespace"),
             (Some(made), _) => (made, "birth of its cgroup"),
             (None, Some(unshared)) => (unshared, "first new namespace"),
-            (None, None) => return,
+            // Without a cgroup of its own (rootless), cloned into its namespaces (crun).
+            (None, None) => match self.birth_of_first(within) {
+                Some(born) => (born, "birth of its first process"),
+                None => return,
+            },
         };
         let entry = self.draft.entry.filter(|entry| entry.ts < within.to || open);
         let (to, open, end) = match entry {
@@ -207,6 +214,14 @@ impl Life<'_, '_> {
             ..self.plain(PhaseKind::Init, Span { from, to })
         };
         self.push(new);
+    }
+
+    /// When pid 1 of the container's own pid namespace was born.
+    fn birth_of_first(&self, within: Span) -> Option<u64> {
+        let create = self.context.process(self.draft.create()?.process);
+        let first = self.context.process(self.draft.entry?.process);
+        let born = first.span.from;
+        (first.ns_pid == 1 && first.pid_ns != create.pid_ns && within.contains(born)).then_some(born)
     }
 
     /// When the runtime first asked for a mount or pid namespace of its own.
@@ -315,6 +330,11 @@ impl Life<'_, '_> {
             let process = self.context.process(ended);
             let mut processes = self.context.tree(call.process);
             processes.extend(session.map(|(process, _)| process));
+            let client = operation::by_exec(self.requests, call.span.from, argv);
+            let kind = match self.checks_health(call, argv, client) {
+                true => PhaseKind::Healthcheck,
+                false => PhaseKind::Exec,
+            };
             let new = New {
                 label: argv.join(&b' '),
                 open: process.open,
@@ -322,12 +342,13 @@ impl Life<'_, '_> {
                 operation: asked::for_exec(self.context, self.requests, call)
                     .or_else(|| self.client_at(call.process))
                     .or_else(|| operation::by_exec(self.requests, call.span.from, argv))
-                    .or_else(|| self.request_at(call.process, call.span.from, &["exec"])),
+                    .or_else(|| self.request_at(call.process, call.span.from, &["exec"]))
+                    .or(client),
                 main: self.context.leader(ended),
                 processes,
                 evidence: (self.exec_of(call), format!("exit of pid {}", process.tgid)),
                 ..self.plain(
-                    PhaseKind::Exec,
+                    kind,
                     Span {
                         from: call.span.from,
                         to: process.end().max(call.span.from),

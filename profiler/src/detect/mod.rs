@@ -29,8 +29,10 @@ mod lifecycle;
 mod operation;
 mod podman;
 mod pull;
+mod ready;
 mod runc;
 mod step;
+mod user;
 
 #[cfg(test)]
 mod fixture;
@@ -107,6 +109,7 @@ pub fn detect(session: &mut Session) {
         let requested = engine.and_then(|engine| engine.request(&context, &requests, draft));
         draft.operation = requested.or_else(|| operation::of_ancestors(&context, &requests, draft));
         operation::adopt_names(&requests, draft);
+        container::image_by_lookup(&context, draft);
         known.insert(draft.id.clone(), (draft.name.clone(), draft.image.clone()));
     }
     operation::unmatched(&context, &mut requests, &mut drafts);
@@ -114,6 +117,7 @@ pub fn detect(session: &mut Session) {
     let mut phases = lifecycle::phases(&context, &requests, &drafts);
     step::phases(&context, &requests, &drafts, &mut phases);
     pull::phases(&context, &requests, &mut phases);
+    user::phases(&context, &requests, &drafts, &mut phases);
     let phases = in_order(operation::unmatched_pulls(&context, &mut requests, phases));
     let spans = spans_of_containers(&phases, drafts.len());
     let containers = drafts
@@ -124,6 +128,20 @@ pub fn detect(session: &mut Session) {
     session.operations = requests.into_operations();
     session.containers = containers;
     session.phases = phases;
+}
+
+/// Id and bundle of the container that a runtime is asked to create by these arguments, if they are a runtime's.
+pub(crate) fn creates(argv: &[Text]) -> Option<(Text, Text)> {
+    let image = Image {
+        argv: argv.to_vec(),
+        exec: true,
+        ..Image::default()
+    };
+    let call = RUNTIMES
+        .iter()
+        .find_map(|runtime| runtime.name(&image).and(runtime.call(&image)))?;
+    let creates = matches!(call.verb, oci::Verb::Create | oci::Verb::Run);
+    creates.then_some((call.id, call.bundle))
 }
 
 /// From the first start to the last end of each container's phases.

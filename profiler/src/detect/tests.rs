@@ -52,6 +52,7 @@ const CASES: &[Case] = cases! {
     "podman_failed_build" Some(("podman", FAILED));
     "podman_life" None;
     "podman_no_layers" Some(("podman", STAGES));
+    "podman_rootless" None;
     "podman_run" None;
     "podman_stages" Some(("podman", STAGES));
     "runc_new" None;

@@ -1,5 +1,7 @@
 //! From the kernel's bytes to records.
 
+mod life;
+
 use profiler_common::{
     Header, Plain, container, cpu, kind, net,
     sched::{self, NO_USER_STACK, USER_STACK_STREAMED},
@@ -355,6 +357,9 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
                 write_disk,
             }))
         }
+        kind::LISTEN => life::listen(bytes)?,
+        kind::MEMORY => life::memory(bytes)?,
+        kind::OOM => life::oom(bytes)?,
         _ => return None,
     })
 }
@@ -414,6 +419,9 @@ impl Event {
                 Record::Exchange(record) => record.at.ts,
                 Record::Request(record) => record.at.ts,
                 Record::Io(record) => record.at.ts,
+                Record::Listen(record) => record.at.ts,
+                Record::Memory(record) => record.at.ts,
+                Record::Oom(record) => record.at.ts,
                 _ => 0,
             },
         }
@@ -424,7 +432,7 @@ impl Event {
 mod tests {
     use super::*;
 
-    fn bytes<T: Plain>(value: &T) -> Vec<u8> {
+    pub(super) fn bytes<T: Plain>(value: &T) -> Vec<u8> {
         // SAFETY: `Plain` types have no padding and are valid as bytes.
         unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast::<u8>(), size_of::<T>()) }.to_vec()
     }

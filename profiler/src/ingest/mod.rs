@@ -5,6 +5,7 @@ mod code;
 pub mod decode;
 pub mod frames;
 pub mod mappings;
+pub mod marks;
 pub mod naming;
 pub mod redact;
 mod requests;
@@ -15,7 +16,7 @@ pub mod unwound;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
-    os::unix::ffi::OsStringExt as _,
+    os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -31,10 +32,13 @@ use crate::{
     control::work::Work,
     kernel::host,
     load::unwind::UnwindMaps,
-    lookup::{dockerfile, images},
+    lookup::{
+        dockerfile, images,
+        state::{self, Root},
+    },
     recording::{
         Summary, WriteError, Writer,
-        record::{Exec, Exit, Fork, Lookup, Losses, Parsing, Record, TaskId},
+        record::{Adopt, ContainerState, Exec, Exit, Fork, Lookup, Losses, Mark, Parsing, Record, TaskId},
     },
     symbol::kernel::{Kernel, KernelError},
 };
@@ -65,6 +69,8 @@ pub struct Ingest {
     /// Mount namespace of each profiled process: perf does not tell it.
     mnt_ns: HashMap<u32, u32>,
     images: images::Watch,
+    /// That of this process; 0 when it can't be had.
+    own_mnt_ns: u32,
     redact: bool,
     batch: Vec<Event>,
     out: Vec<Record>,
@@ -103,6 +109,7 @@ impl Ingest {
             unwinding: Unwinding::default(),
             mnt_ns: HashMap::new(),
             images: images::Watch::default(),
+            own_mnt_ns: fs::metadata("/proc/self/ns/mnt").map_or(0, |namespace| namespace.ino() as u32),
             redact,
             batch: Vec::new(),
             out: Vec::new(),
@@ -240,6 +247,10 @@ impl Ingest {
 
     fn event(&mut self, event: Event) -> Result<(), IngestError> {
         let record = match event {
+            Event::Whole(Record::Exec(exec)) if self.is_told_only(&exec) => {
+                self.mark(&exec);
+                return self.write_out();
+            }
             Event::Whole(mut record) => {
                 self.work.lifecycle += 1;
                 self.lifecycle(&mut record);
@@ -331,6 +342,56 @@ impl Ingest {
         self.write_out()
     }
 
+    /// Whether the exec is of a process that is not profiled: one of those that are told for what they may mark.
+    fn is_told_only(&self, exec: &Exec) -> bool {
+        exec.comm == marks::PROGRAM.as_bytes() && !self.mnt_ns.contains_key(&exec.at.task.tgid)
+    }
+
+    fn mark(&mut self, exec: &Exec) {
+        if marks::parse(&exec.argv).is_none() {
+            return;
+        }
+        let mut argv = exec.argv.clone();
+        if self.redact {
+            redact::redact(&mut argv);
+        }
+        if let Some((op, name)) = marks::parse(&argv) {
+            self.out.push(Mark { at: exec.at, op, name }.into());
+        }
+    }
+
+    /// What engines keep about a container is written before the runtime is called, and may be gone soon after.
+    fn container_state(&mut self, exec: &Exec) {
+        let root = if exec.at.mnt_ns == self.own_mnt_ns {
+            Root::open(Path::new("/"))
+        } else {
+            Root::open(&Path::new("/proc").join(exec.at.task.tgid.to_string()).join("root"))
+        };
+        if let Ok(root) = root
+            && let Some(state) = state::created(&exec.argv, &root)
+        {
+            self.tell_state(state);
+        }
+    }
+
+    /// The same of a container that was there before, by its monitor.
+    fn monitored_state(&mut self, adopt: &Adopt) {
+        let process = Path::new("/proc").join(adopt.at.task.tgid.to_string());
+        let cwd = fs::read_link(process.join("cwd")).unwrap_or_default();
+        if let Ok(root) = Root::open(&process.join("root"))
+            && let Some(state) = state::monitored(&adopt.argv, &cwd, &root)
+        {
+            self.tell_state(state);
+        }
+    }
+
+    fn tell_state(&mut self, mut state: ContainerState) {
+        if self.redact {
+            redact::redact(&mut state.healthcheck);
+        }
+        self.out.push(state.into());
+    }
+
     /// What the events of births, execs and ends change here.
     fn lifecycle(&mut self, record: &mut Record) {
         match record {
@@ -349,6 +410,8 @@ impl Ingest {
                     self.unmapped_execs += 1;
                 }
                 self.build_file(exec);
+                self.container_state(exec);
+                self.mark(exec);
                 if self.redact {
                     redact::redact(&mut exec.argv);
                 }
@@ -365,6 +428,7 @@ impl Ingest {
                     let (argv, exe) = program_of(task.tgid);
                     adopt.argv = argv;
                     adopt.exe = exe;
+                    self.monitored_state(adopt);
                     if self.redact {
                         redact::redact(&mut adopt.argv);
                     }

@@ -127,6 +127,7 @@ impl Naming {
                 self.look_up(file, binaries, out);
             }
         }
+        binaries.user().trim();
         self.take_names(binaries, out);
     }
 

@@ -52,6 +52,7 @@ impl Stacks {
 
     /// Takes in the tables that were made meanwhile.
     pub fn poll(&mut self) {
+        self.binaries.take_answers();
         self.binaries.unwind_mut().poll();
     }
 

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use btfparse::{Error, ErrorKind, Offset, Readable, TypeInformation, TypeVariant};
+use btfparse::{Error, ErrorKind, Integer32Value, Offset, Readable, TypeInformation, TypeVariant};
 use profiler_common::kernel::{ABSENT, Features, Offsets};
 
 /// Where the kernel shows its own types.
@@ -60,6 +60,9 @@ const NETWORK: &str = "requests to engines, and downloads of layers";
 const PEER: &str = "which engine a request went to";
 const SYNCED: &str = "names of files that engines sync";
 const BYTES: &str = "bytes that ended threads read and wrote";
+const MEMORY: &str = "what processes hold in memory";
+const CGROUP_MEMORY: &str = "the most that a container's cgroup held in memory";
+const SOCKET: &str = "the address of a socket that begins to listen";
 const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
 
 macro_rules! members {
@@ -133,7 +136,7 @@ members! {
     sock_family = "sock"::"__sk_common.skc_family" [2], NETWORK;
     sock_dport = "sock"::"__sk_common.skc_dport" [2], NETWORK;
     sock_daddr = "sock"::"__sk_common.skc_daddr" [4], NETWORK;
-    sock_v6_daddr = "sock"::"__sk_common.skc_v6_daddr", NETWORK;
+    sock_v6_daddr = "sock"::"__sk_common.skc_v6_daddr" [16], NETWORK;
     sock_peer_pid = "sock"::"sk_peer_pid" [8], PEER;
     tcp_sock_copied_seq = "tcp_sock"::"copied_seq" [4], NETWORK;
     pt_regs_si = "pt_regs"::"si" [8], NETWORK;
@@ -146,6 +149,23 @@ members! {
     task_wchar = "task_struct"::"ioac.wchar" [8], BYTES;
     task_read_bytes = "task_struct"::"ioac.read_bytes" [8], BYTES;
     task_write_bytes = "task_struct"::"ioac.write_bytes" [8], BYTES;
+    task_signal = "task_struct"::"signal" [8], MEMORY;
+    signal_maxrss = "signal_struct"::"maxrss" [8], MEMORY;
+    signal_live = "signal_struct"::"live" [4], MEMORY;
+    mm_hiwater_rss = "mm_struct"::"hiwater_rss" [8], MEMORY;
+    css_cgroup = "cgroup_subsys_state"::"cgroup" [8], CGROUP_MEMORY;
+    mem_cgroup_watermark = "mem_cgroup"::"memory.watermark" [8], CGROUP_MEMORY;
+    fdtable_max_fds = "fdtable"::"max_fds" [4], SOCKET;
+    file_private_data = "file"::"private_data" [8], SOCKET;
+    socket_sk = "socket"::"sk" [8], SOCKET;
+    sock_type = "sock"::"sk_type" [2], SOCKET;
+    sock_protocol = "sock"::"sk_protocol" [2], SOCKET;
+    sock_num = "sock"::"__sk_common.skc_num" [2], SOCKET;
+    sock_rcv_saddr = "sock"::"__sk_common.skc_rcv_saddr" [4], SOCKET;
+    sock_v6_rcv_saddr = "sock"::"__sk_common.skc_v6_rcv_saddr" [16], SOCKET;
+    unix_sock_addr = "unix_sock"::"addr" [8], SOCKET;
+    unix_address_len = "unix_address"::"len" [4], SOCKET;
+    unix_address_name = "unix_address"::"name", SOCKET;
 }
 /// The one bit field that is read.
 pub const IN_IOWAIT: Member = Member {
@@ -242,6 +262,49 @@ impl Types {
         }
     }
 
+    /// Offset of a member that is no bit field.
+    fn bytes(&self, name: &str, path: &str) -> Option<u32> {
+        match self.types.offset_of(*self.structs.get(name)?, path).ok()?.1 {
+            Offset::ByteOffset(bytes) => Some(bytes),
+            Offset::BitOffsetAndSize(..) => None,
+        }
+    }
+
+    /// Value of a constant of an enumeration.
+    fn constant(&self, name: &str, constant: &str) -> Option<u32> {
+        let TypeVariant::Enum(found) = self.types.from_id(self.types.id_of(name)?)? else {
+            return None;
+        };
+        let values = found.named_value_list().iter();
+        values
+            .filter(|value| value.name == constant)
+            .find_map(|value| match value.value {
+                Integer32Value::Unsigned(value) => Some(value),
+                Integer32Value::Signed(value) => u32::try_from(value).ok(),
+            })
+    }
+
+    /// The element of `css_set.subsys` that is the memory controller's, bytes.
+    fn memory_controller(&self) -> Option<u32> {
+        const POINTER: u32 = 8;
+        let controller = self.constant("cgroup_subsys_id", "memory_cgrp_id")?;
+        Some(self.bytes("css_set", "subsys")? + controller * POINTER)
+    }
+
+    /// The counters of file, anonymous and shared memory pages in `mm_struct`, bytes: `MM_FILEPAGES`, `MM_ANONPAGES` and
+    /// `MM_SHMEMPAGES` of `include/linux/mm_types_task.h`.
+    fn resident(&self) -> Option<[u32; 3]> {
+        const KINDS: [u32; 3] = [0, 1, 3];
+        const LONG: u32 = 8;
+        let first = self.bytes("mm_struct", "rss_stat")?;
+        // To 6.1 a struct around an array of numbers; since 6.2 an array of per-CPU counters.
+        let (within, each) = match self.bytes("mm_rss_stat", "count") {
+            Some(within) => (within, LONG),
+            None => (self.bytes("percpu_counter", "count")?, self.size("percpu_counter")?),
+        };
+        Some(KINDS.map(|kind| first + within + kind * each))
+    }
+
     /// Where on a kernel stack the saved user registers lie: `task_pt_regs`, arch/x86/include/asm/processor.h. Where the
     /// kernel can deliver events by FRED (6.9), it keeps 16 bytes free above them: `TOP_OF_KERNEL_STACK_PADDING`,
     /// arch/x86/include/asm/thread_info.h.
@@ -291,6 +354,14 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         None => missing.push(("task_struct.in_iowait", IN_IOWAIT.lost)),
     }
     offsets.upid_size = types.size("upid").unwrap_or(ABSENT);
+    match types.resident() {
+        Some(resident) => [offsets.mm_rss_file, offsets.mm_rss_anon, offsets.mm_rss_shmem] = resident,
+        None => missing.push(("mm_struct.rss_stat", MEMORY)),
+    }
+    match types.memory_controller() {
+        Some(element) => offsets.css_set_memory = element,
+        None => missing.push(("css_set.subsys[memory_cgrp_id]", CGROUP_MEMORY)),
+    }
 
     for (offset, member) in [
         (offsets.task_pid, "task_struct.pid"),
@@ -315,6 +386,7 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         ),
         kernel_stack_size: KERNEL_STACK_SIZE,
         saved_regs: types.saved_regs().unwrap_or(0),
+        victim_is_task: u32::from(types.tracepoint_args("mark_victim").is_some_and(|args| args >= 2)),
     };
     Ok(Resolved {
         offsets,

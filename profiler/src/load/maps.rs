@@ -72,22 +72,27 @@ impl Loaded {
 
     /// Tracks programs of these names (comm) from their exec on, whoever starts them.
     pub fn track_programs(&mut self, names: &[&str]) -> Result<(), LoadError> {
-        self.fill_names("TRACK_COMM", names)
+        self.fill_names("TRACK_COMM", names, profiler_common::task::TRACK)
+    }
+
+    /// Is told the execs of programs of these names (comm), whoever starts them.
+    pub fn tell_programs(&mut self, names: &[&str]) -> Result<(), LoadError> {
+        self.fill_names("TRACK_COMM", names, profiler_common::task::TELL)
     }
 
     /// Tells the programs whose work on images is watched, by comm.
     pub fn watch_engines(&mut self, names: &[&str]) -> Result<(), LoadError> {
-        self.fill_names("ENGINE_COMM", names)
+        self.fill_names("ENGINE_COMM", names, 1)
     }
 
-    fn fill_names(&mut self, map: &'static str, names: &[&str]) -> Result<(), LoadError> {
+    fn fill_names(&mut self, map: &'static str, names: &[&str], value: u32) -> Result<(), LoadError> {
         let mut filled: HashMap<_, [u8; 16], u32> = self.map_mut(map)?;
         for name in names {
             let mut comm = [0u8; 16];
             for (to, from) in comm.iter_mut().zip(name.bytes().take(15)) {
                 *to = from;
             }
-            filled.insert(comm, 1, 0).map_err(|why| map_error(map, &why))?;
+            filled.insert(comm, value, 0).map_err(|why| map_error(map, &why))?;
         }
         Ok(())
     }

@@ -183,11 +183,35 @@ pub const PROBES: &[Probe] = &[
         program: "mount_calls",
         attach: Attach::Calls,
         required: false,
-        gives: "mounts, unmounts and namespace changes; files that engines put in place",
+        gives: "mounts, unmounts, namespace changes, sockets that begin to listen; files that engines put in place",
         since: "5.8",
         prototype: "long __x64_sys_NAME(const struct pt_regs *regs); \
                     with struct syscall_trace_enter { struct trace_entry ent; int nr; unsigned long args[]; } and \
                     struct syscall_trace_exit { struct trace_entry ent; int nr; long ret; } as tracepoints",
+    },
+    Probe {
+        program: "memory_exit",
+        attach: Attach::TpBtf("sched_process_exit"),
+        required: false,
+        gives: "the most that processes and their cgroups held in memory",
+        since: "5.8",
+        prototype: "sched_process_exit(struct task_struct *p); with bool group_dead since 6.16",
+    },
+    Probe {
+        program: "memory_exec",
+        attach: Attach::TpBtf("sched_process_exec"),
+        required: false,
+        gives: "before 6.16, memory of a process's earlier programs apart from its last one's",
+        since: "5.8",
+        prototype: "sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)",
+    },
+    Probe {
+        program: "oom_victim",
+        attach: Attach::TpBtf("mark_victim"),
+        required: false,
+        gives: "kills for want of memory",
+        since: "5.8",
+        prototype: "mark_victim(int pid); with struct task_struct *task, uid_t uid instead since 6.9",
     },
     Probe {
         program: "adopt_tasks",
@@ -243,8 +267,9 @@ impl Call {
 
 macro_rules! calls {
     ($( $name:literal, $number:ident, $call:ident; )+) => {
-        /// The system calls that change mounts and namespaces, and those by which engines put files in place. Few and
-        /// rare: never one that a container's workload calls often. The first is one that every kernel has.
+        /// The system calls that change mounts and namespaces, the one that opens a service, and those by which engines
+        /// put files in place. Few and rare: never one that a container's workload calls often. The first is one that
+        /// every kernel has.
         pub const CALLS: &[Call] = &[ $( Call {
             name: $name,
             number: libc::$number,
@@ -267,6 +292,7 @@ calls! {
     "renameat2", SYS_renameat2, RENAME;
     "fsync", SYS_fsync, SYNC;
     "fdatasync", SYS_fdatasync, SYNC;
+    "listen", SYS_listen, LISTEN;
 }
 
 #[cfg(test)]

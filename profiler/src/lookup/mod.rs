@@ -8,3 +8,5 @@ pub mod images;
 pub mod locate;
 pub mod mounts;
 pub mod overlay;
+pub mod rules;
+pub mod state;

@@ -113,6 +113,24 @@ impl Builder {
             }
             Record::Layer(layer) => self.session.layers.push(layer),
             Record::Stored(image) => self.session.images.push(image),
+            Record::Listen(listen) => {
+                self.see(listen.at);
+                self.session.listens.push(listen);
+            }
+            Record::Memory(memory) => {
+                self.see(memory.at);
+                self.session.memory.push(memory);
+            }
+            Record::Oom(oom) => {
+                self.see(oom.at);
+                self.session.ooms.push(oom);
+            }
+            Record::Mark(mark) => {
+                self.see(mark.at);
+                self.session.marks.push(mark);
+            }
+            Record::ContainerState(state) => self.session.states.push(state),
+            Record::Rules(rules) => self.session.rules = rules,
             Record::Lookup(lookup) => self.session.lookups.push(lookup),
             Record::Losses(losses) => self.session.losses = losses,
             Record::SelfCost(cost) => self.session.self_cost = cost,
@@ -140,6 +158,10 @@ impl Builder {
             .exchanges
             .sort_by_key(|exchange| (exchange.begin, exchange.at.ts));
         session.requests.sort_by_key(|request| request.at.ts);
+        session.listens.sort_by_key(|listen| listen.at.ts);
+        session.memory.sort_by_key(|memory| memory.at.ts);
+        session.ooms.sort_by_key(|oom| oom.at.ts);
+        session.marks.sort_by_key(|mark| mark.at.ts);
 
         let seen = seen.unwrap_or_default();
         let from = session.begin.map_or(seen.from, |begin| begin.mono);

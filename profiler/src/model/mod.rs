@@ -15,8 +15,8 @@ pub use process::{Bytes, Image, Interval, Process, State, Thread, Waker};
 pub use stack::Stacks;
 
 use crate::recording::record::{
-    Begin, Cgroup, Clock, CpuChange, Exchange, HostCpu, Layer, Lookup, Losses, Meta, Parsing, Request, SelfCost,
-    Stored, Syscall, Text, Throttle,
+    Begin, Cgroup, Clock, ContainerState, CpuChange, Exchange, HostCpu, Layer, Listen, Lookup, Losses, Mark, Memory,
+    Meta, Oom, Parsing, Request, Rules, SelfCost, Stored, Syscall, Text, Throttle,
 };
 
 macro_rules! index {
@@ -103,6 +103,14 @@ pub struct Session {
     /// Layers and images in engines' storages, as far as their state files were looked at.
     pub layers: Vec<Layer>,
     pub images: Vec<Stored>,
+    /// In order of time, like the next three.
+    pub listens: Vec<Listen>,
+    pub memory: Vec<Memory>,
+    pub ooms: Vec<Oom>,
+    pub marks: Vec<Mark>,
+    pub states: Vec<ContainerState>,
+    /// Those that the recording was made with, or that a reader was given instead.
+    pub rules: Rules,
     pub losses: Losses,
     pub self_cost: SelfCost,
     /// What reading mapped files took besides.
@@ -141,6 +149,8 @@ pub struct Container {
     /// From the engine's argv or state; empty when it can't be had.
     pub name: Text,
     pub image: Text,
+    /// `sha256:…` of the image's manifest; empty when it can't be had.
+    pub digest: Text,
     /// `podman`, `buildah`, `docker`, `containerd`, or empty for a bare runtime.
     pub engine: String,
     /// `runc`, `crun`, … (its program's base name).
@@ -168,6 +178,8 @@ pub enum PhaseKind {
     Ready,
     Run,
     Exec,
+    /// An exec session by which the engine sees whether the container is healthy.
+    Healthcheck,
     Stop,
     Cleanup,
     /// A build's step; its number (from 1) and instruction stand in [`Phase::label`].
@@ -192,6 +204,7 @@ impl PhaseKind {
             PhaseKind::Ready => "ready",
             PhaseKind::Run => "run",
             PhaseKind::Exec => "exec",
+            PhaseKind::Healthcheck => "healthcheck",
             PhaseKind::Stop => "stop",
             PhaseKind::Cleanup => "cleanup",
             PhaseKind::Step => "step",

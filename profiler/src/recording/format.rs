@@ -223,6 +223,10 @@ pub fn time_of(record: &Record) -> Option<u64> {
         Record::Exchange(exchange) => exchange.at.ts,
         Record::Request(request) => request.at.ts,
         Record::Io(io) => io.at.ts,
+        Record::Listen(listen) => listen.at.ts,
+        Record::Memory(memory) => memory.at.ts,
+        Record::Oom(oom) => oom.at.ts,
+        Record::Mark(mark) => mark.at.ts,
         Record::SelfCost(cost) => cost.ts,
         Record::Throttle(throttle) => throttle.ts,
         Record::HostCpu(host) => host.to,
@@ -238,6 +242,8 @@ pub fn time_of(record: &Record) -> Option<u64> {
         | Record::Lookup(_)
         | Record::Layer(_)
         | Record::Stored(_)
+        | Record::ContainerState(_)
+        | Record::Rules(_)
         | Record::Losses(_) => return None,
     };
     Some(time)

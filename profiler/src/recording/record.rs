@@ -305,6 +305,118 @@ pub enum Lookup {
     },
 }
 
+/// A socket began to listen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listen {
+    pub at: At,
+    /// When the system call began; 0 when its start was not seen.
+    pub enter: u64,
+    /// `AF_…`; 0 when the socket could not be read: then the rest is empty.
+    pub family: u16,
+    /// `SOCK_…`
+    pub socket_type: u16,
+    /// `IPPROTO_…`
+    pub protocol: u16,
+    pub port: u16,
+    /// 4 or 16 bytes in network order; empty for other than IP.
+    pub address: Vec<u8>,
+    /// Of a unix socket; an abstract name begins with NUL.
+    pub path: Text,
+}
+
+/// When a process's memory was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Moment {
+    /// At a CPU sample.
+    Sample,
+    /// At an exec: `max_bytes` is of the programs before.
+    Exec,
+    /// At the end of its last thread.
+    Exit,
+    /// At the recording's end.
+    End,
+}
+
+/// A process's memory, by the kernel's own counters, bytes; 0 is not known. See `profiler_common::memory::Memory`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    pub at: At,
+    pub moment: Moment,
+    /// Resident set.
+    pub rss: u64,
+    /// Largest resident set of the running program.
+    pub peak: u64,
+    /// Largest of all programs that the process ran, with what it was forked from.
+    pub max: u64,
+    /// Id of the cgroup that the memory is charged to, in whichever hierarchy has the controller.
+    pub memcg: u64,
+    /// The most that this cgroup ever held.
+    pub memcg_peak: u64,
+    /// That hierarchy: 0 is the default (version 2) one.
+    pub memcg_hierarchy: u32,
+}
+
+/// The kernel chose a victim for want of memory; `at` is of the task whose allocation failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Oom {
+    pub at: At,
+    /// Where the kernel tells its tid alone, the other fields are 0.
+    pub victim: TaskId,
+    pub victim_cgroup: u64,
+    /// Bytes.
+    pub victim_rss: u64,
+    /// As in [`Memory`], of the victim.
+    pub memcg: u64,
+    pub memcg_peak: u64,
+    pub memcg_hierarchy: u32,
+    pub comm: Text,
+}
+
+/// What a mark says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MarkOp {
+    Instant,
+    /// Until an `End` of the name.
+    Begin,
+    End,
+    /// The process goes on as a command: the phase is its life.
+    Command,
+}
+
+/// A mark of the user's own (`phasegraph mark`), seen as the exec of a program that does nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mark {
+    pub at: At,
+    pub op: MarkOp,
+    /// Redacted like arguments; empty for the end of whatever began last.
+    pub name: Text,
+}
+
+/// What an engine's own files say of a container. Empty is not known.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ContainerState {
+    pub id: Text,
+    pub name: Text,
+    /// As it was asked for.
+    pub image: Text,
+    /// `sha256:…` of the image's manifest.
+    pub digest: Text,
+    pub engine: String,
+    /// The command that the engine runs to see whether it is healthy, redacted.
+    pub healthcheck: Vec<Text>,
+    /// Its first process, of a container that was there before the recording.
+    pub pid: u32,
+}
+
+/// Rules of `phasegraph.toml` that the recording was made with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Where they were read.
+    pub file: Text,
+    /// Name of the phase, and the patterns on arguments that stand for it.
+    pub phases: Vec<(String, Vec<String>)>,
+}
+
 /// A request and its answer on one TCP connection of an engine; see `profiler_common::net::Exchange`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exchange {
@@ -542,12 +654,18 @@ records! {
     26 => Parsing,
     30 => Cgroup,
     31 => Syscall,
+    32 => Listen,
+    33 => Memory,
+    34 => Oom,
+    35 => Mark,
     36 => Exchange,
     37 => Request,
     38 => Io,
     45 => Layer,
     46 => Stored,
     40 => Lookup,
+    41 => ContainerState,
+    42 => Rules,
     50 => Losses,
     51 => SelfCost,
     52 => Throttle,

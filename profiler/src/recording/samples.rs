@@ -269,6 +269,126 @@ pub(crate) fn samples() -> Vec<Record> {
             instructions: vec![b"FROM debian".to_vec(), b"RUN make".to_vec()],
         }
         .into(),
+        Listen {
+            at: later(12),
+            enter: 12_345_678_906,
+            family: 2,
+            socket_type: 1,
+            protocol: 6,
+            port: 8080,
+            address: vec![127, 0, 0, 1],
+            path: Vec::new(),
+        }
+        .into(),
+        Listen {
+            at: later(12),
+            enter: 0,
+            family: 1,
+            socket_type: 1,
+            protocol: 0,
+            port: 0,
+            address: Vec::new(),
+            path: b"\0bus\x1b".to_vec(),
+        }
+        .into(),
+        Memory {
+            at: later(13),
+            moment: Moment::Sample,
+            rss: 4096,
+            peak: 8192,
+            max: 0,
+            memcg: 78,
+            memcg_peak: 1 << 30,
+            memcg_hierarchy: 4,
+        }
+        .into(),
+        Memory {
+            at: later(13),
+            moment: Moment::Exec,
+            rss: 4096,
+            peak: 4096,
+            max: 65_536,
+            memcg: 0,
+            memcg_peak: 0,
+            memcg_hierarchy: 4,
+        }
+        .into(),
+        Memory {
+            at: later(13),
+            moment: Moment::Exit,
+            rss: 0,
+            peak: 0,
+            max: 65_536,
+            memcg: 78,
+            memcg_peak: u64::MAX,
+            memcg_hierarchy: 4,
+        }
+        .into(),
+        Memory {
+            at: later(14),
+            moment: Moment::End,
+            rss: 4096,
+            peak: 8192,
+            max: 0,
+            memcg: 78,
+            memcg_peak: 1 << 30,
+            memcg_hierarchy: 4,
+        }
+        .into(),
+        Oom {
+            at: later(14),
+            victim: TaskId {
+                tgid: 4713,
+                tid: 4713,
+                start: 9_000_000_002,
+            },
+            victim_cgroup: 78,
+            victim_rss: 1 << 29,
+            memcg: 78,
+            memcg_peak: 1 << 29,
+            memcg_hierarchy: 4,
+            comm: b"hog".to_vec(),
+        }
+        .into(),
+        Mark {
+            at: later(15),
+            op: MarkOp::Begin,
+            name: b"compile".to_vec(),
+        }
+        .into(),
+        Mark {
+            at: later(16),
+            op: MarkOp::End,
+            name: Vec::new(),
+        }
+        .into(),
+        Mark {
+            at: later(16),
+            op: MarkOp::Instant,
+            name: b"ready \xff".to_vec(),
+        }
+        .into(),
+        Mark {
+            at: later(16),
+            op: MarkOp::Command,
+            name: b"tests".to_vec(),
+        }
+        .into(),
+        ContainerState {
+            id: b"0123abcd".to_vec(),
+            name: b"web".to_vec(),
+            image: b"docker.io/library/debian:13".to_vec(),
+            digest: b"sha256:00".to_vec(),
+            engine: "podman".into(),
+            healthcheck: vec![b"/bin/sh".to_vec(), b"-c".to_vec(), b"true".to_vec()],
+            pid: 4711,
+        }
+        .into(),
+        Rules {
+            file: b"/srv/app/phasegraph.toml".to_vec(),
+            phases: vec![("deps".into(), vec!["dnf builddep*".into()])],
+        }
+        .into(),
         Exchange {
             at,
             connect: at.ts - 4,
@@ -411,6 +531,12 @@ fn place_of(record: &Record) -> usize {
         Record::Stored(_) => 28,
         Record::Image(_) => 29,
         Record::Parsing(_) => 30,
+        Record::Listen(_) => 31,
+        Record::Memory(_) => 32,
+        Record::Oom(_) => 33,
+        Record::Mark(_) => 34,
+        Record::ContainerState(_) => 35,
+        Record::Rules(_) => 36,
     }
 }
 

@@ -157,6 +157,7 @@ pub(crate) fn session() -> Session {
         id: b"buildah-buildah1234567890".to_vec(),
         name: Vec::new(),
         image: b"docker.io/library/debian:13".to_vec(),
+        digest: Vec::new(),
         engine: "buildah".into(),
         runtime: "runc".into(),
         operation: Some(OperationIx(0)),

@@ -5,7 +5,7 @@ pub mod command;
 mod follow;
 mod guard;
 pub mod limits;
-mod privilege;
+pub mod privilege;
 
 use std::{
     ffi::OsString,
@@ -22,7 +22,7 @@ use crate::{
     ingest::{
         Ingest, IngestError,
         mappings::{Mappings, MappingsError, online_cpus},
-        redact,
+        marks, redact,
     },
     kernel::{
         host::{self, HostCounts},
@@ -36,7 +36,7 @@ use crate::{
     },
     recording::{
         WriteError, Writer,
-        record::{Begin, Clock, End, HostCpu, Meta, SelfCost},
+        record::{Begin, Clock, End, HostCpu, Meta, Rules, SelfCost},
     },
     symbol::kernel::Kernel,
 };
@@ -70,6 +70,8 @@ pub struct Options {
     pub debug_folders: Vec<PathBuf>,
     /// Say nothing but errors.
     pub quiet: bool,
+    /// Rules for phases of the user's own, kept in the recording.
+    pub rules: Option<Rules>,
     /// Rungs that are taken whatever else there is; they count more than the environment's.
     pub forced: Forced,
     /// The most that it may cost, millionths of the host's CPU time; `None` for no cap.
@@ -105,6 +107,11 @@ pub enum Error {
     Fork(#[source] io::Error),
     #[error("phasegraph needs root: {0}")]
     Privilege(String),
+    #[error(
+        "this is a container with a pid namespace of its own: the kernel tells of processes by the host's numbers, which \
+         mean nothing in here"
+    )]
+    PidNamespace,
     #[error(
         "this kernel is locked down to confidentiality: no eBPF program may read its memory ({})",
         lockdown::FILE
@@ -163,6 +170,10 @@ impl Error {
             Error::Exec { .. } => "a program with execute permission".to_owned(),
             Error::User { .. } => "name a user of this host, as `getent passwd` lists them".to_owned(),
             Error::Privilege(_) => "run it with sudo, or as root of the host".to_owned(),
+            Error::PidNamespace => {
+                "run it on the host, or start the container with --privileged --pid=host (kubernetes: hostPID)"
+                    .to_owned()
+            }
             Error::Lockdown => {
                 "boot with lockdown=integrity (or without secure boot's stricter setting) on the kernel's command line"
                     .to_owned()
@@ -254,6 +265,7 @@ impl Attached {
         lap("programs are loaded");
         loaded.track_programs(daemons::DAEMONS)?;
         loaded.watch_engines(daemons::ENGINES)?;
+        loaded.tell_programs(&[marks::PROGRAM])?;
         let mut ingest = Ingest::new(
             writer,
             loaded.take_ring()?,
@@ -373,6 +385,9 @@ impl Attached {
         meta.facts.push(("redaction".to_owned(), redaction.to_owned()));
         meta.facts.extend(limits::limits(resolved, &loaded.ladder));
         ingest.write(meta)?;
+        if let Some(rules) = &options.rules {
+            ingest.write(rules.clone())?;
+        }
         ingest.write(host::clock_pair())?;
         Ok(())
     }

@@ -1,13 +1,29 @@
 //! Root's privileges: what is needed to begin, and what is given up once everything is attached.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 use super::Error;
 
+/// Inode number of the host's pid namespace: `PROC_PID_INIT_INO` of include/linux/proc_ns.h, the same since 3.8.
+const HOST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// Whether this process sees the host's process numbers, which are those that the kernel's programs tell.
+pub fn in_host_pid_namespace() -> io::Result<bool> {
+    Ok(std::fs::metadata("/proc/self/ns/pid")?.ino() == HOST_PID_NAMESPACE)
+}
+
 /// Says what is missing before the kernel refuses with a bare EPERM.
 pub(super) fn check() -> Result<(), Error> {
+    let at_home = in_host_pid_namespace().map_err(|error| Error::System {
+        what: "/proc can't be read (is it mounted?)",
+        error,
+    })?;
+    if !at_home {
+        return Err(Error::PidNamespace);
+    }
     let sets = rustix::thread::capabilities(None).map_err(|error| Error::System {
         what: "this process's capabilities can't be read",
         error: error.into(),

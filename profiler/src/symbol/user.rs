@@ -44,7 +44,7 @@ impl User {
         }
     }
 
-    /// Keeps `image` for `file`, and drops the tables unused for longest where memory does not suffice.
+    /// Keeps `image` for `file`. [`User::trim`] is to follow, once the frames that waited for it have their names.
     pub fn insert(&mut self, file: FileIx, image: Image) {
         self.clock += 1;
         self.bytes += image.table.bytes();
@@ -57,6 +57,10 @@ impl User {
         ) {
             self.bytes -= old.image.table.bytes();
         }
+    }
+
+    /// Drops the tables unused for longest where memory does not suffice.
+    pub fn trim(&mut self) {
         while self.bytes > self.limit {
             let oldest = self
                 .images
@@ -135,6 +139,8 @@ mod tests {
         user.insert(FileIx(2), image(b"b"));
         assert!(user.find(FileIx(1), 0x1100).is_some());
         user.insert(FileIx(3), image(b"c"));
+        assert!(user.find(FileIx(1), 0x1100).is_some());
+        user.trim();
         assert!(user.find(FileIx(2), 0x1100).is_none());
         assert!(user.find(FileIx(1), 0x1100).is_some());
         assert_eq!((user.dropped(), user.bytes()), (1, 2 * size));

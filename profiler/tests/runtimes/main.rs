@@ -18,6 +18,7 @@ mod life;
 mod operations;
 mod podman;
 mod pulls;
+mod ready;
 #[path = "../support/mod.rs"]
 mod support;
 mod witness;

@@ -36,20 +36,20 @@ struct Pair {
 }
 
 impl Pair {
-    const fn new(event: &'static str, phase: &'static str, nearest_ms: i64) -> Pair {
+    fn new(event: &'static str, phase: &'static str, nearest_ms: i64) -> Pair {
         Pair {
             event,
             phase,
-            after: Item::to,
+            after: |phase| phase.to(),
             nearest_ns: nearest_ms * 1_000_000,
         }
     }
 
     /// A runtime's `start` ends when it has let the container go, so an engine may tell of the start before the
     /// entrypoint's exec, with which the phase ends.
-    const fn after_its_begin(self) -> Pair {
+    fn after_its_begin(self) -> Pair {
         Pair {
-            after: Item::from,
+            after: |phase| phase.from(),
             ..self
         }
     }

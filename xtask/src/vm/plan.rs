@@ -107,7 +107,19 @@ pub(crate) const FACTS: &str = "facts";
 const RECORD_FACTS: &str = "phasegraph demo -o \"$OUT/demo\" && \
                             phasegraph show --json \"$OUT/demo/demo.phg\" >\"$OUT/demo.json\"";
 
-/// Forces every rung that the kernel has by itself, and says of those it has not why.
+/// Under lockdown `run` says so, runs nothing and leaves nothing.
+const REFUSED_WHEN_LOCKED: &str = "grep -F '[confidentiality]' /sys/kernel/security/lockdown || exit 1\n\
+                                   ! phasegraph run -o x.phg -- touch ran 2>message || exit 2\n\
+                                   cat message; grep -q 'locked down to confidentiality' message || exit 3\n\
+                                   ! [ -e ran ] && ! [ -e x.phg ]";
+
+/// Rungs that a kernel need not have; every other one must be had when it is forced.
+pub(crate) const LACKING: [(&str, &str); 1] = [
+    // Task storage for tracing programs came with 5.13.
+    ("5.10", "task_state=storage"),
+];
+
+/// Forces every rung, and says of those that the kernel lacks why.
 const FORCE_RUNGS: &str = include_str!("rungs.sh");
 
 const UNLOCKED: &[&str] = &["normal", "one-cpu", "eight-cpus", "cgroup-v1", "hybrid"];
@@ -156,7 +168,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "own-machine",
         tier: Tier::Full,
-        setups: &["normal", "one-cpu", "eight-cpus", "cgroup-v1", "hybrid", "lockdown"],
+        setups: UNLOCKED,
         work: Work::Tests("own_machine", &[]),
         never_skipped: &["cgroups_are_told"],
         seconds: 200,
@@ -166,8 +178,24 @@ pub(crate) const ROWS: &[Row] = &[
         tier: Tier::Full,
         setups: &["normal"],
         work: Work::Tests("leaves_nothing", &[]),
-        never_skipped: &["good_end", "killed"],
+        never_skipped: &["good_end", "killed", "panicked", "out_of_memory"],
         seconds: 300,
+    },
+    Row {
+        name: "hotplug",
+        tier: Tier::Full,
+        setups: &["normal", "eight-cpus"],
+        work: Work::Tests("hotplug", &[]),
+        never_skipped: &["a_cpu_goes_and_returns"],
+        seconds: 200,
+    },
+    Row {
+        name: "record",
+        tier: Tier::Full,
+        setups: &["normal", "one-cpu"],
+        work: Work::Tests("record", &[]),
+        never_skipped: &["whole_host_for_a_time", "signals_end_it", "one_container"],
+        seconds: 200,
     },
     Row {
         name: "bad-input",
@@ -184,6 +212,35 @@ pub(crate) const ROWS: &[Row] = &[
         work: Work::Tests("symbols", &[]),
         never_skipped: &["short_lives_in_overlays"],
         seconds: 200,
+    },
+    Row {
+        name: "degraded",
+        tier: Tier::Full,
+        setups: &["normal"],
+        work: Work::Tests("degraded", &[]),
+        never_skipped: &[
+            "no_btf",
+            "no_cgroup2",
+            "no_rung_of_a_required_signal",
+            "no_rung_of_an_optional_signal",
+        ],
+        seconds: 300,
+    },
+    Row {
+        name: "locked-down",
+        tier: Tier::Full,
+        setups: &["lockdown"],
+        work: Work::Shell(REFUSED_WHEN_LOCKED),
+        never_skipped: &[],
+        seconds: 100,
+    },
+    Row {
+        name: "ladder",
+        tier: Tier::Full,
+        setups: &["normal"],
+        work: Work::Tests("ladder", &[]),
+        never_skipped: &[],
+        seconds: 400,
     },
     Row {
         name: "loading",

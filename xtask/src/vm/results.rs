@@ -23,8 +23,6 @@ pub(crate) struct Kernel {
     pub(crate) facts: Vec<Fact>,
     /// Every rung there is, and what became of forcing it.
     pub(crate) rungs: Vec<Rung>,
-    /// Instructions that the verifier went through, by program; none before Linux 5.16, which does not tell.
-    pub(crate) verified: Vec<Verified>,
     pub(crate) setups: Vec<Setup>,
 }
 
@@ -49,13 +47,6 @@ pub(crate) struct Rung {
     pub(crate) rung: String,
     /// Why the kernel lacks it; `None` when it gave a recording.
     pub(crate) refused: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Verified {
-    pub(crate) program: String,
-    pub(crate) instructions: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,18 +105,6 @@ impl Kernel {
             .into_iter()
             .filter(|fact| fact.name.contains("absent"))
             .collect();
-        self.verified = report
-            .own
-            .programs
-            .into_iter()
-            .filter_map(|program| {
-                Some(Verified {
-                    program: program.name,
-                    instructions: program.verified_instructions.filter(|count| *count > 0)?,
-                })
-            })
-            .collect();
-        self.verified.sort_by(|a, b| a.program.cmp(&b.program));
         Ok(())
     }
 
@@ -146,25 +125,12 @@ impl Kernel {
 #[derive(Deserialize)]
 struct Report {
     host: Host,
-    #[serde(rename = "self")]
-    own: Own,
 }
 
 #[derive(Deserialize)]
 struct Host {
     probes: Vec<Signal>,
     facts: Vec<Fact>,
-}
-
-#[derive(Deserialize)]
-struct Own {
-    programs: Vec<Program>,
-}
-
-#[derive(Deserialize)]
-struct Program {
-    name: String,
-    verified_instructions: Option<u64>,
 }
 
 /// Judges an item: its exit status, its log if it is a test program's, and the tests that must not be skipped.
@@ -208,6 +174,11 @@ pub(crate) fn judge(name: &str, status: Option<i32>, log: Option<&str>, never_sk
 /// Where the results of a kernel are kept, in `folder`.
 fn file(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.json"))
+}
+
+/// Where the verifier's counts of a kernel are kept, in `folder`: lines of the test that reads them.
+pub(crate) fn verified(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.verified"))
 }
 
 /// Writes a kernel's results into `folder`.
@@ -270,13 +241,11 @@ mod tests {
         kernel
             .take_recording(
                 r#"{"host": {"probes": [{"name": "a", "rung": "tp_btf"}],
-                    "facts": [{"name": "cgroup", "value": "v2"}, {"name": "members absent", "value": "x.y"}], "more": 1},
-                    "self": {"programs": [{"name": "p", "verified_instructions": 7}, {"name": "q"}]}}"#,
+                    "facts": [{"name": "cgroup", "value": "v2"}, {"name": "members absent", "value": "x.y"}], "more": 1}, "self": 2}"#,
             )
             .unwrap();
         kernel.take_rungs("a=tp_btf ok\nb=kprobe refused: no such thing\n");
         assert_eq!((kernel.signals[0].rung.as_str(), kernel.facts.len()), ("tp_btf", 1));
-        assert_eq!((kernel.verified.len(), kernel.verified[0].instructions), (1, 7));
         let refused: Vec<_> = kernel.rungs.iter().map(|rung| rung.refused.as_deref()).collect();
         assert_eq!(refused, [None, Some("no such thing")]);
     }

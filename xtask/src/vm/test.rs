@@ -108,6 +108,11 @@ pub(crate) fn results_folder() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
+/// Where a machine's console, its logs and what it left go.
+fn logs(kernel: &str, setup: &str) -> anyhow::Result<PathBuf> {
+    Ok(workspace()?.join("target/vm/logs").join(kernel).join(setup))
+}
+
 fn matrix(
     cache: &Cache,
     names: &[&'static str],
@@ -137,7 +142,7 @@ fn matrix(
                 cgroups: setup.cgroups,
                 programs: &programs,
             };
-            let folder = workspace()?.join("target/vm/logs").join(name).join(setup.name);
+            let folder = logs(name, setup.name)?;
             let items = machine(&session, rows, &folder, &mut found)
                 .with_context(|| format!("{name}, set-up {}", setup.name))?;
             found.setups.push(results::Setup {
@@ -149,7 +154,12 @@ fn matrix(
         failures.extend(found.failures());
         let whole = selection.tier == Tier::Full && selection.setup.is_none() && selection.row.is_none();
         if whole {
-            results::write(&results_folder()?, &found)?;
+            let kept = results_folder()?;
+            results::write(&kept, &found)?;
+            let verified = logs(name, "normal")?.join("out/verified");
+            if verified.exists() {
+                fs::copy(&verified, results::verified(&kept, name)).context("can't keep the verifier's counts")?;
+            }
         }
     }
     if failures.is_empty() {
@@ -182,8 +192,9 @@ fn machine(
         if row.name == plan::FACTS {
             take_facts(found, outcome);
         }
-        take_rungs(found, outcome);
-        judge(row.name, outcome.status, log, row.never_skipped)
+        let mut judged = judge(row.name, outcome.status, log, row.never_skipped);
+        judged.failures.extend(take_rungs(found, outcome));
+        judged
     });
     let mut judged: Vec<_> = judged.collect();
     if let Err(error) = left.ended {
@@ -205,10 +216,20 @@ fn take_facts(found: &mut results::Kernel, outcome: &Outcome) {
     }
 }
 
-fn take_rungs(found: &mut results::Kernel, outcome: &Outcome) {
-    if let Ok(text) = fs::read_to_string(outcome.files.join("rungs")) {
-        found.take_rungs(&text);
-    }
+/// Takes over which rungs could be forced, where the item has done so; gives those that the kernel should have had.
+fn take_rungs(found: &mut results::Kernel, outcome: &Outcome) -> Vec<String> {
+    let Ok(text) = fs::read_to_string(outcome.files.join("rungs")) else {
+        return Vec::new();
+    };
+    found.take_rungs(&text);
+    let refused = found
+        .rungs
+        .iter()
+        .filter_map(|rung| Some((&rung.rung, rung.refused.as_ref()?)));
+    refused
+        .filter(|(rung, _)| !plan::LACKING.contains(&(found.name.as_str(), rung.as_str())))
+        .map(|(rung, why)| format!("{rung}: {why}"))
+        .collect()
 }
 
 /// A row as an item of work.
@@ -224,7 +245,11 @@ fn item(row: &Row, programs: &Programs) -> anyhow::Result<Item> {
             let mut words = vec![quoted(program), "--test-threads=1 --nocapture".to_owned()];
             words.extend(filters.iter().map(|filter| quoted(filter)));
             // cargo runs them in their package.
-            format!("cd {}\nexport PHASEGRAPH_FULL=1\n{}", quoted(folder), words.join(" "))
+            format!(
+                "cd {}\nexport PHASEGRAPH_VERIFIED_OUT=/exchange/out/verified\n{}",
+                quoted(folder),
+                words.join(" ")
+            )
         }
     };
     let seconds = row.seconds * u64::from(PATIENCE);

@@ -34,7 +34,7 @@ impl From<Failure> for Cause {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Refused(Refusal::NotElf) => Cause::NotElf,
-            Failure::Refused(Refusal::Malformed | Refusal::OtherBuild) => Cause::Malformed,
+            Failure::Refused(Refusal::Malformed | Refusal::OtherBuild | Refusal::Nothing) => Cause::Malformed,
             Failure::Refused(Refusal::TooLarge) => Cause::TooLarge,
             Failure::Refused(Refusal::TooMany) => Cause::TooMany,
             Failure::Refused(Refusal::Read) => Cause::Read,

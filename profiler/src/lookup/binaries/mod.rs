@@ -5,9 +5,9 @@
 //! [parser](crate::symbol::sandbox), whose answers come later.
 
 mod causes;
+mod reading;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,10 +20,10 @@ use crate::lookup::beside::{self, Root};
 use crate::lookup::elf::{self, Image};
 use crate::lookup::locate::{Found, Locator, Miss, Sighting, Way};
 use crate::lookup::mounts::mounts_of;
-use crate::symbol::sandbox::{Answer, Cost, Job, Sandbox};
-use crate::symbol::table::Table;
+use crate::symbol::sandbox::{Answer, Job, Sandbox};
 use crate::symbol::user::User;
 use causes::{CAUSES, Cause};
+use reading::Ticket;
 
 /// Most files of one recording.
 const MAX_FILES: usize = 65_536;
@@ -64,19 +64,6 @@ pub struct Binary {
     cause: Option<Cause>,
     /// What its path counts from, once it was found.
     root: Option<Root>,
-}
-
-/// What an answer of the parser is for.
-#[derive(Debug)]
-enum Ticket {
-    /// The symbols of a file. It is kept open for the case that they lie elsewhere.
-    Symbols { file: FileIx, open: File },
-    /// The same with a file of debug information; the next best one where this proves to be another build's.
-    Debug { file: FileIx, open: File, next: usize },
-    /// Names of code that lies in no file.
-    PerfMap(FileIx),
-    /// Names for people.
-    Names,
 }
 
 /// All mapped files.
@@ -401,187 +388,6 @@ impl Binaries {
         };
         let unwritten = real_time(binary.seen).is_none_or(|seen| found.written <= seen);
         found.identity.0 < self.since || (binary.key.generation != 0 && unwritten)
-    }
-
-    fn keep(&mut self, file: FileIx, outcome: Result<Found, Miss>) {
-        let Some(binary) = self.files.get_mut(file.0 as usize) else {
-            return;
-        };
-        binary.tries = binary.tries.saturating_add(1);
-        let found = match outcome {
-            Ok(found) => found,
-            Err(miss) => {
-                binary.cause = Some(miss.into());
-                return;
-            }
-        };
-        binary.identity = Some(found.identity);
-        binary.root = (found.way != Way::Handle).then_some(found.root);
-        if let Some(count) = self.ways.get_mut(found.way as usize) {
-            *count += 1;
-        }
-        self.unwind.submit(file, &found.file, found.written);
-        let Ok(open) = found.file.try_clone() else {
-            binary.cause = Some(Cause::Read);
-            return;
-        };
-        self.submit(Ticket::Symbols { file, open }, Job::Symbols, vec![found.file]);
-        if found.urgent {
-            self.settle();
-        }
-    }
-
-    fn submit(&mut self, ticket: Ticket, job: Job, files: Vec<File>) -> u64 {
-        let number = self.next_ticket;
-        self.next_ticket += 1;
-        self.tickets.insert(number, ticket);
-        self.sandbox.submit(number, job, files);
-        number
-    }
-
-    /// Asks for names for people. The answer comes with [`Binaries::take_names`], under the number returned here.
-    pub fn submit_names(&mut self, names: Vec<Vec<u8>>) -> u64 {
-        self.submit(Ticket::Names, Job::Demangle(names), Vec::new())
-    }
-
-    /// Answers to [`Binaries::submit_names`] that have come.
-    pub fn take_names(&mut self) -> Vec<Answer> {
-        std::mem::take(&mut self.names)
-    }
-
-    /// Takes the parser's answers, and tells the files whose symbols have come.
-    pub fn poll(&mut self) -> Vec<FileIx> {
-        for answer in self.sandbox.poll() {
-            self.answered(answer);
-        }
-        std::mem::take(&mut self.arrived)
-    }
-
-    /// As [`Binaries::poll`], with all that is on its way.
-    pub fn finish(&mut self) -> Vec<FileIx> {
-        self.settle();
-        std::mem::take(&mut self.arrived)
-    }
-
-    /// See [`Sandbox::start`].
-    pub fn start_parser(&mut self) {
-        self.sandbox.start();
-    }
-
-    /// What the parsers took. For the recording's end.
-    pub fn close(&mut self) -> Cost {
-        self.sandbox.close()
-    }
-
-    /// What the parser could not give up, as text.
-    pub fn kept_privileges(&self) -> Option<&str> {
-        self.sandbox.kept()
-    }
-
-    fn settle(&mut self) {
-        while !self.sandbox.is_idle() {
-            for answer in self.sandbox.finish() {
-                self.answered(answer);
-            }
-        }
-    }
-
-    fn answered(&mut self, answer: Answer) {
-        let Some(ticket) = self.tickets.remove(&answer.ticket) else {
-            return;
-        };
-        match ticket {
-            Ticket::Names => self.names.push(answer),
-            Ticket::Symbols { file, open } => match answer.decode::<Image>() {
-                Ok(image) => {
-                    let complete = image.complete;
-                    self.learn(file, image);
-                    if !complete {
-                        self.look_beside(file, open, 0);
-                    }
-                }
-                Err(failure) => {
-                    if let Some(binary) = self.files.get_mut(file.0 as usize) {
-                        binary.cause = Some(failure.into());
-                    }
-                }
-            },
-            Ticket::Debug { file, open, next } => match answer.decode::<Image>() {
-                Ok(image) => {
-                    self.debug_files += 1;
-                    self.learn(file, image);
-                }
-                // Another build's, or broken: the file's own names stay.
-                Err(_) => self.look_beside(file, open, next),
-            },
-            Ticket::PerfMap(file) => {
-                if let Ok(table) = answer.decode::<Table>() {
-                    // Its addresses are the process's own.
-                    let whole = elf::Segment {
-                        offset: 0,
-                        size: u64::MAX,
-                        address: 0,
-                    };
-                    let image = Image {
-                        segments: vec![whole],
-                        table,
-                        ..Image::default()
-                    };
-                    self.learn(file, image);
-                }
-            }
-        }
-    }
-
-    fn learn(&mut self, file: FileIx, image: Image) {
-        if let Some(binary) = self.files.get_mut(file.0 as usize) {
-            binary.cause = None;
-        }
-        self.user.insert(file, image);
-        self.arrived.push(file);
-    }
-
-    /// Reads the `nth` file of debug information that there may be, together with the file itself.
-    fn look_beside(&mut self, file: FileIx, open: File, nth: usize) {
-        let (Some(binary), Some(image)) = (self.files.get(file.0 as usize), self.user.image(file)) else {
-            return;
-        };
-        let root = binary.root.clone().or_else(|| {
-            let FileKey { dev, ino, generation } = binary.key;
-            let map = Map {
-                start: 0,
-                end: 0,
-                pgoff: 0,
-                dev,
-                ino,
-                generation,
-                path: &binary.path,
-            };
-            let ts = binary.seen;
-            self.locator.root_of(&Sighting {
-                ts,
-                pid: 0,
-                mnt_ns: 0,
-                map,
-            })
-        });
-        let root = root.unwrap_or(Root::Host);
-        let found = beside::debug_files(image, &root, &binary.path, &self.debug_folders).nth(nth);
-        if let Some((debug, proof)) = found
-            && let Ok(again) = open.try_clone()
-        {
-            let next = nth + 1;
-            self.submit(
-                Ticket::Debug { file, open, next },
-                Job::SymbolsWith(proof),
-                vec![again, debug],
-            );
-        }
-    }
-
-    /// Files whose names came from a file of debug information.
-    pub fn debug_files(&self) -> u64 {
-        self.debug_files
     }
 }
 

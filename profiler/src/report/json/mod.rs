@@ -8,14 +8,17 @@
 pub mod schema;
 
 use schema::{
-    Clock, Command, Container, CoverageOut, CpuChange, Escaped, Evidence, Fact, Gap, Host, HostCpu, Loss, Operation,
-    Own, Phase, Probe, Process, Program, Report, Span, Thread, Times, Wait, Waker,
+    Clock, Command, Container, CoverageOut, CpuChange, Escaped, Evidence, Fact, Gap, Host, HostCpu, Loss, OomKill,
+    Operation, Own, Phase, Probe, Process, Program, ProgramStacks, Report, Span, StackCount, Thread, Times,
+    UserStacksOut, Wait, Waker,
 };
 
 use super::figures::{self, Cost, Coverage};
 use super::gaps;
 use super::select::all_phases;
+use crate::attribute::memory::{self, Peaks};
 use crate::attribute::resources;
+use crate::attribute::user_stacks::{self, Count, UserStacks};
 use crate::attribute::waits::Classifier;
 use crate::model::{ContainerIx, OperationIx, PhaseIx, ProcessIx, Session, State, ThreadIx};
 
@@ -46,6 +49,7 @@ pub fn report(session: &Session) -> Report {
     let mut classifier = Classifier::default();
     let all = figures::selected(session, &whole, &mut classifier);
     let samples = Coverage::of(session);
+    let peaks = Peaks::new(session);
     Report {
         schema: SCHEMA,
         version: meta.version.clone(),
@@ -111,13 +115,14 @@ pub fn report(session: &Session) -> Report {
             .map(|ix| operation(session, OperationIx(ix)))
             .collect(),
         containers: indexes(session.containers.len())
-            .map(|ix| container(session, ContainerIx(ix), &mut classifier))
+            .map(|ix| container(&peaks, session, ContainerIx(ix), &mut classifier))
             .collect(),
-        phases: phases(session, None, None, &mut classifier),
+        phases: phases(&peaks, session, None, None, &mut classifier),
         processes: indexes(session.processes.len())
-            .map(|ix| process(session, ProcessIx(ix), &mut classifier))
+            .map(|ix| process(&peaks, session, ProcessIx(ix), &mut classifier))
             .collect(),
         waits: waits(session, &mut classifier),
+        oom_kills: oom_kills(session),
         coverage: CoverageOut {
             samples: samples.samples,
             samples_with_stack: samples.samples_with_any,
@@ -127,6 +132,7 @@ pub fn report(session: &Session) -> Report {
             blocked_with_kernel_stack_ns: all.with_kernel_stack,
             blocked_with_user_stack_ns: all.with_user_stack,
         },
+        user_stacks: user_stacks(session),
         layers: None,
         copy_ups: None,
         critical_path: None,
@@ -142,6 +148,43 @@ pub fn report(session: &Session) -> Report {
             .collect(),
         own: own(session),
         damage: session.damage.clone(),
+    }
+}
+
+fn user_stacks(session: &Session) -> UserStacksOut {
+    let UserStacks {
+        all,
+        no_user,
+        in_exec,
+        unknown,
+        early,
+        programs,
+        short,
+    } = UserStacks::of(session);
+    let count = |count: Count| StackCount {
+        samples: count.samples,
+        whole: count.whole,
+    };
+    let mut programs: Vec<_> = programs.into_iter().collect();
+    programs.sort_by(|(a, of_a), (b, of_b)| (of_b.samples, a).cmp(&(of_a.samples, b)));
+    UserStacksOut {
+        samples: all.samples,
+        whole: all.whole,
+        no_user,
+        in_exec,
+        unknown,
+        short: count(short),
+        early: early
+            .into_iter()
+            .map(|(end, count)| (user_stacks::cause_name(end), count))
+            .collect(),
+        programs: programs
+            .into_iter()
+            .map(|(program, of)| ProgramStacks {
+                program: Escaped::new(&program),
+                count: count(of),
+            })
+            .collect(),
     }
 }
 
@@ -167,8 +210,9 @@ fn operation(session: &Session, ix: OperationIx) -> Operation {
     }
 }
 
-fn container(session: &Session, ix: ContainerIx, classifier: &mut Classifier) -> Container {
+fn container(peaks: &Peaks<'_>, session: &Session, ix: ContainerIx, classifier: &mut Classifier) -> Container {
     let container = &session.containers[ix.ix()];
+    let largest = peaks.largest_of(ix);
     Container {
         index: ix.0,
         id: Escaped::new(&container.id),
@@ -176,18 +220,23 @@ fn container(session: &Session, ix: ContainerIx, classifier: &mut Classifier) ->
         engine: container.engine.clone(),
         runtime: container.runtime.clone(),
         image: Escaped::new(&container.image),
+        digest: Escaped::new(&container.digest),
+        memory_peak_bytes: peaks.container(container),
+        peak_rss_bytes: largest.map(|(_, bytes)| bytes),
+        peak_rss_process: largest.map(|(process, _)| process.0),
         cgroup: (container.cgroup != 0).then_some(container.cgroup),
         operation: container.operation.map(|ix| ix.0),
         entrypoint: container.entrypoint.map(|ix| ix.0),
         from_ns: container.span.from,
         to_ns: container.span.to,
-        phases: phases(session, Some(ix), None, classifier),
+        phases: phases(peaks, session, Some(ix), None, classifier),
     }
 }
 
 /// The phases of `container` directly below `parent`; without a parent those whose own parent is of another container
 /// (or that have none).
 fn phases(
+    peaks: &Peaks<'_>,
     session: &Session,
     container: Option<ContainerIx>,
     parent: Option<PhaseIx>,
@@ -202,13 +251,15 @@ fn phases(
             });
             phase.container == container && above == parent
         })
-        .map(|ix| phase(session, ix, classifier))
+        .map(|ix| phase(peaks, session, ix, classifier))
         .collect()
 }
 
-fn phase(session: &Session, ix: PhaseIx, classifier: &mut Classifier) -> Phase {
+fn phase(peaks: &Peaks<'_>, session: &Session, ix: PhaseIx, classifier: &mut Classifier) -> Phase {
     let phase = &session.phases[ix.ix()];
     let figures = resources::phase(session, phase, classifier);
+    let largest = peaks.largest(&phase.processes, phase.span);
+    let engine = phase.container.and_then(|ix| session.containers.get(ix.ix()));
     Phase {
         index: ix.0,
         name: phase.kind.name(),
@@ -220,6 +271,10 @@ fn phase(session: &Session, ix: PhaseIx, classifier: &mut Classifier) -> Phase {
         parent: phase.parent.map(|ix| ix.0),
         operation: phase.operation.map(|ix| ix.0),
         container: phase.container.map(|ix| ix.0),
+        engine: engine.map(|container| container.engine.clone()).unwrap_or_default(),
+        exit_status: figures::exit_status(session, phase),
+        peak_rss_bytes: largest.map(|(_, bytes)| bytes),
+        peak_rss_process: largest.map(|(process, _)| process.0),
         wall: Times::new(&figures.wall, figures.unattributed),
         all: Times::new(&figures.all, 0),
         cut_ns: figures.all.cut,
@@ -229,11 +284,11 @@ fn phase(session: &Session, ix: PhaseIx, classifier: &mut Classifier) -> Phase {
             from: phase.evidence.0.clone(),
             to: phase.evidence.1.clone(),
         },
-        phases: phases(session, phase.container, Some(ix), classifier),
+        phases: phases(peaks, session, phase.container, Some(ix), classifier),
     }
 }
 
-fn process(session: &Session, ix: ProcessIx, classifier: &mut Classifier) -> Process {
+fn process(peaks: &Peaks<'_>, session: &Session, ix: ProcessIx, classifier: &mut Classifier) -> Process {
     let process = &session.processes[ix.ix()];
     let image = process.image();
     // As `wait()` gives it: `status << 8 | signal`, with 0x80 for a core dump.
@@ -254,6 +309,7 @@ fn process(session: &Session, ix: ProcessIx, classifier: &mut Classifier) -> Pro
             .filter(|_| signal.is_none())
             .map(|code| code >> 8 & 0xff),
         signal,
+        peak_rss_bytes: peaks.process(ix),
         resources: Times::new(&resources::process_within(session, ix, process.span, classifier), 0),
         threads: process
             .threads
@@ -273,6 +329,25 @@ fn thread(session: &Session, ix: ThreadIx, classifier: &mut Classifier) -> Threa
         resources: Times::new(&resources::thread_within(session, ix, thread.span, classifier), 0),
         sum_exec_runtime_ns: thread.sum_exec,
     }
+}
+
+fn oom_kills(session: &Session) -> Vec<OomKill> {
+    let known = |bytes: u64| (bytes > 0).then_some(bytes);
+    let kills = memory::kills(session);
+    let victims = kills.iter().zip(&session.ooms);
+    victims
+        .map(|(kill, oom)| OomKill {
+            at_ns: kill.ts,
+            pid: kill.pid,
+            process: kill.process.map(|ix| ix.0),
+            comm: Escaped::new(&oom.comm),
+            container: kill.container.map(|ix| ix.0),
+            phase: kill.phase.map(|ix| ix.0),
+            rss_bytes: known(kill.rss),
+            memory_peak_bytes: known(kill.cgroup_peak),
+            allocating_pid: kill.allocating,
+        })
+        .collect()
 }
 
 /// The longest waits of all, longest first.

@@ -1,5 +1,7 @@
 //! The types that are the schema's definition.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::attribute::resources::Resources;
@@ -21,7 +23,9 @@ pub struct Report {
     pub phases: Vec<Phase>,
     pub processes: Vec<Process>,
     pub waits: Vec<Wait>,
+    pub oom_kills: Vec<OomKill>,
     pub coverage: CoverageOut,
+    pub user_stacks: UserStacksOut,
     /// `null`: not measured, see `not_measured`.
     pub layers: Option<Vec<()>>,
     pub copy_ups: Option<Vec<()>>,
@@ -164,6 +168,13 @@ pub struct Container {
     pub engine: String,
     pub runtime: String,
     pub image: Escaped,
+    /// `sha256:…` of the image's manifest; empty when it is not known.
+    pub digest: Escaped,
+    /// The most that its memory cgroup held; `null` where it has none of its own, or nothing tells.
+    pub memory_peak_bytes: Option<u64>,
+    /// Largest resident set of a process of its `run`, and that process's index.
+    pub peak_rss_bytes: Option<u64>,
+    pub peak_rss_process: Option<u32>,
     /// Id in the default cgroup hierarchy; `null` when none was seen.
     pub cgroup: Option<u64>,
     pub operation: Option<u32>,
@@ -187,6 +198,13 @@ pub struct Phase {
     pub parent: Option<u32>,
     pub operation: Option<u32>,
     pub container: Option<u32>,
+    /// Engine of the container; empty for a bare runtime and without a container.
+    pub engine: String,
+    /// Of `run`, `exec` and `healthcheck`: how the command ended, in the shell's form (128 + signal).
+    pub exit_status: Option<i32>,
+    /// Largest resident set of one of `processes` that is known to lie in the phase, and that process's index.
+    pub peak_rss_bytes: Option<u64>,
+    pub peak_rss_process: Option<u32>,
     /// States of the main thread; they and `unattributed_ns` add up to `wall_ns`.
     pub wall: Times,
     /// States of all threads of `processes` within the phase; `unattributed_ns` is 0.
@@ -264,6 +282,8 @@ pub struct Process {
     /// `null` when its end was not seen or a signal killed it.
     pub exit_status: Option<i32>,
     pub signal: Option<i32>,
+    /// Largest resident set of its programs; `null` when nothing tells.
+    pub peak_rss_bytes: Option<u64>,
     pub resources: Times,
     pub threads: Vec<Thread>,
 }
@@ -278,6 +298,27 @@ pub struct Thread {
     /// The kernel's own account of its time on CPUs, from birth: an independent witness. `null` when its end was not
     /// seen.
     pub sum_exec_runtime_ns: Option<u64>,
+}
+
+/// A kill for want of memory.
+#[derive(Debug, Serialize)]
+pub struct OomKill {
+    pub at_ns: u64,
+    /// Of the victim.
+    pub pid: u32,
+    /// Index in `processes`; `null` for one that is not profiled.
+    pub process: Option<u32>,
+    pub comm: Escaped,
+    /// Index in `containers`.
+    pub container: Option<u32>,
+    /// The innermost phase that it worked for.
+    pub phase: Option<u32>,
+    /// Its resident set; `null` where the kernel does not tell (before 6.9).
+    pub rss_bytes: Option<u64>,
+    /// The most that its memory cgroup held.
+    pub memory_peak_bytes: Option<u64>,
+    /// Whose allocation failed.
+    pub allocating_pid: u32,
 }
 
 /// One of the longest waits.
@@ -315,6 +356,39 @@ pub struct CoverageOut {
     pub blocked_ns: u64,
     pub blocked_with_kernel_stack_ns: u64,
     pub blocked_with_user_stack_ns: u64,
+}
+
+/// How many user stacks of CPU samples reach the outermost frame.
+#[derive(Debug, Serialize)]
+pub struct UserStacksOut {
+    /// Samples of tasks that have a user stack.
+    pub samples: u64,
+    pub whole: u64,
+    /// Samples of tasks that have none: kernel threads, tasks at their end.
+    pub no_user: u64,
+    /// Samples in the middle of an exec.
+    pub in_exec: u64,
+    /// Samples whose stack follows frame pointers: nobody tells whether it is whole.
+    pub unknown: u64,
+    /// Of processes that lived less than 10 ms.
+    pub short: StackCount,
+    /// Why the others end early, by cause.
+    pub early: BTreeMap<&'static str, u64>,
+    /// By program, most samples first.
+    pub programs: Vec<ProgramStacks>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct StackCount {
+    pub samples: u64,
+    pub whole: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ProgramStacks {
+    pub program: Escaped,
+    #[serde(flatten)]
+    pub count: StackCount,
 }
 
 #[derive(Debug, Serialize)]

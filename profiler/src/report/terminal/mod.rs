@@ -3,6 +3,7 @@
 
 mod closing;
 mod header;
+mod memory;
 mod page;
 mod phases;
 mod processes;
@@ -60,6 +61,7 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
     header::add(&mut page, session);
     phases::add(&mut page, session, &selection, options.sort);
     processes::add(&mut page, session, &selection, options);
+    memory::add(&mut page, session, &selection);
     closing::unavailable(&mut page, session);
     closing::limits(&mut page, session);
     closing::losses(&mut page, session);
@@ -73,7 +75,7 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::record::{CpuChange, HostCpu, Throttle};
+    use crate::recording::record::{At, CpuChange, HostCpu, Memory, Moment, Oom, TaskId, Throttle};
     use crate::report::{fixture, text};
 
     fn rendered(width: usize, options: &Options) -> String {
@@ -179,6 +181,65 @@ mod tests {
             assert!(summary.contains(fact), "{fact} in\n{summary}");
         }
         assert!(!summary.contains("no losses"));
+    }
+
+    /// Make sure that the largest process is told, and a kill for want of memory with its victim and phase.
+    #[test]
+    fn memory_is_told() {
+        let mut session = fixture::session();
+        let index = session
+            .processes
+            .iter()
+            .position(|process| process.tgid == 104)
+            .unwrap();
+        let victim = &session.processes[index];
+        let task = TaskId {
+            tgid: victim.tgid,
+            tid: victim.tgid,
+            start: victim.start,
+        };
+        let at = At {
+            ts: victim.span.to,
+            task,
+            cgroup: 0,
+            mnt_ns: 0,
+            cpu: 0,
+        };
+        session.memory.push(Memory {
+            at,
+            moment: Moment::Exit,
+            rss: 0,
+            peak: 300 << 20,
+            max: 0,
+            memcg: 4711,
+            memcg_peak: 320 << 20,
+            memcg_hierarchy: 0,
+        });
+        session.ooms.push(Oom {
+            at,
+            victim: task,
+            victim_cgroup: 4711,
+            victim_rss: 300 << 20,
+            memcg: 4711,
+            memcg_peak: 320 << 20,
+            memcg_hierarchy: 0,
+            comm: b"cc1".to_vec(),
+        });
+        let style = Style {
+            width: 140,
+            color: false,
+            utf8: true,
+        };
+        let summary = render(&session, &Options::default(), &style).unwrap();
+        for fact in [
+            "largest process: cc1 (pid 104)",
+            "315 MB",
+            "container buildah-buildah1234567890, with its page cache",
+            "336 MB",
+            "killed for want of memory: cc1 (pid 104) in container buildah-buildah1234567890, phase",
+        ] {
+            assert!(summary.contains(fact), "{fact} in\n{summary}");
+        }
     }
 
     /// Make sure that what the overhead cap gave up, stolen time and CPUs that came and went are told, within the width.

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 
 use rustix::net::RecvFlags;
 
-use super::wire::{self, Job, Reply, Request};
+use super::wire::{self, Job, Refusal, Reply, Request};
 use super::{ARGUMENT, jail};
-use crate::lookup::elf::{self, ElfError};
+use crate::lookup::elf;
+use crate::symbol::unwind::rows;
 use crate::symbol::{demangle, inline, perf_map};
 
 /// Runs the parser, if this process is to be it. Called before anything else.
@@ -62,9 +63,10 @@ fn limit_cpu(milliseconds: u64) {
 
 /// Does one job. No system calls but those that the jail lets through: files are read with `pread` and nothing is
 /// opened.
-pub(super) fn work(job: &Job, files: &[File]) -> Result<Vec<u8>, ElfError> {
-    let file = |index: usize| files.get(index).ok_or(ElfError::Read(io::ErrorKind::NotFound.into()));
+pub(super) fn work(job: &Job, files: &[File]) -> Result<Vec<u8>, Refusal> {
+    let file = |index: usize| files.get(index).ok_or(Refusal::Read);
     match job {
+        Job::Unwind => Ok(rows::read(file(0)?)?.encode()),
         Job::Symbols => encode(&elf::read(file(0)?)?),
         Job::SymbolsWith(proof) => encode(&elf::read_with(file(0)?, file(1)?, *proof)?),
         Job::Demangle(names) => {
@@ -80,6 +82,6 @@ pub(super) fn work(job: &Job, files: &[File]) -> Result<Vec<u8>, ElfError> {
     }
 }
 
-fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, ElfError> {
-    postcard::to_stdvec(value).map_err(|error| ElfError::Read(io::Error::other(error)))
+fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Refusal> {
+    postcard::to_stdvec(value).map_err(|_| Refusal::Read)
 }

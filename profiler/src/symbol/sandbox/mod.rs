@@ -177,18 +177,28 @@ impl Sandbox {
     pub fn submit(&mut self, ticket: u64, job: Job, files: Vec<File>) {
         if matches!(self.program, Program::Here) {
             let result = child::work(&job, &files);
-            let result = result.map_err(|error| Failure::Refused(error.into()));
+            let result = result.map_err(Failure::Refused);
             self.cost.jobs += 1;
             return self.done.push(Answer { ticket, result });
         }
-        self.waiting.push_back(Task {
-            ticket,
-            job,
-            files: files.into_iter().map(OwnedFd::from).collect(),
-        });
+        // Samples wait for unwind tables; names have time until the end.
+        let at = match job {
+            Job::Unwind => self.waiting.iter().take_while(|task| task.job == Job::Unwind).count(),
+            _ => self.waiting.len(),
+        };
+        let files = files.into_iter().map(OwnedFd::from).collect();
+        self.waiting.insert(at, Task { ticket, job, files });
         self.pump();
         while self.waiting.len() > MAX_WAITING {
             self.turn(PATIENCE);
+        }
+    }
+
+    /// Has a job done next, if it is not on its way already.
+    pub fn prefer(&mut self, ticket: u64) {
+        let at = self.waiting.iter().position(|task| task.ticket == ticket);
+        if let Some(task) = at.and_then(|at| self.waiting.remove(at)) {
+            self.waiting.push_front(task);
         }
     }
 

@@ -35,6 +35,8 @@ pub enum Job {
     SymbolsWith(Proof),
     /// The names for people of mangled ones, in order: `Vec<Vec<u8>>`.
     Demangle(Vec<Vec<u8>>),
+    /// [`Table`](crate::symbol::unwind::table::Table) of a file, in its own form.
+    Unwind,
     /// [`Table`](crate::symbol::table::Table) of a perf map.
     PerfMap,
     /// Names of these addresses, as the file's symbols count them, with those of inlined functions:
@@ -52,6 +54,8 @@ impl Job {
     pub(super) fn budget_ms(&self) -> u64 {
         match self {
             // cc1 (30 MB) takes 10, the largest browsers' symbols 400, a CRC of 1 GB 300.
+            // LLVM's library (12 MB of unwind information) takes 700.
+            Job::Unwind => 4_000,
             Job::Symbols | Job::SymbolsWith(_) | Job::PerfMap => 2_000,
             Job::Demangle(_) => 500,
             // DWARF of hundreds of megabytes, when a person asks for it.
@@ -86,6 +90,8 @@ pub enum Refusal {
     TooLarge,
     TooMany,
     OtherBuild,
+    /// There is none of what was asked for.
+    Nothing,
     Read,
 }
 
@@ -151,11 +157,11 @@ pub(super) fn receive<T: DeserializeOwned>(
 }
 
 /// The parser's answer, small or large.
-pub(super) fn answer(socket: BorrowedFd<'_>, result: Result<Vec<u8>, ElfError>) -> io::Result<()> {
+pub(super) fn answer(socket: BorrowedFd<'_>, result: Result<Vec<u8>, Refusal>) -> io::Result<()> {
     let bytes = match result {
         Ok(bytes) if bytes.len() <= MAX_INLINE => return send(socket, &Reply::Here(bytes), &[]),
         Ok(bytes) => bytes,
-        Err(error) => return send(socket, &Reply::Refused(error.into()), &[]),
+        Err(refusal) => return send(socket, &Reply::Refused(refusal), &[]),
     };
     let mut file = File::from(memfd_create("answer", MemfdFlags::CLOEXEC)?);
     file.write_all(&bytes)?;

@@ -48,6 +48,82 @@ impl Table {
         Some(search(block, rows >> 16, rows & 0xffff, offset as u32 & LOW_MASK))
     }
 
+    /// The table as numbers in a row, for [`Table::decode`].
+    pub fn encode(&self) -> Vec<u8> {
+        let head = [self.first_page, self.pages, self.crowded, self.blocks.len() as u32];
+        let rules = self.rules.iter().flat_map(|rule| {
+            let bytes = u32::from_ne_bytes([rule.cfa, rule.register, rule.ra, rule.saved]);
+            [
+                bytes,
+                rule.cfa_offset as u32,
+                rule.bp_offset as u32,
+                rule.bx_offset as u32,
+            ]
+        });
+        let words = head
+            .into_iter()
+            .chain(self.blocks.iter().flatten().copied())
+            .chain(rules);
+        words.flat_map(u32::to_ne_bytes).collect()
+    }
+
+    /// What [`Table::encode`] made. It may come from a parser that a hostile file has taken over: nothing in a table that
+    /// is accepted leads out of it, which the kernel's programs rely on to stay among the rows of its file.
+    pub fn decode(bytes: &[u8]) -> Option<Table> {
+        let (words, []) = bytes.as_chunks::<4>() else {
+            return None;
+        };
+        let words: Vec<u32> = words.iter().map(|word| u32::from_ne_bytes(*word)).collect();
+        let (&[first_page, pages, crowded, count], rest) = words.split_first_chunk::<4>()?;
+        let (blocks, rules) = rest.split_at_checked((count as usize).checked_mul(BLOCK_ROWS)?)?;
+        let (rules, []) = rules.as_chunks::<4>() else {
+            return None;
+        };
+        let table = Table {
+            first_page,
+            pages,
+            blocks: blocks.as_chunks::<BLOCK_ROWS>().0.to_vec(),
+            rules: rules
+                .iter()
+                .map(|[bytes, cfa_offset, bp_offset, bx_offset]| {
+                    let [cfa, register, ra, saved] = bytes.to_ne_bytes();
+                    Rule {
+                        cfa,
+                        register,
+                        ra,
+                        saved,
+                        cfa_offset: *cfa_offset as i32,
+                        bp_offset: *bp_offset as i32,
+                        bx_offset: *bx_offset as i32,
+                    }
+                })
+                .collect(),
+            crowded,
+        };
+        table.holds().then_some(table)
+    }
+
+    /// Whether nothing in it leads out of it.
+    fn holds(&self) -> bool {
+        let bounded = u64::from(self.pages) <= MAX_PAGES && self.index_blocks() <= self.blocks.len();
+        bounded
+            && (0..self.pages as usize).all(|index| {
+                let (per_block, entry) = (BLOCK_ENTRIES as usize, index % BLOCK_ENTRIES as usize * 2);
+                let entries = self.blocks.get(index / per_block).map_or(&[][..], |block| block);
+                let Some(&[block, rows]) = entries.get(entry..entry + 2) else {
+                    return false;
+                };
+                let (from, count) = ((rows >> 16) as usize, (rows & 0xffff) as usize);
+                let rows = self
+                    .blocks
+                    .get(block as usize)
+                    .and_then(|block| block.get(from..from + count));
+                // No rows: the entry is not followed.
+                count == 0
+                    || rows.is_some_and(|rows| rows.iter().all(|row| ((row >> PAGE_SHIFT) as usize) < self.rules.len()))
+            })
+    }
+
     /// How many of the blocks, from the first, are the index's.
     pub fn index_blocks(&self) -> usize {
         self.pages.div_ceil(BLOCK_ENTRIES) as usize
@@ -204,6 +280,32 @@ mod tests {
             cfa_offset: offset,
             ..Rule::NONE
         }
+    }
+
+    /// Make sure that a table comes back as it was, and that one that leads out of itself, anywhere, is refused.
+    #[test]
+    fn on_its_way() {
+        let rows: Vec<_> = (0..5000)
+            .map(|index| (index * 7, rule(8 * (index % 5) as i32)))
+            .collect();
+        let table = Table::build(&rows).unwrap();
+        let good = table.encode();
+        assert_eq!(Table::decode(&good), Some(table));
+        assert_eq!(Table::decode(&good[..good.len() - 4]), None);
+        assert_eq!(Table::decode(&good[1..]), None);
+        assert_eq!(Table::decode(&[]), None);
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x80;
+            if let Some(table) = Table::decode(&bad) {
+                for offset in (0..35_000).step_by(501).chain([u64::MAX]) {
+                    _ = table.rule(offset);
+                }
+            }
+        }
+        let mut far = good;
+        far[16..20].copy_from_slice(&1000u32.to_ne_bytes());
+        assert_eq!(Table::decode(&far), None);
     }
 
     /// Make sure that each offset finds the row that is in force there, within pages, across them and across blocks, as

@@ -1,0 +1,112 @@
+//! docker: `DATA/containers/ID/config.v2.json`; where DATA is, the bundle's mounts of `/etc/hostname` and its like tell.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use super::file::Root;
+use super::kept;
+use super::oci::Spec;
+use crate::recording::record::{ContainerState, Text};
+
+/// `container.Container` of moby, what is needed of it.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Container {
+    name: String,
+    /// Id of the image.
+    image: String,
+    driver: String,
+    config: Config,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Config {
+    image: String,
+    shell: Option<Vec<String>>,
+    healthcheck: Option<Healthcheck>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Healthcheck {
+    test: Option<Vec<String>>,
+}
+
+/// `DATA/image/DRIVER/repositories.json`: repository → reference → image id.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Repositories {
+    repositories: HashMap<String, HashMap<String, String>>,
+}
+
+/// Most words of a healthcheck.
+const MAX_WORDS: usize = 64;
+
+/// Adds what docker's own file says.
+pub(super) fn fill(state: &mut ContainerState, spec: &Spec, root: &Root) -> bool {
+    let Ok(id) = std::str::from_utf8(&state.id) else {
+        return false;
+    };
+    let Some(data) = spec.folder_before(&format!("/containers/{id}/")) else {
+        return false;
+    };
+    let path = format!("{data}/containers/{id}/config.v2.json");
+    let Some(container) = read::<Container>(&path, root) else {
+        return false;
+    };
+    let name = container.name.strip_prefix('/').unwrap_or(&container.name);
+    if name.is_empty() {
+        return false;
+    }
+    state.name = kept(name);
+    state.image = kept(container.config.image.clone());
+    state.engine = "docker".to_owned();
+    state.healthcheck = test(&container.config);
+    let driver = &container.driver;
+    if !driver.is_empty() && driver.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        let repositories = read::<Repositories>(&format!("{data}/image/{driver}/repositories.json"), root);
+        state.digest = digest(&repositories.unwrap_or_default(), &container.image);
+    }
+    true
+}
+
+fn read<T: for<'a> Deserialize<'a>>(path: &str, root: &Root) -> Option<T> {
+    serde_json::from_slice(&root.read(path.as_bytes()).ok()?).ok()
+}
+
+/// The healthcheck's arguments as dockerd runs them (moby `daemon/health.go`).
+fn test(config: &Config) -> Vec<Text> {
+    let test = config.healthcheck.as_ref().and_then(|check| check.test.as_deref());
+    let words: Vec<String> = match test.unwrap_or_default() {
+        [kind, words @ ..] if kind == "CMD" => words.to_vec(),
+        [kind, line, ..] if kind == "CMD-SHELL" => {
+            let shell = config.shell.clone().filter(|shell| !shell.is_empty());
+            let mut words = shell.unwrap_or_else(|| vec!["/bin/sh".to_owned(), "-c".to_owned()]);
+            words.push(line.clone());
+            words
+        }
+        _ => Vec::new(),
+    };
+    if words.len() > MAX_WORDS {
+        return Vec::new();
+    }
+    words.into_iter().map(String::into_bytes).collect()
+}
+
+/// Digest of the manifest that an image was pulled by, if it was.
+fn digest(repositories: &Repositories, image: &str) -> Text {
+    let references = repositories.repositories.values().flatten();
+    let mut digests: Vec<&str> = references
+        .filter(|(_, id)| !image.is_empty() && *id == image)
+        .filter_map(|(reference, _)| Some(reference.split_once('@')?.1))
+        .collect();
+    digests.sort_unstable();
+    digests.dedup();
+    match digests[..] {
+        [digest] => kept(digest),
+        // Pulled by several, or by none.
+        _ => Text::new(),
+    }
+}

@@ -1,0 +1,111 @@
+//! What engines' own files say of a container: name, image, digest, healthcheck.
+//!
+//! All starts from the bundle that a runtime was given, or the monitor of a container that was there before. Paths and
+//! ids come from command lines, which any process can write: an id is checked before it becomes part of a path, paths are
+//! looked up below the root that the process sees, only regular files are read, links at their end are not followed, and
+//! no more than [`MAX_BYTES`] are read. A file that is missing, cut off or too large tells nothing: the container is then
+//! shown by its id.
+
+mod docker;
+mod file;
+mod oci;
+mod podman;
+
+use std::path::Path;
+
+use crate::detect;
+use crate::recording::record::{ContainerState, Text};
+pub use file::{MAX_BYTES, Root};
+
+/// Longest name, image or word of a healthcheck that is kept, bytes.
+const MAX_TEXT: usize = 512;
+
+/// What is known of the container that a runtime is asked to create.
+pub fn created(argv: &[Text], root: &Root) -> Option<ContainerState> {
+    let (id, bundle) = detect::creates(argv)?;
+    of_bundle(&id, &bundle, root)
+}
+
+/// What is known of the container that a monitor (conmon, a containerd shim) looks after, which was there before. `cwd`
+/// is the monitor's working directory: a shim's is its container's bundle.
+pub fn monitored(argv: &[Text], cwd: &Path, root: &Root) -> Option<ContainerState> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let after = |flag: &[u8]| {
+        let at = argv.iter().position(|word| word == flag)?;
+        argv.get(at + 1).cloned()
+    };
+    let program = argv.first()?.rsplit(|byte| *byte == b'/').next()?;
+    if program == b"conmon" {
+        let (id, bundle) = (after(b"-c")?, after(b"-b")?);
+        // conmon of an exec session has another -u.
+        if after(b"-u").is_some_and(|unit| unit != id) {
+            return None;
+        }
+        let mut state = of_bundle(&id, &bundle, root).unwrap_or_else(|| ContainerState {
+            id: id.clone(),
+            ..ContainerState::default()
+        });
+        if let (true, Some(name)) = (state.name.is_empty(), after(b"-n")) {
+            state.name = kept(name);
+        }
+        state.pid = after(b"-p").map_or(0, |path| pid(root, &path));
+        return Some(state);
+    }
+    if program.starts_with(b"containerd-shim") {
+        let id = after(b"-id")?;
+        if cwd.file_name().is_none_or(|name| name.as_bytes() != id) {
+            return None;
+        }
+        let bundle = cwd.as_os_str().as_bytes();
+        let mut state = of_bundle(&id, bundle, root)?;
+        state.pid = pid(root, &[bundle, b"/init.pid"].concat());
+        return Some(state);
+    }
+    None
+}
+
+/// Reads everything that a bundle leads to.
+fn of_bundle(id: &[u8], bundle: &[u8], root: &Root) -> Option<ContainerState> {
+    if !is_id(id) || !bundle.starts_with(b"/") {
+        return None;
+    }
+    let bundle = bundle.strip_suffix(b"/").unwrap_or(bundle);
+    let mut state = ContainerState {
+        id: id.to_vec(),
+        ..ContainerState::default()
+    };
+    if podman::fill(&mut state, bundle, None, root) {
+        return Some(state);
+    }
+    let spec = oci::Spec::read(bundle, root)?;
+    let found = podman::fill(&mut state, bundle, Some(&spec), root)
+        || docker::fill(&mut state, &spec, root)
+        || spec.fill(&mut state);
+    found.then_some(state)
+}
+
+/// Whether the text can be a container's id and so a part of a path: letters, digits, `_`, `.`, `-`, the first of them a
+/// letter or digit, as every engine and runtime asks.
+fn is_id(id: &[u8]) -> bool {
+    let word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    (1..=256).contains(&id.len()) && id.iter().all(word) && id[0].is_ascii_alphanumeric()
+}
+
+/// Bounded.
+fn kept(text: impl Into<Text>) -> Text {
+    let mut text = text.into();
+    text.truncate(MAX_TEXT);
+    text
+}
+
+/// A number in a file of its own; 0 when there is none.
+fn pid(root: &Root, path: &[u8]) -> u32 {
+    let text = root.read(path).unwrap_or_default();
+    std::str::from_utf8(&text)
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;
