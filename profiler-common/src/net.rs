@@ -89,11 +89,15 @@ pub const fn is_request(first: [u8; 8]) -> bool {
 /// layer is not.
 pub const MAX_FRAMES_LEN: u64 = 2048;
 
-/// Whether what was sent may be HTTP/2 frames that carry a call: HEADERS or DATA, of less than 16 KiB, with no flags but
-/// END_STREAM, END_HEADERS, PADDED and PRIORITY (RFC 9113, sections 4.1 and 6).
+/// What is smaller has no room for a digest.
+pub const MIN_FRAMES_LEN: u64 = 80;
+
+/// Whether what was sent may be HTTP/2 frames: the first is of less than 16 KiB, of a type up to WINDOW_UPDATE (those go
+/// out together with the calls), with no flags but END_STREAM or ACK, END_HEADERS, PADDED and PRIORITY (RFC 9113,
+/// sections 4.1 and 6).
 #[inline(always)]
 pub const fn is_frames(first: [u8; 8]) -> bool {
-    first[0] == 0 && first[1] < 0x40 && first[3] <= 1 && first[4] & !0x2d == 0 && first[5] & 0x80 == 0
+    first[0] == 0 && first[1] < 0x40 && first[3] <= 8 && first[4] & !0x2d == 0 && first[5] & 0x80 == 0
 }
 
 #[cfg(test)]
@@ -105,9 +109,11 @@ mod tests {
     fn frames() {
         assert!(is_frames([0, 0, 0x50, 1, 4, 0, 0, 0]));
         assert!(is_frames([0, 1, 0, 0, 1, 0, 0, 0]));
-        // SETTINGS, PING, the preface and an HTTP/1 request.
-        assert!(!is_frames([0, 0, 0, 4, 1, 0, 0, 0]));
-        assert!(!is_frames([0, 0, 8, 6, 0, 0, 0, 0]));
+        // WINDOW_UPDATE before a call.
+        assert!(is_frames([0, 0, 4, 8, 0, 0, 0, 0]));
+        // No type of frame, no flags of one, the preface and an HTTP/1 request.
+        assert!(!is_frames([0, 0, 8, 9, 0, 0, 0, 0]));
+        assert!(!is_frames([0, 0, 8, 1, 0x80, 0, 0, 0]));
         assert!(!is_frames(*b"PRI * HT"));
         assert!(!is_frames(*b"GET /v1."));
     }

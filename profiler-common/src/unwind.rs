@@ -28,9 +28,10 @@ pub const RULES: u32 = 32_768;
 pub const FILES: u32 = 4096;
 
 /// Most user frames of a stack. Deeper ones keep the leaf's side, and their end says so ([`end::DEPTH`]).
-pub const USER_FRAMES: usize = 512;
-/// Frames that one program walks before it calls the next: a tail call may be followed by 32 others.
-pub const FRAMES_A_PROGRAM: u32 = 16;
+pub const USER_FRAMES: usize = 256;
+/// Frames that one program walks before it calls the next; 32 calls make [`USER_FRAMES`], and a kernel allows no more
+/// (`MAX_TAIL_CALL_CNT`).
+pub const FRAMES_A_PROGRAM: u32 = 8;
 
 /// Longest piece of a user stack that is copied, bytes.
 pub const COPY_BYTES: usize = 32 * 1024;
@@ -155,6 +156,8 @@ pub mod cfa {
     pub const PLT: u8 = 10;
     /// There is information, of a kind that is not supported.
     pub const UNSUPPORTED: u8 = 11;
+    /// As [`FRAME_POINTER`], but the caller's stack is another one, which may lie below (Go's `systemstack`).
+    pub const OTHER_STACK: u8 = 12;
 }
 
 /// How a register of the caller is found.
@@ -211,6 +214,7 @@ impl Rule {
     pub const OUTERMOST: Rule = Rule::of(cfa::OUTERMOST);
     pub const SIGNAL: Rule = Rule::of(cfa::SIGNAL);
     pub const FRAME_POINTER: Rule = Rule::of(cfa::FRAME_POINTER);
+    pub const OTHER_STACK: Rule = Rule::of(cfa::OTHER_STACK);
     pub const UNSUPPORTED: Rule = Rule::of(cfa::UNSUPPORTED);
 }
 
@@ -258,8 +262,8 @@ pub enum Step {
 /// Goes from a frame to its caller.
 #[inline(always)]
 pub fn step<M: Memory>(rule: &Rule, at: &mut Registers, memory: &M) -> Step {
-    if rule.cfa == cfa::FRAME_POINTER {
-        return frame_pointer(at, memory);
+    if rule.cfa == cfa::FRAME_POINTER || rule.cfa == cfa::OTHER_STACK {
+        return frame_pointer(at, memory, rule.cfa == cfa::OTHER_STACK);
     }
     if rule.cfa == cfa::SIGNAL {
         return signal(at, memory);
@@ -331,11 +335,11 @@ pub fn step<M: Memory>(rule: &Rule, at: &mut Registers, memory: &M) -> Step {
 
 /// Code that keeps frame pointers.
 #[inline(always)]
-fn frame_pointer<M: Memory>(at: &mut Registers, memory: &M) -> Step {
+fn frame_pointer<M: Memory>(at: &mut Registers, memory: &M, other_stack: bool) -> Step {
     if at.bp == 0 {
         return Step::End(end::ZERO);
     }
-    if at.bp < at.sp || at.bp & 7 != 0 {
+    if (at.bp < at.sp && !other_stack) || at.bp & 7 != 0 {
         return Step::End(end::NO_ROW);
     }
     let (Some(bp), Some(pc)) = (memory.word(at.bp), memory.word(at.bp.wrapping_add(8))) else {
@@ -392,16 +396,15 @@ pub fn search(block: &[u32; BLOCK_ROWS], first: u32, rows: u32, low: u32) -> u32
     const MASK: u32 = BLOCK_ROWS as u32 - 1;
     let mut at = first;
     let mut len = rows;
-    // 2^10 rows at most.
+    // 2^10 rows at most. Without a branch: the verifier follows each of two ways through, and the processor guesses
+    // wrong every other time.
     for _ in 0..10 {
         let half = len >> 1;
-        let middle = block[((at + half) & MASK) as usize];
-        if middle & LOW_MASK <= low {
-            at += half;
-            len -= half;
-        } else {
-            len = half;
-        }
+        let middle = block[((at + half) & MASK) as usize] & LOW_MASK;
+        // 1 where the row begins after the address.
+        let after = low.wrapping_sub(middle) >> 31;
+        at += half & after.wrapping_sub(1);
+        len = half + ((len & 1) & after.wrapping_sub(1));
     }
     block[(at & MASK) as usize]
 }

@@ -28,10 +28,14 @@ pub(crate) struct Arguments {
 }
 
 /// Packages that the tests use, and what for.
-const PACKAGES: [(&str, &[&str]); 5] = [
+const PACKAGES: [(&str, &[&str]); 6] = [
     (
         "compiling the tests and the workloads they profile",
         &["gcc", "libc6-dev", "make"],
+    ),
+    (
+        "programs of known calls in other languages",
+        &["g++", "musl-tools", "golang-go"],
     ),
     (
         "podman and buildah builds and runs",

@@ -77,13 +77,29 @@ fn try_unwind(ctx: &PerfEventContext) -> Result<(), Counter> {
     };
     // SAFETY: as above; scratch memory is 8-aligned.
     unsafe { scratch.cast::<contract::Sample>().write(event) };
-    go_on(ctx, walk, scratch)
+    if walk.stop == u32::from(contract::end::NONE) {
+        call_more(ctx, walk);
+    }
+    send(walk, scratch)
 }
 
 #[inline(always)]
 fn try_unwind_more(ctx: &PerfEventContext) -> Result<(), Counter> {
     let scratch = emit::scratch(&CPU_SCRATCH)?;
-    go_on(ctx, walk()?, scratch)
+    let walk = walk()?;
+    // SAFETY: scratch memory is as large as it must be.
+    if unsafe { unwind::walk(walk, scratch) } {
+        call_more(ctx, walk);
+    }
+    send(walk, scratch)
+}
+
+/// Lets [`cpu_unwind_more`] go on. Comes back only when that can't be called, and the stack ends here.
+#[inline(always)]
+fn call_more(ctx: &PerfEventContext, walk: &mut Walk) {
+    // SAFETY: the program there is of this type.
+    unsafe { CPU_MORE.tail_call(ctx, 0) };
+    walk.stop = u32::from(contract::end::DEPTH);
 }
 
 #[inline(always)]
@@ -126,15 +142,8 @@ fn interrupted(ctx: &PerfEventContext, walk: &mut Walk) -> bool {
     true
 }
 
-/// Walks as far as one program may; the last one sends the sample.
 #[inline(always)]
-fn go_on(ctx: &PerfEventContext, walk: &mut Walk, scratch: *mut u8) -> Result<(), Counter> {
-    // SAFETY: scratch memory is as large as it must be.
-    if unsafe { unwind::walk(walk, scratch) } {
-        // SAFETY: the program there is of this type; when it can't be called, the stack ends here.
-        unsafe { CPU_MORE.tail_call(ctx, 0) };
-        walk.stop = u32::from(contract::end::DEPTH);
-    }
+fn send(walk: &mut Walk, scratch: *mut u8) -> Result<(), Counter> {
     // SAFETY: `try_unwind` wrote it.
     let event = unsafe { &mut *scratch.cast::<contract::Sample>() };
     unwind::finish(walk, event);

@@ -11,8 +11,8 @@ use aya_ebpf::{
 use profiler_common::{
     Counter, Header, kind,
     net::{
-        AF_INET, AF_INET6, AF_UNIX, Exchange, MAX_FRAMES_LEN, REQUEST_LEN, Request, TCP_CLOSE, TCP_SYN_SENT, is_frames,
-        is_request,
+        AF_INET, AF_INET6, AF_UNIX, Exchange, MAX_FRAMES_LEN, MIN_FRAMES_LEN, REQUEST_LEN, Request, TCP_CLOSE,
+        TCP_SYN_SENT, is_frames, is_request,
     },
     task::COMM_LEN,
 };
@@ -223,7 +223,8 @@ fn request(task: Task, sock: *const u8, header: Header, family: u16, sent: u64) 
     let mut first = [0u8; 8];
     // SAFETY: the helper copes with any source, and `first` is as large as is asked for.
     let failed = unsafe { bpf_probe_read_user(first.as_mut_ptr().cast(), 8, text as *const _) };
-    let frames = family == AF_UNIX && sent <= MAX_FRAMES_LEN && is_frames(first) && in_engine();
+    let sized = sent >= MIN_FRAMES_LEN && sent <= MAX_FRAMES_LEN;
+    let frames = family == AF_UNIX && sized && is_frames(first) && in_engine();
     if failed != 0 || !(is_request(first) || frames) {
         return Ok(());
     }

@@ -24,7 +24,7 @@ use crate::{
     globals::{enabled, offset},
     stack,
     task::{self, Task},
-    unwind::{self, Walks},
+    unwind::{self, Walk, Walks},
 };
 
 /// A wake is raised before the task is queued, so on another CPU it can be seen before the switch-out that it ends;
@@ -48,53 +48,83 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> u32 {
     emit::done(try_switch::<true>(&ctx))
 }
 
-/// [`wait_unwind`], where it was loaded. Raw tracepoints have none: an array holds programs of one type.
+/// [`wait_unwind`] and [`wait_unwind_more`], where they were loaded. Raw tracepoints have none: an array holds programs
+/// of one type.
 #[map]
-static WAIT_MORE: ProgramArray = ProgramArray::with_max_entries(1, 0);
+static WAIT_MORE: ProgramArray = ProgramArray::with_max_entries(2, 0);
 
 #[map]
 static WAIT_WALK: Walks = Walks::with_max_entries(1, 0);
 
-/// Unwinds the user stack of the task that leaves its CPU, at the end of [`sched_switch`]; and goes on where a run of its
-/// own has stopped.
+/// Begins to unwind the user stack of the task that leaves its CPU, at the end of [`sched_switch`].
 #[btf_tracepoint(function = "sched_switch")]
 pub fn wait_unwind(ctx: BtfTracePointContext) -> u32 {
     emit::done(try_wait(&ctx))
+}
+
+/// Goes on where [`wait_unwind`], or a run of its own, has stopped.
+#[btf_tracepoint(function = "sched_switch")]
+pub fn wait_unwind_more(ctx: BtfTracePointContext) -> u32 {
+    emit::done(try_wait_more(&ctx))
 }
 
 #[inline(always)]
 fn try_wait(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let task: Task = ctx.arg(1);
     let scratch = emit::scratch(&SCHED_SCRATCH)?;
-    let Some(walk) = WAIT_WALK.get_ptr_mut(0) else {
-        return Err(Counter::Scratch);
-    };
-    // SAFETY: this CPU's own, and switches do not nest.
-    let walk = unsafe { &mut *walk };
+    let walk = wait_walk()?;
     let Some(state) = task::get(task) else {
         return Ok(());
     };
     // SAFETY: points into the map; only this CPU writes a running thread's state.
     let off = unsafe { (*state).off };
-    // SAFETY: scratch memory holds a sample, of whatever walk was the last.
-    let event = unsafe { &mut *scratch.cast::<Wait>() };
-    if walk.begun != off {
-        walk.begun = off;
-        walk.head = core::mem::size_of::<Wait>() as u32;
-        let registers = unwind::saved_registers(task, walk);
-        unwind::begin(walk, registers, false);
-        *event = Wait {
-            header: task::header(task, kind::UNWOUND_WAIT, off),
-            ..Default::default()
-        };
+    let event = Wait {
+        header: task::header(task, kind::UNWOUND_WAIT, off),
+        ..Default::default()
+    };
+    // SAFETY: scratch memory is large enough and 8-aligned.
+    unsafe { scratch.cast::<Wait>().write(event) };
+    walk.head = core::mem::size_of::<Wait>() as u32;
+    let registers = unwind::saved_registers(task, walk);
+    unwind::begin(walk, registers, false);
+    if walk.stop == u32::from(end::NONE) {
+        wait_more(ctx, walk);
     }
+    send_wait(walk, scratch)
+}
+
+#[inline(always)]
+fn try_wait_more(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+    let scratch = emit::scratch(&SCHED_SCRATCH)?;
+    let walk = wait_walk()?;
     // SAFETY: scratch memory is as large as it must be.
     if unsafe { unwind::walk(walk, scratch) } {
-        // SAFETY: this program itself; when it can't be called, the stack ends here.
-        unsafe { WAIT_MORE.tail_call(ctx, 0) };
-        walk.stop = u32::from(end::DEPTH);
+        wait_more(ctx, walk);
     }
-    unwind::finish(walk, event);
+    send_wait(walk, scratch)
+}
+
+#[inline(always)]
+fn wait_walk() -> Result<&'static mut Walk, Counter> {
+    match WAIT_WALK.get_ptr_mut(0) {
+        // SAFETY: this CPU's own, and switches do not nest.
+        Some(walk) => Ok(unsafe { &mut *walk }),
+        None => Err(Counter::Scratch),
+    }
+}
+
+/// Lets [`wait_unwind_more`] go on. Comes back only when that can't be called, and the stack ends here.
+#[inline(always)]
+fn wait_more(ctx: &BtfTracePointContext, walk: &mut Walk) {
+    // SAFETY: the program there is of this type.
+    unsafe { WAIT_MORE.tail_call(ctx, 1) };
+    walk.stop = u32::from(end::DEPTH);
+}
+
+#[inline(always)]
+fn send_wait(walk: &mut Walk, scratch: *mut u8) -> Result<(), Counter> {
+    // SAFETY: `try_wait` wrote it.
+    unwind::finish(walk, unsafe { &mut *scratch.cast::<Wait>() });
     // SAFETY: what was written is less than scratch memory.
     unsafe { emit::send_raw(scratch, unwind::length(walk), Counter::RingWaitStack) }
 }

@@ -63,9 +63,6 @@ pub struct Walk {
     pub exec: u32,
     /// Bytes of the event before the first user frame.
     pub head: u32,
-    pad: u32,
-    /// For waits: which one this walk is of.
-    pub begun: u64,
     /// A node of the tree of mappings.
     node: [u64; 32],
 }
@@ -164,9 +161,6 @@ pub fn begin(walk: &mut Walk, registers: bool, interrupted: bool) {
 #[inline(always)]
 pub unsafe fn walk(walk: &mut Walk, event: *mut u8) -> bool {
     for _ in 0..FRAMES_A_PROGRAM {
-        if walk.stop != u32::from(end::NONE) {
-            return false;
-        }
         // SAFETY: as for the caller.
         let stop = unsafe { frame(walk, event) };
         if stop != end::NONE {

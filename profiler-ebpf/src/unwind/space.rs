@@ -51,7 +51,7 @@ fn in_maple_tree(walk: &mut Walk, mm: *const u8, address: u64) -> *const u8 {
     for _ in 0..MAPLE_LEVELS {
         let kind = entry >> 3 & 15;
         // A node's parent, then pivots, then slots: one more slot than pivots.
-        let pivots = match kind {
+        let pivots: u64 = match kind {
             MAPLE_ARANGE_64 => 9,
             MAPLE_LEAF_64 | MAPLE_RANGE_64 => 15,
             _ => return core::ptr::null(),
@@ -67,14 +67,17 @@ fn in_maple_tree(walk: &mut Walk, mm: *const u8, address: u64) -> *const u8 {
         if failed != 0 {
             return core::ptr::null();
         }
+        // How many pivots from the first are below the address. Without a branch, since the verifier would follow each
+        // of two ways through; user addresses and differences of them have no top bit, the last pivot of all has every.
+        const TOP: u32 = 63;
         let mut slot = 0;
-        while slot < 15 {
-            if slot >= pivots || walk.node[(1 + slot) & 31] >= address {
-                break;
-            }
-            slot += 1;
+        let mut below = 1;
+        for index in 0..15u64 {
+            let pivot = walk.node[1 + index as usize] & !(1 << TOP);
+            below &= pivot.wrapping_sub(address) >> TOP & index.wrapping_sub(pivots) >> TOP;
+            slot += below;
         }
-        entry = walk.node[(1 + pivots + slot) & 31];
+        entry = walk.node[((1 + pivots + slot) & 31) as usize];
         if kind == MAPLE_LEAF_64 {
             return entry as *const u8;
         }

@@ -5,4 +5,5 @@ pub mod resources;
 pub mod stacks;
 #[cfg(test)]
 mod tests;
+pub mod user_stacks;
 pub mod waits;

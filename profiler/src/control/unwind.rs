@@ -76,6 +76,8 @@ pub struct Tables {
     slots: HashMap<FileIx, Slot>,
     /// Links that wait for a table.
     wanted: Vec<(FileKey, FileIx)>,
+    /// Files whose table a walk has missed since [`Tables::take_missed`].
+    missed: Vec<FileIx>,
     waiting: usize,
     bytes: usize,
     clock: u64,
@@ -109,6 +111,7 @@ impl Tables {
             kernel: maps.map(Kernel::new),
             slots: HashMap::new(),
             wanted: Vec::new(),
+            missed: Vec::new(),
             waiting: 0,
             bytes: 0,
             clock: 0,
@@ -125,6 +128,11 @@ impl Tables {
         self.waiting += 1;
         self.put(file, State::Waiting, Some(written));
         true
+    }
+
+    /// Files whose table is waited for and has been missed by a walk: theirs are made first.
+    pub fn take_missed(&mut self) -> Vec<FileIx> {
+        std::mem::take(&mut self.missed)
     }
 
     /// Takes in the table of code that is in every process.
@@ -172,6 +180,9 @@ impl Tables {
         }
         let table = match &slot.state {
             State::Waiting => {
+                if !self.missed.contains(&file) {
+                    self.missed.push(file);
+                }
                 if self.wanted.len() < MAX_WAITING && !self.wanted.contains(&(key, file)) {
                     self.wanted.push((key, file));
                 }

@@ -176,7 +176,10 @@ pub(super) fn phases(context: &Context<'_>, requests: &Requests, phases: &mut Ve
     storage::complete(context, &store, requests, &mut pulls);
     docker::complete(context, &store, requests, &mut pulls);
     containerd::complete(context, &threads, &store, requests, &mut pulls);
-    for pull in pulls {
+    for mut pull in pulls {
+        if pull.digest.is_empty() {
+            pull.digest = asked_by_digest(&pull);
+        }
         if pull.unpacks.is_empty() && !pull.fetches.iter().any(Fetch::is_content) {
             continue;
         }
@@ -219,6 +222,15 @@ fn grouped(context: &Context<'_>, fetches: Vec<Fetch>) -> Vec<Pull> {
     }
     pulls.sort_by_key(|pull| (pull.from(), pull.process));
     pulls
+}
+
+/// The manifest that was asked for by its digest, last: of an image for several machines the one for this.
+fn asked_by_digest(pull: &Pull) -> Text {
+    let asked = pull.fetches.iter().rev().find_map(|fetch| match &fetch.what {
+        What::Manifest(reference) if reference.starts_with(b"sha256:") => Some(reference.clone()),
+        _ => None,
+    });
+    asked.unwrap_or_default()
 }
 
 /// What its requests name: `repository:tag`, at the address that they went to.

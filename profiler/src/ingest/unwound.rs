@@ -13,8 +13,8 @@ use super::stacks::Stacks;
 use crate::recording::record::{At, Record, Sample, TaskId};
 use crate::symbol::unwind::walk::Piece;
 
-/// How long a sample waits for a table. The largest compiler's takes 0.15 s.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a sample waits for a table. The largest compiler's takes 0.15 s of CPU time, which a busy host gives late.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Memory of the pieces that wait, bytes; a sample without room goes without its outer frames.
 const MAX_BYTES: usize = 16 << 20;
 /// Most threads whose wait has a stack. A thread waits once at a time; an end that was lost leaves one behind.

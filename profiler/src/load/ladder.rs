@@ -61,7 +61,7 @@ impl Outcome {
 pub fn program_of(signal: &str, rung: Rung) -> String {
     match rung {
         Rung::RawTp => format!("{signal}_raw"),
-        Rung::Unwind => super::unwind::CPU.0.to_owned(),
+        Rung::Unwind => super::unwind::CPU.to_owned(),
         _ => signal.to_owned(),
     }
 }
@@ -148,8 +148,8 @@ impl Loaded {
         };
         loaded.map_err(|why| refusal(&why))?;
         match (rung, probe.attach) {
-            (Rung::Unwind, _) => self.chain(super::unwind::CPU),
-            (_, Attach::Tail(_)) => self.chain(super::unwind::WAIT),
+            (Rung::Unwind, _) => self.chain(super::unwind::CPU_CHAIN, btf),
+            (_, Attach::Tail(_)) => self.chain(super::unwind::WAIT_CHAIN, btf),
             _ => Ok(()),
         }
     }

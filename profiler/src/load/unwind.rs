@@ -1,8 +1,9 @@
 //! The unwinding programs' chains and maps.
 
+use aya::Btf;
 use aya::Pod;
 use aya::maps::{Array, HashMap, MapData, ProgramArray};
-use aya::programs::PerfEvent;
+use aya::programs::Program;
 use profiler_common::{
     kernel::{ABSENT, Offsets},
     unwind::{BLOCK_BYTES, BLOCK_ROWS, FileKey, FileTable, Rule},
@@ -13,12 +14,15 @@ use super::{
     error::{chain, refusal},
 };
 
-/// A program, the one that it goes on in, and the array through which it calls that.
-pub(super) type Chain = (&'static str, &'static str, &'static str);
-/// The sampling clock's.
-pub(super) const CPU: Chain = ("cpu_unwind", "cpu_unwind_more", "CPU_MORE");
-/// The scheduler's.
-pub(super) const WAIT: Chain = ("wait_unwind", "wait_unwind", "WAIT_MORE");
+/// A program that others go on in, the array through which they call it, and its place there.
+type Link = (&'static str, &'static str, u32);
+
+/// The program that begins to unwind at a sample.
+pub(super) const CPU: &str = "cpu_unwind";
+/// The program that begins to unwind at a switch.
+pub(super) const WAIT: &str = "wait_unwind";
+pub(super) const CPU_CHAIN: &[Link] = &[("cpu_unwind_more", "CPU_MORE", 0)];
+pub(super) const WAIT_CHAIN: &[Link] = &[("wait_unwind_more", "WAIT_MORE", 1), (WAIT, "WAIT_MORE", 0)];
 
 /// Whether the kernel tells what the programs need to find a process's mappings and registers.
 pub(super) fn possible(offsets: &Offsets) -> bool {
@@ -75,29 +79,32 @@ pub struct UnwindMaps {
 }
 
 impl Loaded {
-    /// Loads what a program goes on in and tells it so.
-    pub(super) fn chain(&mut self, (first, next, array): Chain) -> Result<(), String> {
-        if first != next {
-            let program = self.ebpf.program_mut(next).ok_or("no such program")?;
+    /// Loads what programs go on in and tells them so.
+    pub(super) fn chain(&mut self, links: &[Link], btf: &Btf) -> Result<(), String> {
+        for (name, array, index) in links {
+            let program = self.ebpf.program_mut(name).ok_or("no such program")?;
             if program.fd().is_err() {
-                <&mut PerfEvent>::try_from(program)
-                    .and_then(PerfEvent::load)
-                    .map_err(|why| refusal(&why))?;
+                let loaded = match program {
+                    Program::PerfEvent(program) => program.load(),
+                    Program::BtfTracePoint(program) => program.load("sched_switch", btf),
+                    _ => return Err(format!("`{name}` is of no such type")),
+                };
+                loaded.map_err(|why| refusal(&why))?;
             }
+            let fd = program.fd().and_then(|fd| fd.try_clone().map_err(Into::into));
+            let fd = fd.map_err(|why| chain(&why))?;
+            let map = self.ebpf.map_mut(array).ok_or("no such map")?;
+            ProgramArray::try_from(map)
+                .and_then(|mut map| map.set(*index, &fd, 0))
+                .map_err(|why| chain(&why))?;
         }
-        let program = self.ebpf.program(next).ok_or("no such program")?;
-        let fd = program.fd().and_then(|fd| fd.try_clone().map_err(Into::into));
-        let fd = fd.map_err(|why| chain(&why))?;
-        let map = self.ebpf.map_mut(array).ok_or("no such map")?;
-        ProgramArray::try_from(map)
-            .and_then(|mut map| map.set(0, &fd, 0))
-            .map_err(|why| chain(&why))
+        Ok(())
     }
 
     /// The maps of the unwinding programs, once; `None` where none of them could be loaded.
     pub fn take_unwind(&mut self) -> Option<UnwindMaps> {
         let loaded = |name: &str| self.ebpf.program(name).is_some_and(|program| program.fd().is_ok());
-        if !loaded(CPU.0) && !loaded(WAIT.0) {
+        if !loaded(CPU) && !loaded(WAIT) {
             return None;
         }
         Some(UnwindMaps {

@@ -46,11 +46,13 @@ fn read(text: &str) -> Option<String> {
     }
     // LLVM's and GCC's marks of copies of a function (`.llvm.123`, `.part.0`, `.cold`) stand behind the name. cpp_demangle
     // reads most of them, but not all.
-    let whole = parse(text);
-    let (symbol, mark) = match (whole, text.split_once('.')) {
+    let (symbol, mark) = match (parse(text), text.split_once('.')) {
         (Some(symbol), _) => (symbol, None),
-        (None, Some((name, mark))) => (parse(name)?, Some(mark)),
-        (None, None) => return None,
+        (None, Some((name, mark))) => match parse(name) {
+            Some(symbol) => (symbol, Some(mark)),
+            None => return names_only(name),
+        },
+        (None, None) => return names_only(text),
     };
     let options = cpp_demangle::DemangleOptions::new()
         .no_params()
@@ -63,6 +65,31 @@ fn read(text: &str) -> Option<String> {
             None => Ok(()),
         }
     })
+}
+
+/// `space::function<…>` of a nested name whose arguments can't be parsed: its plain names up to the first.
+fn names_only(text: &str) -> Option<String> {
+    let mut rest = text.strip_prefix("_ZN")?.trim_start_matches(['K', 'V']);
+    let mut out = String::new();
+    while rest.starts_with(|first: char| first.is_ascii_digit()) {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (length, from) = rest.split_at_checked(digits)?;
+        let (name, after) = from.split_at_checked(length.parse().ok()?)?;
+        if !out.is_empty() {
+            out.push_str("::");
+        }
+        out.push_str(name);
+        rest = after;
+    }
+    // Arguments, the end, a constructor or destructor.
+    let known = rest.starts_with(['I', 'E', 'C', 'D']);
+    if !known || out.is_empty() || out.len() > MAX_NAME - CUT.len() - 2 {
+        return None;
+    }
+    if rest.starts_with('I') {
+        out.push_str("<…>");
+    }
+    Some(out)
 }
 
 fn parse(text: &str) -> Option<cpp_demangle::Symbol<&str>> {
@@ -127,6 +154,26 @@ mod tests {
         read_as("main", "main");
         read_as("_start", "_start");
         assert_eq!(demangle(b"_Z\xff"), b"_Z\xff");
+    }
+
+    /// Make sure that a name with arguments beyond the demangler, one of cc1's own, is told without them, and that what
+    /// is no name stays as it is.
+    #[test]
+    fn beyond_the_demangler() {
+        read_as(
+            "_ZN2wi3extI16generic_wide_intI22fixed_wide_int_storageILi576EEEEENS_13binary_traitsIT_S6_XsrNS_10int_\
+             traitsIS6_EE14precision_typeEXsrS8_14precision_typeEE11result_typeERKS6_j6signop",
+            "wi::ext<…>",
+        );
+        for odd in [
+            "_ZN",
+            "_ZN9short",
+            "_ZN99999999999999999999x",
+            "_ZNx",
+            "_ZN3a\u{e9}\u{e9}",
+        ] {
+            read_as(odd, odd);
+        }
     }
 
     /// Make sure that a name that doubles with each part is neither expanded nor followed for long.

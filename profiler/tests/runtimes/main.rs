@@ -6,6 +6,8 @@
 
 mod bare;
 mod build;
+mod buildkit;
+mod containerd;
 mod counts;
 mod coverage;
 mod docker;
@@ -13,7 +15,9 @@ mod exact;
 mod faults;
 mod hostile;
 mod life;
+mod operations;
 mod podman;
+mod pulls;
 mod ready;
 #[path = "../support/mod.rs"]
 mod support;

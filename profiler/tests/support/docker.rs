@@ -77,6 +77,20 @@ impl Docker {
         profile(|program| self.command(program), self.corner.folder(), words)
     }
 
+    /// As [`Docker::profile`], unless the command fails.
+    pub(crate) fn try_profile(&self, words: &[&str]) -> Option<Profile> {
+        let works = self.command(words[0]).args(&words[1..]).output().unwrap();
+        if !works.status.success() {
+            eprintln!("{}", String::from_utf8_lossy(&works.stderr));
+            return None;
+        }
+        // What that pulled or built is taken away again.
+        let clean = "docker image rm --force app; docker images --quiet --filter reference=127.0.0.1:*/* | \
+                     xargs -r docker image rm --force; DOCKER_BUILDKIT=1 /usr/bin/docker builder prune --all --force";
+        self.command("sh").args(["-c", clean]).output().unwrap();
+        Some(self.profile(words))
+    }
+
     /// The socket of its containerd.
     pub(crate) fn containerd(&self) -> PathBuf {
         self.corner.folder().join("exec/containerd/containerd.sock")

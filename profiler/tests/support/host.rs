@@ -79,6 +79,32 @@ impl Corner {
         self.folder.path()
     }
 
+    /// Its network namespace.
+    pub(crate) fn network(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.holder.id()))
+    }
+
+    /// Takes the calling thread into a network namespace, with the threads that it starts from then on.
+    pub(crate) fn enter(network: &Path) {
+        use std::os::fd::AsRawFd;
+        let namespace = std::fs::File::open(network).unwrap();
+        // SAFETY: a descriptor of a namespace.
+        let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    }
+
+    /// Does something in its network.
+    pub(crate) fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let network = self.network();
+        std::thread::scope(|scope| {
+            let there = scope.spawn(move || {
+                Corner::enter(&network);
+                work()
+            });
+            there.join().unwrap()
+        })
+    }
+
     /// A command that will run in here, in the scratch folder.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");

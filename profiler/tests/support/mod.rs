@@ -4,12 +4,14 @@
 pub(crate) mod accuracy;
 pub(crate) mod bare;
 pub(crate) mod check;
+pub(crate) mod containerd;
 pub(crate) mod coverage;
 pub(crate) mod coverage_table;
 pub(crate) mod docker;
 pub(crate) mod host;
 pub(crate) mod podman;
 pub(crate) mod profile;
+pub(crate) mod registry;
 pub(crate) mod rfc3339;
 pub(crate) mod tracefs;
 pub(crate) mod workload;

@@ -22,6 +22,8 @@ pub(crate) struct Account {
     /// Of phasegraph only.
     pub(crate) own: Option<Own>,
     pub(crate) coverage: Option<Coverage>,
+    #[serde(default)]
+    pub(crate) user_stacks: Option<UserStacks>,
 }
 
 /// The parts of `phasegraph show --json` that are used here.
@@ -30,7 +32,51 @@ struct Shown {
     #[serde(rename = "self")]
     own: Own,
     coverage: Coverage,
+    #[serde(default)]
+    user_stacks: Option<UserStacks>,
     losses: Vec<Loss>,
+}
+
+/// How many user stacks of CPU samples reach the outermost frame.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct UserStacks {
+    pub(crate) samples: u64,
+    pub(crate) whole: u64,
+    pub(crate) short: Whole,
+    pub(crate) programs: Vec<ProgramStacks>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Whole {
+    pub(crate) samples: u64,
+    pub(crate) whole: u64,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ProgramStacks {
+    pub(crate) program: Text,
+    #[serde(flatten)]
+    pub(crate) count: Whole,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Text {
+    pub(crate) text: String,
+}
+
+impl UserStacks {
+    /// The programs of a build with gcc, pooled.
+    pub(crate) fn compilers(&self) -> Whole {
+        const COMPILERS: [&str; 5] = ["cc1", "as", "ld", "make", "sh"];
+        let mut all = Whole::default();
+        for program in &self.programs {
+            if COMPILERS.contains(&program.program.text.as_str()) {
+                all.samples += program.count.samples;
+                all.whole += program.count.whole;
+            }
+        }
+        all
+    }
 }
 
 /// The profiler's own account of its cost.
@@ -67,11 +113,11 @@ struct Loss {
 pub(crate) fn of(configuration: Configuration, phasegraph: &Path, file: &Path, log: &Path) -> anyhow::Result<Account> {
     Ok(match configuration {
         Configuration::Unprofiled => Account::default(),
-        Configuration::Phasegraph => {
+        Configuration::Phasegraph | Configuration::FramePointers => {
             let json = exec::output(Command::new(phasegraph).args(["show", "--json"]).arg(file))?;
             phasegraph_account(&json)?
         }
-        Configuration::PerfRecord | Configuration::PerfSched => {
+        Configuration::PerfRecord | Configuration::PerfDwarf | Configuration::PerfSched => {
             let text = exec::output(Command::new("perf").args(["report", "--stats", "-i"]).arg(file))?;
             let (samples, lost) = perf_statistics(&text);
             Account {
@@ -104,6 +150,7 @@ fn phasegraph_account(json: &str) -> anyhow::Result<Account> {
         samples: Some(shown.coverage.samples),
         own: Some(shown.own),
         coverage: Some(shown.coverage),
+        user_stacks: shown.user_stacks,
     })
 }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Results;
+use super::account::Whole;
 use super::configuration::Configuration;
 use super::figures::{Spread, ratio};
 use super::probes;
@@ -24,6 +25,12 @@ const PEAK_MB: f64 = 100.0;
 const RECORDING_MB: f64 = 5.0;
 /// Share of blocked time that has a kernel stack, %.
 const STACKS_PERCENT: f64 = 95.0;
+/// Share of the user stacks of cc1, as, ld, make and sh, pooled, that reach the outermost frame, %.
+const COMPILERS_PERCENT: f64 = 98.0;
+/// As above, of all processes that lived less than 10 ms, %.
+const SHORT_PERCENT: f64 = 95.0;
+/// Recording against one with user stacks by frame pointers.
+const RECORDING_RATIO: f64 = 2.0;
 /// Against the bpftrace script on the storms.
 const CHEAPER: f64 = 3.0;
 /// What a switch between untracked tasks takes more than an empty program, ns.
@@ -134,6 +141,30 @@ pub(super) fn of_workload(rounds: &Rounds) -> Vec<Line> {
                     STACKS_PERCENT,
                     "%",
                 ),
+                least(
+                    part,
+                    "whole user stacks of cc1, as, ld, make, sh",
+                    ours(&|run| percent(run.account.user_stacks.as_ref()?.compilers())),
+                    COMPILERS_PERCENT,
+                    "%",
+                ),
+                least(
+                    part,
+                    "whole user stacks of processes under 10 ms",
+                    ours(&|run| percent(run.account.user_stacks.as_ref()?.short)),
+                    SHORT_PERCENT,
+                    "%",
+                ),
+                most(
+                    part,
+                    "recording, against frame pointers",
+                    rounds.median_of(|round| {
+                        let bytes = |configuration| Some(round.get(&configuration)?.written_bytes as f64);
+                        ratio(bytes(Configuration::Phasegraph)?, bytes(Configuration::FramePointers)?)
+                    }),
+                    RECORDING_RATIO,
+                    "x",
+                ),
             ]
         }
         Kind::Switch | Kind::Fork => vec![
@@ -164,6 +195,10 @@ pub(super) fn of_workload(rounds: &Rounds) -> Vec<Line> {
             ),
         ],
     }
+}
+
+fn percent(stacks: Whole) -> Option<f64> {
+    Some(100.0 * ratio(stacks.whole as f64, stacks.samples as f64)?)
 }
 
 /// The workload's wall time against the unprofiled one of the same round: its excess has to drown in what the

@@ -204,6 +204,7 @@ fn measure(arguments: &Arguments, bench: &Bench, size: Size) -> anyhow::Result<R
 fn alternate(bench: &Bench, workload: &Workload, rounds: u32) -> anyhow::Result<Rounds> {
     let (configurations, missing): (Vec<_>, Vec<_>) = Configuration::ALL
         .into_iter()
+        .filter(|configuration| workload.kind == Kind::Build || !configuration.of_stacks())
         .partition(|configuration| configuration.available());
     for configuration in missing {
         exec::announce(format!("without {}: it is not installed", configuration.name()));

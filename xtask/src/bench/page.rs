@@ -99,6 +99,10 @@ How it is measured:
   is exec and exit).
 - *Start to workload* and *workload's end to done* are seen from outside: for phasegraph the latter ends when the summary
   is printed and the process has ended.
+- *phasegraph, fp* is phasegraph with user stacks by frame pointers (`--rung cpu_sample=cpu-clock`), *perf, dwarf* is
+  `perf record -a --call-graph dwarf,16384 -F 99`: both for the build alone, whose stacks are what they are about.
+- A user stack is *whole* when it reaches the outermost frame; samples of tasks without user memory and in the middle of
+  an exec are no part of the shares.
 - *perf record* is `perf record -a -g -F 99`, *perf sched* is `perf sched record`; *bpftrace* runs
   `xtask/src/bench/offcpu.bt`: CPU stacks at 99 Hz and off-CPU stacks, summed by stack. perf's cost in the kernel is
   in no profiler's account: it shows in wall time, the workload's and the host's CPU time only.

@@ -62,7 +62,9 @@ impl Bench {
         let file = self.folder.join(match configuration {
             Configuration::Unprofiled => "unprofiled.txt",
             Configuration::Phasegraph => "phasegraph.phg",
+            Configuration::FramePointers => "frame-pointers.phg",
             Configuration::PerfRecord => "perf-record.data",
+            Configuration::PerfDwarf => "perf-dwarf.data",
             Configuration::PerfSched => "perf-sched.data",
             Configuration::Bpftrace => "bpftrace.txt",
         });
@@ -79,6 +81,20 @@ impl Bench {
             Configuration::Phasegraph => {
                 let mut command = Command::new(&self.phasegraph);
                 command.arg("run").arg("--output").arg(&file).arg("--");
+                self.around(&mut command, workload, &note, &log)?
+            }
+            Configuration::FramePointers => {
+                let mut command = Command::new(&self.phasegraph);
+                command.args(["run", "--rung", "cpu_sample=cpu-clock", "--rung", "wait_unwind=none"]);
+                command.arg("--output").arg(&file).arg("--");
+                self.around(&mut command, workload, &note, &log)?
+            }
+            Configuration::PerfDwarf => {
+                let mut command = Command::new("perf");
+                command
+                    .args(["record", "-a", "--call-graph", "dwarf,16384", "-F", "99", "-o"])
+                    .arg(&file)
+                    .arg("--");
                 self.around(&mut command, workload, &note, &log)?
             }
             Configuration::PerfRecord => {

@@ -39,7 +39,7 @@ const RUN: Grammar = Grammar {
                  memory-swappiness mount name net net-alias network network-alias oom-score-adj os passwd-entry \
                  personality pid pidfile pids-limit platform pod pod-id-file preserve-fd preserve-fds publish pull \
                  rdt-class requires restart retry retry-delay runtime sdnotify seccomp-policy secret security-opt \
-                 shm-size shm-size-systemd stop-signal stop-timeout storage-opt subgidname subuidname sysctl systemd \
+                 shm-size shm-size-systemd signature-policy stop-signal stop-timeout storage-opt subgidname subuidname sysctl systemd \
                  timeout tmpfs tz uidmap ulimit umask unsetenv user userns uts variant volume volume-driver \
                  volumes-from workdir",
     letters: &[
@@ -128,7 +128,7 @@ const PULL: Grammar = Grammar {
     verbs: "pull",
     switches: "all-platforms all-tags disable-content-trust help ignore-pull-failures include-deps \
                quiet remove-signatures tls-verify",
-    values: "arch authfile cert-dir cosign-key creds decryption-key os platform policy retry retry-delay \
+    values: "arch authfile cert-dir cosign-key creds decryption-key os platform policy retry retry-delay signature-policy \
              unpack variant verify",
     letters: &[(b'a', "all-tags"), (b'q', "quiet")],
     mixed: true,

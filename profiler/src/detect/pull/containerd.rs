@@ -1,14 +1,14 @@
 //! containerd's own client (`ctr image pull`): the client fetches, and hands the blobs to containerd, which unpacks them
-//! in its own process. What shows are the files it puts in place:
+//! in its own process. What shows are the client's calls and the files that containerd puts in place:
 //!
 //! ```text
-//! client: Prepare ─▶ rename snapshots/new-… → snapshots/N ─▶ sync metadata.db (twice: a bolt transaction)
-//! client: Apply(digest) ─▶                                    … unpacking …
-//! client: Commit ─▶ sync metadata.db (twice)
+//! client: Prepare ─▶ rename snapshots/new-… → snapshots/N
+//! client: Apply(digest of the blob) ─▶  … unpacking …  ─▶ answer (digest of its contents)
+//! client: Commit ─▶ sync metadata.db
 //! ```
 //!
-//! So a layer is unpacked from the end of the transaction that prepared its folder to the beginning of the next, and the
-//! digest in the client's call in between tells whose layer it is. Measured on containerd 1.6.
+//! So a layer is unpacked from the call that names its blob, the first after a folder was prepared, to the answer, which
+//! names something else; the folder is the one prepared before. Measured on containerd 1.6.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ use super::{Pull, Store, Threads, Unpack};
 use crate::detect::context::Context;
 use crate::detect::operation::Requests;
 use crate::model::{ProcessIx, Span, ThreadIx};
-use crate::recording::record::{Syscall, Text};
+use crate::recording::record::{Request, Syscall, Text};
 
 /// A folder that was prepared for a layer.
 struct Snapshot {
@@ -27,8 +27,7 @@ struct Snapshot {
     process: ProcessIx,
     thread: ThreadIx,
     tgid: u32,
-    span: Span,
-    open: bool,
+    made: u64,
 }
 
 /// Adds what containerd unpacked to the pulls of its clients, and when their images were there.
@@ -39,38 +38,47 @@ pub(super) fn complete(
     requests: &Requests,
     pulls: &mut [Pull],
 ) {
-    let snapshots = snapshots(context, threads);
-    // The calls that name a blob, in order of time, each for one folder.
+    let sent = &context.session.requests;
     let mut used: HashSet<usize> = HashSet::new();
-    for snapshot in &snapshots {
-        let sent = context.session.requests.iter().enumerate();
-        let mut calls = sent.filter(|(index, request)| {
-            request.peer == snapshot.tgid && snapshot.span.contains(request.at.ts) && !used.contains(index)
-        });
-        let found = calls.find_map(|(index, request)| {
-            let process = context.sender(request)?;
-            let digests = request.query.iter().filter(|(key, _)| key == b"digest");
-            digests.into_iter().find_map(|(_, digest)| {
+    for snapshot in snapshots(context, threads) {
+        let after = sent.partition_point(|request| request.at.ts <= snapshot.made);
+        let applied = (after..sent.len())
+            .filter(|index| !used.contains(index))
+            .find_map(|index| {
+                let request = sent.get(index).filter(|request| request.peer == snapshot.tgid)?;
+                let client = context.sender(request)?;
+                let mut digests: Vec<&Text> = digests(request).collect();
+                digests.dedup();
+                let [blob] = digests.as_slice() else { return None };
                 let pull = pulls
                     .iter()
-                    .position(|pull| pull.process == process && pull.has_blob(digest))?;
-                let again = pulls[pull].unpacks.iter().any(|unpack| unpack.blob == *digest);
-                (!again).then(|| (index, pull, digest.clone()))
-            })
-        });
-        let Some((index, pull, blob)) = found else { continue };
+                    .position(|pull| pull.process == client && pull.has_blob(blob))?;
+                let again = pulls[pull].unpacks.iter().any(|unpack| unpack.blob == **blob);
+                (!again).then(|| (index, pull, (*blob).clone()))
+            });
+        let Some((index, pull, blob)) = applied else { continue };
         used.insert(index);
+        let client = sent[index].at.task.tgid;
+        let answer = sent[index..].iter().find(|answer| {
+            let to_client = answer.peer == client && answer.at.task.tgid == snapshot.tgid;
+            to_client && digests(answer).next().is_some() && digests(answer).all(|digest| !pulls[pull].has_blob(digest))
+        });
+        let from = sent[index].at.ts;
+        let to = answer.map_or(context.session.span.to, |answer| answer.at.ts);
         pulls[pull].unpacks.push(Unpack {
-            span: snapshot.span,
-            open: snapshot.open,
+            span: Span { from, to: to.max(from) },
+            open: answer.is_none(),
             layer: snapshot.name.clone(),
             bytes: store.contents_of(&blob),
             blob,
             main: Some(snapshot.thread),
             processes: vec![snapshot.process],
             evidence: (
-                format!("snapshot {} prepared", String::from_utf8_lossy(&snapshot.name)),
-                "sync of metadata.db for its commit".to_owned(),
+                format!(
+                    "call of pid {client} to apply it to snapshot {}",
+                    String::from_utf8_lossy(&snapshot.name)
+                ),
+                "its answer".to_owned(),
             ),
         });
     }
@@ -80,65 +88,25 @@ pub(super) fn complete(
     }
 }
 
+fn digests(request: &Request) -> impl Iterator<Item = &Text> {
+    let named = request.query.iter().filter(|(key, _)| key == b"digest");
+    named.map(|(_, digest)| digest)
+}
+
 fn snapshots(context: &Context<'_>, threads: &Threads) -> Vec<Snapshot> {
-    let calls: Vec<&Syscall> = context
-        .session
-        .syscalls
-        .iter()
-        .filter(|call| call.result == 0 && call::of_engines(call.call))
-        .collect();
-    let mut found = Vec::new();
-    for (index, made) in calls.iter().enumerate() {
-        let Some(name) = snapshot_of(made) else { continue };
-        let Some((thread, process)) = threads.get(&made.at.task).copied() else {
-            continue;
-        };
-        let tgid = made.at.task.tgid;
-        // Transactions of the snapshotter, one at a time: those of the same thread are this call's.
-        let later = &calls[index + 1..];
-        let of_thread = later
-            .iter()
-            .filter(|call| call.at.task == made.at.task && is_transaction(call))
-            .take(2);
-        let prepared = of_thread.last().map_or(made.at.ts, |call| call.at.ts);
-        // The next transaction of the process that is no other folder's preparation.
-        let mut preparing: HashSet<u32> = HashSet::new();
-        let mut committed = None;
-        let mut skipped: Vec<(u32, u32)> = Vec::new();
-        for call in later
-            .iter()
-            .filter(|call| call.at.task.tgid == tgid && call.at.ts > prepared)
-        {
-            let tid = call.at.task.tid;
-            if snapshot_of(call).is_some() {
-                preparing.insert(tid);
-                skipped.retain(|(known, _)| *known != tid);
-                skipped.push((tid, 2));
-                continue;
-            }
-            if !is_transaction(call) {
-                continue;
-            }
-            if let Some((_, left)) = skipped.iter_mut().find(|(known, left)| *known == tid && *left > 0) {
-                *left -= 1;
-                continue;
-            }
-            committed = Some(call.enter.max(prepared));
-            break;
-        }
-        found.push(Snapshot {
-            name,
-            process,
-            thread,
-            tgid,
-            span: Span {
-                from: prepared,
-                to: committed.unwrap_or(context.session.span.to).max(prepared),
-            },
-            open: committed.is_none(),
-        });
-    }
-    found
+    let calls = context.session.syscalls.iter().filter(|call| call.result == 0);
+    calls
+        .filter_map(|made| {
+            let (thread, process) = threads.get(&made.at.task).copied()?;
+            Some(Snapshot {
+                name: snapshot_of(made)?,
+                process,
+                thread,
+                tgid: made.at.task.tgid,
+                made: made.at.ts,
+            })
+        })
+        .collect()
 }
 
 /// The number of the folder that a rename gives its place.
@@ -146,17 +114,10 @@ fn snapshot_of(call: &Syscall) -> Option<Text> {
     if call.call != call::RENAME {
         return None;
     }
-    let last = |path: &[u8]| -> Option<(Text, Text)> {
-        let mut parts = path.rsplit(|byte| *byte == b'/');
-        let name = parts.next()?.to_vec();
-        Some((name, parts.next()?.to_vec()))
-    };
-    let ((from, _), (to, folder)) = (last(&call.a)?, last(&call.b)?);
-    (folder == b"snapshots" && from.starts_with(b"new-") && !to.is_empty()).then_some(to)
-}
-
-fn is_transaction(call: &Syscall) -> bool {
-    call.call == call::SYNC && call.a == b"metadata.db"
+    let mut to = call.b.rsplit(|byte| *byte == b'/');
+    let (name, folder) = (to.next()?, to.next()?);
+    let from = call.a.rsplit(|byte| *byte == b'/').next()?;
+    (folder == b"snapshots" && from.starts_with(b"new-") && !name.is_empty()).then(|| name.to_vec())
 }
 
 /// Reference from the command line, digest from the manifest that was asked for or stored.
@@ -190,7 +151,7 @@ fn commit(context: &Context<'_>, pull: &mut Pull) {
         return;
     };
     let client = context.process(pull.process);
-    if client.open || daemon == client.tgid || !unpack.evidence.0.starts_with("snapshot") {
+    if client.open || daemon == client.tgid || !unpack.evidence.0.starts_with("call of pid") {
         return;
     }
     let calls = context.session.syscalls.iter();

@@ -25,8 +25,11 @@ pub(super) fn complete(context: &Context<'_>, store: &Store<'_>, requests: &Requ
         };
         let pull = &mut pulls[index];
         let blob = store.blobs_of(&layer).find(|blob| pull.has_blob(blob)).cloned();
+        // As docker counts it: the sizes of its files.
+        let bytes = store.of_folder(&layer).iter().find_map(|layer| layer.diff_bytes);
         pull.unpacks.push(Unpack {
             blob: blob.unwrap_or_default(),
+            bytes: bytes.or(unpack.bytes),
             ..unpack
         });
     }

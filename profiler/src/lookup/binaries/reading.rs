@@ -86,6 +86,15 @@ impl Binaries {
 
     /// Takes the parser's answers, unwind tables among them.
     pub fn take_answers(&mut self) {
+        for file in self.unwind.take_missed() {
+            let ticket = self
+                .tickets
+                .iter()
+                .find(|(_, ticket)| matches!(ticket, Ticket::Unwind(of) if *of == file));
+            if let Some((ticket, _)) = ticket {
+                self.sandbox.prefer(*ticket);
+            }
+        }
         for answer in self.sandbox.poll() {
             self.answered(answer);
         }

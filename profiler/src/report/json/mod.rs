@@ -9,7 +9,8 @@ pub mod schema;
 
 use schema::{
     Clock, Command, Container, CoverageOut, CpuChange, Escaped, Evidence, Fact, Gap, Host, HostCpu, Loss, OomKill,
-    Operation, Own, Phase, Probe, Process, Program, Report, Span, Thread, Times, Wait, Waker,
+    Operation, Own, Phase, Probe, Process, Program, ProgramStacks, Report, Span, StackCount, Thread, Times,
+    UserStacksOut, Wait, Waker,
 };
 
 use super::figures::{self, Cost, Coverage};
@@ -17,6 +18,7 @@ use super::gaps;
 use super::select::all_phases;
 use crate::attribute::memory::{self, Peaks};
 use crate::attribute::resources;
+use crate::attribute::user_stacks::{self, Count, UserStacks};
 use crate::attribute::waits::Classifier;
 use crate::model::{ContainerIx, OperationIx, PhaseIx, ProcessIx, Session, State, ThreadIx};
 
@@ -130,6 +132,7 @@ pub fn report(session: &Session) -> Report {
             blocked_with_kernel_stack_ns: all.with_kernel_stack,
             blocked_with_user_stack_ns: all.with_user_stack,
         },
+        user_stacks: user_stacks(session),
         layers: None,
         copy_ups: None,
         critical_path: None,
@@ -145,6 +148,43 @@ pub fn report(session: &Session) -> Report {
             .collect(),
         own: own(session),
         damage: session.damage.clone(),
+    }
+}
+
+fn user_stacks(session: &Session) -> UserStacksOut {
+    let UserStacks {
+        all,
+        no_user,
+        in_exec,
+        unknown,
+        early,
+        programs,
+        short,
+    } = UserStacks::of(session);
+    let count = |count: Count| StackCount {
+        samples: count.samples,
+        whole: count.whole,
+    };
+    let mut programs: Vec<_> = programs.into_iter().collect();
+    programs.sort_by(|(a, of_a), (b, of_b)| (of_b.samples, a).cmp(&(of_a.samples, b)));
+    UserStacksOut {
+        samples: all.samples,
+        whole: all.whole,
+        no_user,
+        in_exec,
+        unknown,
+        short: count(short),
+        early: early
+            .into_iter()
+            .map(|(end, count)| (user_stacks::cause_name(end), count))
+            .collect(),
+        programs: programs
+            .into_iter()
+            .map(|(program, of)| ProgramStacks {
+                program: Escaped::new(&program),
+                count: count(of),
+            })
+            .collect(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The types that are the schema's definition.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::attribute::resources::Resources;
@@ -23,6 +25,7 @@ pub struct Report {
     pub waits: Vec<Wait>,
     pub oom_kills: Vec<OomKill>,
     pub coverage: CoverageOut,
+    pub user_stacks: UserStacksOut,
     /// `null`: not measured, see `not_measured`.
     pub layers: Option<Vec<()>>,
     pub copy_ups: Option<Vec<()>>,
@@ -353,6 +356,39 @@ pub struct CoverageOut {
     pub blocked_ns: u64,
     pub blocked_with_kernel_stack_ns: u64,
     pub blocked_with_user_stack_ns: u64,
+}
+
+/// How many user stacks of CPU samples reach the outermost frame.
+#[derive(Debug, Serialize)]
+pub struct UserStacksOut {
+    /// Samples of tasks that have a user stack.
+    pub samples: u64,
+    pub whole: u64,
+    /// Samples of tasks that have none: kernel threads, tasks at their end.
+    pub no_user: u64,
+    /// Samples in the middle of an exec.
+    pub in_exec: u64,
+    /// Samples whose stack follows frame pointers: nobody tells whether it is whole.
+    pub unknown: u64,
+    /// Of processes that lived less than 10 ms.
+    pub short: StackCount,
+    /// Why the others end early, by cause.
+    pub early: BTreeMap<&'static str, u64>,
+    /// By program, most samples first.
+    pub programs: Vec<ProgramStacks>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct StackCount {
+    pub samples: u64,
+    pub whole: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ProgramStacks {
+    pub program: Escaped,
+    #[serde(flatten)]
+    pub count: StackCount,
 }
 
 #[derive(Debug, Serialize)]

@@ -1,6 +1,7 @@
 //! How far the figures can be trusted: losses, coverage, cut sums, and what the profiler itself cost.
 
 use super::page::{Page, Paint};
+use crate::attribute::user_stacks::{self, UserStacks};
 use crate::attribute::waits::Classifier;
 use crate::model::Session;
 use crate::report::figures::{self, Cost, Coverage};
@@ -87,6 +88,7 @@ pub(super) fn coverage(page: &mut Page, session: &Session, selection: &Selection
         )
     };
     page.paragraph(&text::left("samples", LABEL), Paint::Plain, &cpu);
+    user_stacks(page, &UserStacks::of(session));
     let cut = if all.cut == 0 {
         "no sum of short intervals is cut by an edge: all figures are exact".to_owned()
     } else {
@@ -105,6 +107,52 @@ pub(super) fn coverage(page: &mut Page, session: &Session, selection: &Selection
             units::share(all.lost, total)
         );
         page.paragraph(&text::left("lost", LABEL), Paint::Warn, &lost);
+    }
+}
+
+/// What share of the samples' user stacks is whole, and why the others are not.
+fn user_stacks(page: &mut Page, stacks: &UserStacks) {
+    let UserStacks {
+        all,
+        no_user,
+        in_exec,
+        unknown,
+        early,
+        programs: _,
+        short,
+    } = stacks;
+    let label = text::left("stacks", LABEL);
+    if *unknown > 0 {
+        let line = format!(
+            "{} user stacks follow frame pointers: nobody tells which are whole",
+            units::count(*unknown)
+        );
+        page.paragraph(&label, Paint::Plain, &line);
+    }
+    if all.samples == 0 && no_user + in_exec == 0 {
+        return;
+    }
+    let mut line = format!(
+        "{} of {} user stacks are whole; {} more samples had none (at a task's end or in the kernel), {} hit an exec",
+        units::share(all.whole, all.samples),
+        units::count(all.samples),
+        units::count(*no_user),
+        units::count(*in_exec)
+    );
+    if short.samples > 0 {
+        line.push_str(&format!(
+            "; of processes that lived less than 10 ms: {} of {}",
+            units::share(short.whole, short.samples),
+            units::count(short.samples)
+        ));
+    }
+    page.paragraph(&label, Paint::Plain, &line);
+    let mut early: Vec<(u8, u64)> = early.iter().map(|(end, count)| (*end, *count)).collect();
+    early.sort_by_key(|(end, count)| (std::cmp::Reverse(*count), *end));
+    for (end, count) in early {
+        let label = format!("{} ", text::right(&units::count(count), LABEL - 1));
+        let line = format!("end early at {}", user_stacks::cause(end));
+        page.paragraph(&label, Paint::Dim, &line);
     }
 }
 

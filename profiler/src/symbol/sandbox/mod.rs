@@ -194,6 +194,14 @@ impl Sandbox {
         }
     }
 
+    /// Has a job done next, if it is not on its way already.
+    pub fn prefer(&mut self, ticket: u64) {
+        let at = self.waiting.iter().position(|task| task.ticket == ticket);
+        if let Some(task) = at.and_then(|at| self.waiting.remove(at)) {
+            self.waiting.push_front(task);
+        }
+    }
+
     /// Whether every job has its answer.
     pub fn is_idle(&self) -> bool {
         self.sent.is_empty() && self.waiting.is_empty() && self.done.is_empty()

@@ -12,6 +12,7 @@ use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _}
 use profiler_common::unwind::Rule;
 
 use super::frames::{self, Slice, State};
+use super::go;
 use super::table::Table;
 use crate::lookup::elf::Source;
 use crate::symbol::sandbox::{Failure, Refusal};
@@ -96,7 +97,9 @@ pub fn read<S: Source + ?Sized>(source: &S) -> Result<Table, UnwindError> {
             .set_eh_frame(section.address)
             .set_text(file.text)
             .set_got(file.got);
-        if section.debug {
+        if section.kind == Kind::Go {
+            rows.go(&bytes, file.text, &file.segments);
+        } else if section.kind == Kind::Debug {
             let mut frames = DebugFrame::new(&bytes, LittleEndian);
             frames.set_address_size(8);
             rows.section(&frames, &bases, &file.segments);
@@ -117,8 +120,18 @@ struct Section {
     offset: u64,
     size: u64,
     address: u64,
+    kind: Kind,
+}
+
+/// What is loaded with the program counts before what is for debuggers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// `.eh_frame`
+    Loaded,
+    /// `.gopclntab`
+    Go,
     /// `.debug_frame`
-    debug: bool,
+    Debug,
 }
 
 struct Elf<'a, S: ?Sized> {
@@ -169,13 +182,13 @@ impl<'a, S: Source + ?Sized> Elf<'a, S> {
             }
         }
         file.by_sections(header)?;
-        if !file.sections.iter().any(|section| !section.debug) {
+        if !file.sections.iter().any(|section| section.kind == Kind::Loaded) {
             file.by_header(&segments)?;
         }
         Ok(file)
     }
 
-    /// `.eh_frame` and `.debug_frame`, by name.
+    /// `.eh_frame`, `.debug_frame` and `.gopclntab`, by name.
     fn by_sections(&mut self, header: &elf::FileHeader64<Little>) -> Result<(), UnwindError> {
         let offset = header.e_shoff(Little);
         if offset == 0 {
@@ -200,26 +213,32 @@ impl<'a, S: Source + ?Sized> Elf<'a, S> {
             let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
             let here = section.sh_type(Little) != elf::SHT_NOBITS
                 && section.sh_flags(Little).0 & u64::from(elf::SHF_COMPRESSED.0) == 0;
+            let kind = match name {
+                b".eh_frame" => Some(Kind::Loaded),
+                b".debug_frame" => Some(Kind::Debug),
+                name if go::SECTIONS.contains(&name) => Some(Kind::Go),
+                _ => None,
+            };
             match name {
                 b".text" => self.text = section.sh_addr(Little),
                 b".got" => self.got = section.sh_addr(Little),
-                b".eh_frame" | b".debug_frame" if here && section.sh_size(Little) > 0 => {
-                    let debug = name == b".debug_frame";
-                    // One of each: the sections may overlap, and a hostile file may name many.
-                    if self.sections.iter().all(|known| known.debug != debug) {
-                        self.sections.push(Section {
-                            offset: section.sh_offset(Little),
-                            size: section.sh_size(Little),
-                            address: section.sh_addr(Little),
-                            debug,
-                        });
-                    }
-                }
                 _ => {}
             }
+            // One of each: the sections may overlap, and a hostile file may name many.
+            if let Some(kind) = kind
+                && here
+                && section.sh_size(Little) > 0
+                && self.sections.iter().all(|known| known.kind != kind)
+            {
+                self.sections.push(Section {
+                    offset: section.sh_offset(Little),
+                    size: section.sh_size(Little),
+                    address: section.sh_addr(Little),
+                    kind,
+                });
+            }
         }
-        // What is loaded with the program counts before what is for debuggers.
-        self.sections.sort_by_key(|section| section.debug);
+        self.sections.sort_by_key(|section| section.kind);
         Ok(())
     }
 
@@ -244,7 +263,7 @@ impl<'a, S: Source + ?Sized> Elf<'a, S> {
                     offset: segment.p_offset(Little).saturating_add(within),
                     size: segment.p_filesz(Little) - within,
                     address,
-                    debug: false,
+                    kind: Kind::Loaded,
                 });
                 break;
             }
@@ -347,6 +366,31 @@ impl Rows {
         }
     }
 
+    fn go(&mut self, table: &[u8], text: u64, segments: &[Segment]) {
+        go::functions(table, text, |from, to, rows| {
+            let Some((start, end, shift)) = placed(from, to, segments) else {
+                return;
+            };
+            let first = self.rows.len();
+            for (address, rule) in rows {
+                if let Ok(at) = u32::try_from(address.wrapping_sub(shift))
+                    && at >= start
+                    && at < end
+                    && self.rows.len() < MAX_ROWS
+                {
+                    self.rows.push((at, *rule));
+                }
+            }
+            self.functions.push(Function {
+                from: start,
+                to: end,
+                first,
+                count: self.rows.len() - first,
+                order: self.functions.len(),
+            });
+        });
+    }
+
     /// All rows in the order of their offsets, with [`Rule::NONE`] where no function is.
     fn sorted(mut self) -> Vec<(u32, Rule)> {
         self.functions
@@ -363,6 +407,9 @@ impl Rows {
             let from = function.from.max(end);
             let rows = self.rows.get(function.first..function.first + function.count);
             let rows = rows.unwrap_or_default();
+            if rows.is_empty() {
+                sorted.push((from, Rule::NONE));
+            }
             // The row in force where the part that counts begins.
             let skipped = rows.partition_point(|(at, _)| *at <= from).saturating_sub(1);
             for (at, rule) in rows.iter().skip(skipped) {
@@ -390,41 +437,165 @@ fn placed(from: u64, to: u64, segments: &[Segment]) -> Option<(u32, u32, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use gimli::{CfaRule, Register, RegisterRule, UnwindContext, X86_64};
+    use object::{Object as _, ObjectSection as _};
+    use profiler_common::unwind::{cfa, saved};
+
     use super::*;
 
-    #[test]
-    fn measure() {
-        for path in [
-            "/usr/lib/gcc/x86_64-linux-gnu/12/cc1",
-            "/usr/bin/as",
-            "/lib/x86_64-linux-gnu/libc.so.6",
-            "/usr/bin/ld.bfd",
-            "/usr/bin/make",
-            "/bin/sh",
-            "/lib/x86_64-linux-gnu/libbfd-2.40-system.so",
-            "/usr/bin/podman",
-        ] {
-            let Ok(file) = std::fs::File::open(path) else { continue };
-            let begin = std::time::Instant::now();
-            let table = read(&file);
-            let took = begin.elapsed();
-            match table {
-                Ok(table) => {
-                    let mut kinds = std::collections::BTreeMap::new();
-                    for rule in &table.rules {
-                        *kinds.entry(rule.cfa).or_insert(0) += 1;
-                    }
-                    eprintln!(
-                        "{path}: {took:?} {} rows {} blocks {} bytes {} rules {kinds:?} crowded {}",
-                        table.rows(),
-                        table.blocks.len(),
-                        table.bytes(),
-                        table.rules.len(),
-                        table.crowded
-                    );
+    /// What gimli's own rows say, in our terms; `None` for what those do not hold.
+    fn of_gimli(row: &gimli::UnwindTableRow<usize>) -> Option<Rule> {
+        let register = |register: Register| row.register(register).unwrap_or(RegisterRule::SameValue);
+        if register(X86_64::RA) == RegisterRule::Undefined {
+            return Some(Rule::OUTERMOST);
+        }
+        let CfaRule::RegisterAndOffset { register: base, offset } = *row.cfa() else {
+            return None;
+        };
+        let mut rule = Rule::NONE;
+        rule.cfa = match base {
+            X86_64::RSP => cfa::SP,
+            X86_64::RBP => cfa::BP,
+            X86_64::RBX => cfa::BX,
+            _ => return None,
+        };
+        rule.cfa_offset = i32::try_from(offset).ok()?;
+        if register(X86_64::RA) != RegisterRule::Offset(-8) {
+            return None;
+        }
+        for (of, shift) in [(X86_64::RBP, 0), (X86_64::RBX, 4)] {
+            match register(of) {
+                RegisterRule::SameValue | RegisterRule::Undefined => {}
+                RegisterRule::Offset(offset) => {
+                    rule.saved |= saved::CFA << shift;
+                    *(if shift == 0 {
+                        &mut rule.bp_offset
+                    } else {
+                        &mut rule.bx_offset
+                    }) = i32::try_from(offset).ok()?;
                 }
-                Err(why) => eprintln!("{path}: {took:?} {why}"),
+                _ => return None,
             }
         }
+        Some(rule)
+    }
+
+    /// Make sure that tables say what gimli's own evaluation of the same instructions says, at each row's first and last
+    /// byte, for the files that everything runs on.
+    #[test]
+    fn as_gimli_says() {
+        let mut compared = 0;
+        for path in [
+            "/bin/sh",
+            "/lib/x86_64-linux-gnu/libc.so.6",
+            "/usr/bin/gcc",
+            "/lib64/ld-linux-x86-64.so.2",
+        ] {
+            let Ok(bytes) = std::fs::read(path) else { continue };
+            let table = read(&bytes[..]).unwrap();
+            let object = object::File::parse(&bytes[..]).unwrap();
+            let section = object.section_by_name(".eh_frame").unwrap();
+            let shift = {
+                let text = object.section_by_name(".text").unwrap();
+                text.address() - text.file_range().unwrap().0
+            };
+            let frames = EhFrame::new(section.data().unwrap(), LittleEndian);
+            let bases = BaseAddresses::default().set_eh_frame(section.address());
+            let mut context = UnwindContext::new();
+            let mut entries = frames.entries(&bases);
+            while let Ok(Some(entry)) = entries.next() {
+                let CieOrFde::Fde(partial) = entry else { continue };
+                let fde = partial.parse(EhFrame::cie_from_offset).unwrap();
+                if fde.is_signal_trampoline() {
+                    continue;
+                }
+                let mut rows = fde.rows(&frames, &bases, &mut context).unwrap();
+                while let Some(row) = rows.next_row().unwrap() {
+                    let end = row.end_address().min(fde.end_address());
+                    let Some(expected) = of_gimli(row).filter(|_| row.start_address() < end) else {
+                        continue;
+                    };
+                    for address in [row.start_address(), end - 1] {
+                        compared += 1;
+                        assert_eq!(table.rule(address - shift), expected, "{path} {address:#x}");
+                    }
+                }
+            }
+        }
+        if compared == 0 {
+            eprintln!("skipped: none of the files is here");
+        }
+    }
+
+    /// A small program's bytes, or nothing where it is not.
+    fn program() -> Vec<u8> {
+        std::fs::read("/bin/true").unwrap_or_default()
+    }
+
+    /// Make sure that a file cut anywhere, or with any of some bytes in its headers and unwind sections changed, brings
+    /// a table or an error, and in bounded time.
+    #[test]
+    fn hostile_files() {
+        let bytes = program();
+        for len in (0..1024).chain((1024..bytes.len()).step_by(331)) {
+            let _ = read(&bytes[..len.min(bytes.len())]);
+        }
+        let Ok(object) = object::File::parse(&bytes[..]) else {
+            return;
+        };
+        let (at, len) = object.section_by_name(".eh_frame").unwrap().file_range().unwrap();
+        let section = at as usize..(at + len) as usize;
+        let sections = u64::from_le_bytes(bytes[0x28..0x30].try_into().unwrap()) as usize;
+        let places = (0..512)
+            .chain(section.step_by(7))
+            .chain((sections..bytes.len()).step_by(5));
+        for at in places {
+            for value in [0x00, 0x7f, 0x80, 0xff] {
+                let mut bad = bytes.clone();
+                bad[at] = value;
+                if let Ok(table) = read(&bad[..]) {
+                    for offset in [0, 0x1000, 0x2345, u64::MAX] {
+                        table.rule(offset);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Make sure that a sparse file of 4 GiB and more, and sections that claim as much, are refused without being read.
+    #[test]
+    fn huge_files() {
+        use std::os::unix::fs::FileExt;
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&program(), 0).unwrap();
+        file.set_len(MAX_FILE + 1).unwrap();
+        assert!(matches!(read(&file), Err(UnwindError::TooLarge)));
+        let mut bytes = program();
+        if bytes.is_empty() {
+            return;
+        }
+        let sections = u64::from_le_bytes(bytes[0x28..0x30].try_into().unwrap()) as usize;
+        for at in (sections..bytes.len() - 64).step_by(64) {
+            bytes[at + 0x20..at + 0x28].copy_from_slice(&(1u64 << 40).to_le_bytes());
+        }
+        assert!(read(&bytes[..]).is_err());
+    }
+
+    /// Make sure that a function table of which every entry names the same huge set-up, and functions that overlap, cost
+    /// no more than their bytes.
+    #[test]
+    fn overlapping_functions() {
+        let mut rows = Rows::default();
+        for index in 0..50_000u32 {
+            rows.functions.push(Function {
+                from: 0x1000 + index % 100,
+                to: 0x9000_0000,
+                first: 0,
+                count: 0,
+                order: index as usize,
+            });
+        }
+        let sorted = rows.sorted();
+        assert!(sorted.len() < 10, "{}", sorted.len());
     }
 }
