@@ -165,7 +165,13 @@ mod tests {
              traitsIS6_EE14precision_typeEXsrS8_14precision_typeEE11result_typeERKS6_j6signop",
             "wi::ext<…>",
         );
-        for odd in ["_ZN", "_ZN9short", "_ZN99999999999999999999x", "_ZNx", "_ZN3a\u{e9}\u{e9}"] {
+        for odd in [
+            "_ZN",
+            "_ZN9short",
+            "_ZN99999999999999999999x",
+            "_ZNx",
+            "_ZN3a\u{e9}\u{e9}",
+        ] {
             read_as(odd, odd);
         }
     }

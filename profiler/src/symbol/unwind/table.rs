@@ -53,20 +53,32 @@ impl Table {
         let head = [self.first_page, self.pages, self.crowded, self.blocks.len() as u32];
         let rules = self.rules.iter().flat_map(|rule| {
             let bytes = u32::from_ne_bytes([rule.cfa, rule.register, rule.ra, rule.saved]);
-            [bytes, rule.cfa_offset as u32, rule.bp_offset as u32, rule.bx_offset as u32]
+            [
+                bytes,
+                rule.cfa_offset as u32,
+                rule.bp_offset as u32,
+                rule.bx_offset as u32,
+            ]
         });
-        let words = head.into_iter().chain(self.blocks.iter().flatten().copied()).chain(rules);
+        let words = head
+            .into_iter()
+            .chain(self.blocks.iter().flatten().copied())
+            .chain(rules);
         words.flat_map(u32::to_ne_bytes).collect()
     }
 
     /// What [`Table::encode`] made. It may come from a parser that a hostile file has taken over: nothing in a table that
     /// is accepted leads out of it, which the kernel's programs rely on to stay among the rows of its file.
     pub fn decode(bytes: &[u8]) -> Option<Table> {
-        let (words, []) = bytes.as_chunks::<4>() else { return None };
+        let (words, []) = bytes.as_chunks::<4>() else {
+            return None;
+        };
         let words: Vec<u32> = words.iter().map(|word| u32::from_ne_bytes(*word)).collect();
         let (&[first_page, pages, crowded, count], rest) = words.split_first_chunk::<4>()?;
         let (blocks, rules) = rest.split_at_checked((count as usize).checked_mul(BLOCK_ROWS)?)?;
-        let (rules, []) = rules.as_chunks::<4>() else { return None };
+        let (rules, []) = rules.as_chunks::<4>() else {
+            return None;
+        };
         let table = Table {
             first_page,
             pages,
@@ -102,12 +114,13 @@ impl Table {
                     return false;
                 };
                 let (from, count) = ((rows >> 16) as usize, (rows & 0xffff) as usize);
-                let rows = self.blocks.get(block as usize).and_then(|block| block.get(from..from + count));
+                let rows = self
+                    .blocks
+                    .get(block as usize)
+                    .and_then(|block| block.get(from..from + count));
                 // No rows: the entry is not followed.
                 count == 0
-                    || rows.is_some_and(|rows| {
-                        rows.iter().all(|row| ((row >> PAGE_SHIFT) as usize) < self.rules.len())
-                    })
+                    || rows.is_some_and(|rows| rows.iter().all(|row| ((row >> PAGE_SHIFT) as usize) < self.rules.len()))
             })
     }
 
@@ -272,7 +285,9 @@ mod tests {
     /// Make sure that a table comes back as it was, and that one that leads out of itself, anywhere, is refused.
     #[test]
     fn on_its_way() {
-        let rows: Vec<_> = (0..5000).map(|index| (index * 7, rule(8 * (index % 5) as i32))).collect();
+        let rows: Vec<_> = (0..5000)
+            .map(|index| (index * 7, rule(8 * (index % 5) as i32)))
+            .collect();
         let table = Table::build(&rows).unwrap();
         let good = table.encode();
         assert_eq!(Table::decode(&good), Some(table));
