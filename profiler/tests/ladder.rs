@@ -13,7 +13,7 @@ use std::process::Command;
 use aya::Btf;
 use phasegraph::kernel::offsets::{self, VMLINUX_BTF};
 use phasegraph::load::forced::Forced;
-use phasegraph::load::registry::{Attach, PROBES, Rung};
+use phasegraph::load::registry::{Attach, PROBES, Probe, Rung};
 use phasegraph::load::{LoadError, LoadOptions, Loaded};
 use profiler_common::container::{Syscall, call};
 use profiler_common::{Header, kind, split};
@@ -30,7 +30,7 @@ fn every_rung() {
     let listed = Command::new(PHASEGRAPH).arg("rungs").output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     let several = PROBES.iter().filter(|probe| probe.attach.rungs().len() > 1);
-    let (tracepoints, others): (Vec<_>, Vec<_>) =
+    let (tracepoints, others): (Vec<&Probe>, Vec<&Probe>) =
         several.partition(|probe| matches!(probe.attach, Attach::Tracepoint(_)));
     let groups = others.iter().map(|probe| (probe.program, vec![*probe]));
     for (name, probes) in groups.chain([("*", tracepoints)]) {

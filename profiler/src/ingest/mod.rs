@@ -71,6 +71,7 @@ pub struct Ingest {
     images: images::Watch,
     /// That of this process; 0 when it can't be had.
     own_mnt_ns: u32,
+    daemons: state::Daemons,
     redact: bool,
     batch: Vec<Event>,
     out: Vec<Record>,
@@ -109,6 +110,7 @@ impl Ingest {
             unwinding: Unwinding::default(),
             mnt_ns: HashMap::new(),
             images: images::Watch::default(),
+            daemons: state::Daemons::default(),
             own_mnt_ns: fs::metadata("/proc/self/ns/mnt").map_or(0, |namespace| namespace.ino() as u32),
             redact,
             batch: Vec::new(),
@@ -362,13 +364,14 @@ impl Ingest {
 
     /// What engines keep about a container is written before the runtime is called, and may be gone soon after.
     fn container_state(&mut self, exec: &Exec) {
+        self.daemons.seen(&exec.argv);
         let root = if exec.at.mnt_ns == self.own_mnt_ns {
             Root::open(Path::new("/"))
         } else {
             Root::open(&Path::new("/proc").join(exec.at.task.tgid.to_string()).join("root"))
         };
         if let Ok(root) = root
-            && let Some(state) = state::created(&exec.argv, &root)
+            && let Some(state) = state::created(&exec.argv, &self.daemons, &root)
         {
             self.tell_state(state);
         }
@@ -376,6 +379,7 @@ impl Ingest {
 
     /// The same of a container that was there before, by its monitor.
     fn monitored_state(&mut self, adopt: &Adopt) {
+        self.daemons.seen(&adopt.argv);
         let process = Path::new("/proc").join(adopt.at.task.tgid.to_string());
         let cwd = fs::read_link(process.join("cwd")).unwrap_or_default();
         if let Ok(root) = Root::open(&process.join("root"))

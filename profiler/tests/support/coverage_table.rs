@@ -20,15 +20,15 @@ const NO_EXEC: &str = "a build executes nothing in a container but its command";
 const NO_SERVICE: &str = "a build's command serves nobody";
 const HOST_NETWORK: &str = "without an OCI runtime the network is the host's";
 const AS_OCI: &str = "before any container is made, the same as with OCI isolation";
-const AS_RUNC: &str = "before any container is made, the same with every runtime";
-const NO_NAME: &str = "the base image of a build gets no name in the daemon";
-const BUILDKIT_NETWORK: &str = "set up within the daemon, by no program of its own";
-const CTR_NETWORK: &str = "ctr sets up none, unless `--cni` is given";
 const SAME_ENGINE: &str = "the engine's own part, the same with any crun";
 const SAME_IMAGES: &str = "images are stored as root's are, elsewhere";
 const ROOTLESS_NETWORK: &str = "slirp4netns is not told apart yet";
 const AS_RUNTIME: &str = "a call of the runtime, shown as with runc by itself";
 const CNI: &str = "CNI plug-ins are not told apart yet";
+const AS_RUNC: &str = "before any container is made, the same with every runtime";
+const NO_NAME: &str = "the base image of a build gets no name in the daemon";
+const BUILDKIT_NETWORK: &str = "set up within the daemon, by no program of its own";
+const CTR_NETWORK: &str = "ctr sets up none, unless `--cni` is given";
 const PENDING: &str = "not shown yet";
 
 /// In the document's order.
@@ -265,48 +265,6 @@ pub(crate) const ROWS: &[Row] = &[
         ],
     },
     Row {
-        id: "docker build, BuildKit",
-        what: "dockerd 20.10.24 with `DOCKER_BUILDKIT=1` and Debian's client.",
-        cells: &[
-            ("pull", Tested("buildkit_pull")),
-            ("download", Tested("buildkit_pull")),
-            ("unpack", Tested("buildkit_pull")),
-            ("commit", None(NO_NAME)),
-            ("mount", Tested("buildkit_build")),
-            ("create", Tested("buildkit_build")),
-            ("init", Tested("buildkit_build")),
-            ("network", None(BUILDKIT_NETWORK)),
-            ("start", None(IN_ONE)),
-            ("ready", None(NO_SERVICE)),
-            ("run", Tested("buildkit_build")),
-            ("exec", None(NO_EXEC)),
-            ("stop", None(ENDS_BY_ITSELF)),
-            ("cleanup", Tested("buildkit_build")),
-            ("step", Tested("buildkit_build")),
-        ],
-    },
-    Row {
-        id: "containerd (ctr)",
-        what: "containerd 1.6.20 by its own client, with runc 1.1.5.",
-        cells: &[
-            ("pull", Tested("ctr_pull")),
-            ("download", Tested("ctr_pull")),
-            ("unpack", Tested("ctr_pull")),
-            ("commit", Tested("ctr_pull")),
-            ("mount", Tested("ctr_run")),
-            ("create", Tested("ctr_run")),
-            ("init", Tested("ctr_run")),
-            ("network", None(CTR_NETWORK)),
-            ("start", Tested("ctr_run")),
-            ("ready", None(PENDING)),
-            ("run", Tested("ctr_run")),
-            ("exec", None(PENDING)),
-            ("stop", None(PENDING)),
-            ("cleanup", Tested("ctr_run")),
-            ("step", None(NO_STEPS)),
-        ],
-    },
-    Row {
         id: "podman, rootless",
         what: "podman 4.3.1 with crun 1.8.1 by user 1000, `--cgroups=disabled`: no cgroup event at all. Recorded in a virtual machine.",
         cells: &[
@@ -387,6 +345,48 @@ pub(crate) const ROWS: &[Row] = &[
             ("exec", None(AS_RUNTIME)),
             ("stop", None(AS_RUNTIME)),
             ("cleanup", Replayed("crio_run")),
+            ("step", None(NO_STEPS)),
+        ],
+    },
+    Row {
+        id: "docker build, BuildKit",
+        what: "dockerd 20.10.24 with `DOCKER_BUILDKIT=1` and Debian's client.",
+        cells: &[
+            ("pull", Tested("buildkit_pull")),
+            ("download", Tested("buildkit_pull")),
+            ("unpack", Tested("buildkit_pull")),
+            ("commit", None(NO_NAME)),
+            ("mount", Tested("buildkit_build")),
+            ("create", Tested("buildkit_build")),
+            ("init", Tested("buildkit_build")),
+            ("network", None(BUILDKIT_NETWORK)),
+            ("start", None(IN_ONE)),
+            ("ready", None(NO_SERVICE)),
+            ("run", Tested("buildkit_build")),
+            ("exec", None(NO_EXEC)),
+            ("stop", None(ENDS_BY_ITSELF)),
+            ("cleanup", Tested("buildkit_build")),
+            ("step", Tested("buildkit_build")),
+        ],
+    },
+    Row {
+        id: "containerd (ctr)",
+        what: "containerd 1.6.20 by its own client, with runc 1.1.5.",
+        cells: &[
+            ("pull", Tested("ctr_pull")),
+            ("download", Tested("ctr_pull")),
+            ("unpack", Tested("ctr_pull")),
+            ("commit", Tested("ctr_pull")),
+            ("mount", Tested("ctr_run")),
+            ("create", Tested("ctr_run")),
+            ("init", Tested("ctr_run")),
+            ("network", None(CTR_NETWORK)),
+            ("start", Tested("ctr_run")),
+            ("ready", None(PENDING)),
+            ("run", Tested("ctr_run")),
+            ("exec", None(PENDING)),
+            ("stop", None(PENDING)),
+            ("cleanup", Tested("ctr_run")),
             ("step", None(NO_STEPS)),
         ],
     },

@@ -40,56 +40,34 @@ struct Profile {
     test: bool,
 }
 
-/// Builds phasegraph, and its test programs if `tests`, around the eBPF objects in `objects` instead of the checked-in
-/// ones if it is given.
+/// Builds phasegraph, and the test programs named (`lib` is the library's own), around the eBPF objects in `objects`
+/// instead of the checked-in ones if it is given.
 ///
 /// # Errors
 ///
 /// When cargo fails.
-pub(crate) fn programs(tests: bool, objects: Option<&Path>) -> anyhow::Result<Programs> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(cargo);
-    command.current_dir(workspace()?);
-    if let Some(objects) = objects {
-        command.env("PHASEGRAPH_EBPF_DIR", objects);
-    }
-    if tests {
-        command.args(["test", "--no-run"]);
-    } else {
-        command.arg("build");
-    }
-    command
-        .args([
-            "--package",
-            "phasegraph",
-            "--locked",
-            "--message-format",
-            "json-render-diagnostics",
-        ])
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit());
-    let output = command.output().context("can't run cargo")?;
-    if !output.status.success() {
-        bail!("cargo: {}", output.status);
+pub(crate) fn programs(tests: &[&str], objects: Option<&Path>) -> anyhow::Result<Programs> {
+    let mut words = vec!["build".to_owned()];
+    let mut artifacts = cargo(&words, objects)?;
+    if !tests.is_empty() {
+        words = vec!["test".to_owned(), "--no-run".to_owned()];
+        for name in tests {
+            match *name {
+                "lib" => words.push("--lib".to_owned()),
+                name => words.extend(["--test".to_owned(), name.to_owned()]),
+            }
+        }
+        artifacts.extend(cargo(&words, objects)?);
     }
     let mut phasegraph = None;
     let mut found = Vec::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let Ok(message) = serde_json::from_str::<Message>(line) else {
-            continue;
-        };
-        let (Some(target), Some(profile), Some(program)) = (message.target, message.profile, message.executable) else {
-            continue;
-        };
-        if message.reason != "compiler-artifact" {
-            continue;
-        }
+    for (target, is_test, program) in artifacts {
         let is = |kind: &str| target.kind.iter().any(|known| known == kind);
-        if is("bin") && !profile.test && target.name == "phasegraph" {
+        if is("bin") && !is_test && target.name == "phasegraph" {
             phasegraph = Some(program);
-        } else if profile.test && is("test") {
+        } else if is_test && is("test") {
             found.push((target.name, program));
-        } else if profile.test && is("lib") {
+        } else if is_test && is("lib") {
             found.push(("lib".to_owned(), program));
         }
     }
@@ -97,6 +75,39 @@ pub(crate) fn programs(tests: bool, objects: Option<&Path>) -> anyhow::Result<Pr
         phasegraph: phasegraph.context("cargo built no phasegraph")?,
         tests: found,
     })
+}
+
+/// Has cargo build something of phasegraph's; the programs, and whether they are tests.
+fn cargo(words: &[String], objects: Option<&Path>) -> anyhow::Result<Vec<(Target, bool, PathBuf)>> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    if let Some(objects) = objects {
+        command.env("PHASEGRAPH_EBPF_DIR", objects);
+    }
+    let output = command
+        .args(words)
+        .args([
+            "--package",
+            "phasegraph",
+            "--locked",
+            "--message-format",
+            "json-render-diagnostics",
+        ])
+        .current_dir(workspace()?)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("can't run cargo")?;
+    if !output.status.success() {
+        bail!("cargo {}: {}", words.join(" "), output.status);
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let messages = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok());
+    let artifacts = messages.filter(|message| message.reason == "compiler-artifact");
+    Ok(artifacts
+        .filter_map(|message| Some((message.target?, message.profile?.test, message.executable?)))
+        .collect())
 }
 
 /// Puts programs where the machine will have them at the host's paths, beside the sources that tests read.

@@ -64,9 +64,9 @@ enum Command {
         /// Where what comes back goes
         #[arg(long, short, value_name = "FOLDER")]
         output: Option<PathBuf>,
-        /// The test programs too, at the paths that they have here
-        #[arg(long)]
-        tests: bool,
+        /// This test program too, at the path that it has here: `runtimes` for example, `lib` for the library's own
+        #[arg(long, value_name = "NAME")]
+        test: Vec<String>,
         /// Command, run by the machine's root; one word is a line for its shell
         #[arg(last = true, required = true)]
         words: Vec<String>,
@@ -79,7 +79,7 @@ enum Command {
         options: Options,
     },
     Test(test::Arguments),
-    /// Make the tables in docs anew, from what the last whole run of each kernel gave
+    /// Make the tables in docs anew, from what the last run of a whole tier gave on each kernel
     Table,
 }
 
@@ -131,9 +131,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             kernel,
             options,
             output,
-            tests,
+            test,
             words,
-        } => run_words(&cache, kernel, options, output.as_deref(), *tests, words),
+        } => run_words(&cache, kernel, options, output.as_deref(), test, words),
         Command::Shell { kernel, options } => shell(&cache, kernel, options),
         Command::Test(arguments) => test::run(&cache, arguments),
         Command::Table => table::write(&test::results_folder()?),
@@ -155,7 +155,7 @@ fn run_words(
     kernel: &str,
     options: &Options,
     output: Option<&Path>,
-    tests: bool,
+    tests: &[String],
     words: &[String],
 ) -> anyhow::Result<()> {
     let script = match words {
@@ -170,7 +170,7 @@ fn run_words(
         name: "run".to_owned(),
         script,
     };
-    let programs = build::programs(tests, None)?;
+    let programs = build::programs(&tests.iter().map(String::as_str).collect::<Vec<_>>(), None)?;
     let mut failed = Vec::new();
     for name in kernel::names(kernel)? {
         let kernel = kernel::ready(cache, name)?;
@@ -202,6 +202,6 @@ fn shell(cache: &Cache, kernel: &str, options: &Options) -> anyhow::Result<()> {
         bail!("a shell is on one kernel");
     };
     let kernel = kernel::ready(cache, name)?;
-    let programs = build::programs(true, None)?;
+    let programs = build::programs(&[], None)?;
     options.session(cache, &kernel, &programs).shell()
 }

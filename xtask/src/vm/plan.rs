@@ -174,6 +174,14 @@ pub(crate) const ROWS: &[Row] = &[
         seconds: 200,
     },
     Row {
+        name: "hotplug",
+        tier: Tier::Full,
+        setups: &["normal", "eight-cpus"],
+        work: Work::Tests("hotplug", &[]),
+        never_skipped: &[],
+        seconds: 200,
+    },
+    Row {
         name: "leaves-nothing",
         tier: Tier::Full,
         setups: &["normal"],

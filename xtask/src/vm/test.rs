@@ -1,5 +1,6 @@
 //! `cargo xtask vm test`: the plan's rows on the kernels, and their results.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -51,8 +52,8 @@ pub(crate) fn run(cache: &Cache, arguments: &Arguments) -> anyhow::Result<()> {
         setup: arguments.setup.as_deref(),
         row: arguments.row.as_deref(),
     };
-    if arguments.write_docs && (tier == Tier::Smoke || selection.setup.is_some() || selection.row.is_some()) {
-        bail!("the documents tell of whole runs: --write-docs goes with neither --smoke, --setup nor --row");
+    if arguments.write_docs && (selection.setup.is_some() || selection.row.is_some()) {
+        bail!("the documents tell of whole runs: --write-docs goes with neither --setup nor --row");
     }
     matrix(cache, &names, selection, None)?;
     if arguments.write_docs {
@@ -101,7 +102,7 @@ impl Selection<'_> {
     }
 }
 
-/// Where whole runs leave what each kernel gave.
+/// Where runs of a whole tier leave what each kernel gave.
 pub(crate) fn results_folder() -> anyhow::Result<PathBuf> {
     let folder = workspace()?.join("target/vm/results");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -123,7 +124,7 @@ fn matrix(
     if machines.is_empty() {
         bail!("no row of the plan is meant; its set-ups are {}", setups());
     }
-    let programs = build::programs(true, objects)?;
+    let programs = build::programs(&needed(&machines), objects)?;
     let start = Instant::now();
     let mut failures = Vec::new();
     for name in names {
@@ -152,8 +153,7 @@ fn matrix(
         }
         summary(&found, start.elapsed());
         failures.extend(found.failures());
-        let whole = selection.tier == Tier::Full && selection.setup.is_none() && selection.row.is_none();
-        if whole {
+        if selection.setup.is_none() && selection.row.is_none() {
             let kept = results_folder()?;
             results::write(&kept, &found)?;
             let verified = logs(name, "normal")?.join("out/verified");
@@ -170,6 +170,18 @@ fn matrix(
         failures.len(),
         failures.join("\n")
     );
+}
+
+/// The test programs that the rows run.
+fn needed(machines: &[(&Setup, Vec<&Row>)]) -> Vec<&'static str> {
+    let rows = machines.iter().flat_map(|(_, rows)| rows);
+    let names: BTreeSet<_> = rows
+        .filter_map(|row| match row.work {
+            Work::Tests(name, _) => Some(name),
+            Work::Shell(_) => None,
+        })
+        .collect();
+    names.into_iter().collect()
 }
 
 /// Runs the rows on one machine and judges them.

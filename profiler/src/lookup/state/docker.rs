@@ -44,12 +44,35 @@ struct Repositories {
 /// Most words of a healthcheck.
 const MAX_WORDS: usize = 64;
 
-/// Adds what docker's own file says.
+/// Where dockerd keeps its data unless it is told otherwise.
+const DATA: &str = "/var/lib/docker";
+
+/// The data folder of a dockerd with these arguments.
+pub(super) fn data_of(argv: &[Text]) -> String {
+    const FLAGS: [&[u8]; 4] = [b"--data-root", b"--graph", b"-g", b"-data-root"];
+    let mut words = argv.iter();
+    let told = words.find_map(|word| {
+        let mut parts = word.splitn(2, |byte| *byte == b'=');
+        parts.next().filter(|flag| FLAGS.contains(flag))?;
+        Some(parts.next().map(<[u8]>::to_vec))
+    });
+    // Behind a `=`, or the next argument.
+    let told = told.and_then(|inline| inline.or_else(|| words.next().cloned()));
+    let told = told.and_then(|path| String::from_utf8(path).ok());
+    told.filter(|path| path.starts_with('/'))
+        .unwrap_or_else(|| DATA.to_owned())
+}
+
+/// Adds what docker's own file says; the bundle tells where it is.
 pub(super) fn fill(state: &mut ContainerState, spec: &Spec, root: &Root) -> bool {
+    let tail = format!("/containers/{}/", String::from_utf8_lossy(&state.id));
+    spec.folder_before(&tail)
+        .is_some_and(|data| fill_from(state, data, root))
+}
+
+/// The same below a data folder.
+pub(super) fn fill_from(state: &mut ContainerState, data: &str, root: &Root) -> bool {
     let Ok(id) = std::str::from_utf8(&state.id) else {
-        return false;
-    };
-    let Some(data) = spec.folder_before(&format!("/containers/{id}/")) else {
         return false;
     };
     let path = format!("{data}/containers/{id}/config.v2.json");

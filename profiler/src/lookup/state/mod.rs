@@ -20,10 +20,48 @@ pub use file::{MAX_BYTES, Root};
 /// Longest name, image or word of a healthcheck that is kept, bytes.
 const MAX_TEXT: usize = 512;
 
+/// Where docker's daemons keep their containers, as far as they were seen: the bundle of a container that lived for a
+/// moment is gone when it is looked for, these files are not.
+#[derive(Debug, Default)]
+pub struct Daemons {
+    docker: Vec<String>,
+}
+
+impl Daemons {
+    /// Most folders remembered.
+    const MAX: usize = 8;
+
+    /// Learns from the arguments of a program, if it is a daemon.
+    pub fn seen(&mut self, argv: &[Text]) {
+        let program = argv.first().and_then(|word| word.rsplit(|byte| *byte == b'/').next());
+        if program != Some(b"dockerd") {
+            return;
+        }
+        let data = docker::data_of(argv);
+        if !self.docker.contains(&data) && self.docker.len() < Self::MAX {
+            self.docker.push(data);
+        }
+    }
+}
+
 /// What is known of the container that a runtime is asked to create.
-pub fn created(argv: &[Text], root: &Root) -> Option<ContainerState> {
+pub fn created(argv: &[Text], daemons: &Daemons, root: &Root) -> Option<ContainerState> {
     let (id, bundle) = detect::creates(argv)?;
-    of_bundle(&id, &bundle, root)
+    of_bundle(&id, &bundle, root).or_else(|| {
+        // `moby` is docker's namespace in containerd.
+        let of_docker = bundle.split(|byte| *byte == b'/').any(|part| part == b"moby");
+        if !of_docker || !is_id(&id) {
+            return None;
+        }
+        let mut state = ContainerState {
+            id,
+            ..ContainerState::default()
+        };
+        let mut folders = daemons.docker.iter();
+        folders
+            .any(|data| docker::fill_from(&mut state, data, root))
+            .then_some(state)
+    })
 }
 
 /// What is known of the container that a monitor (conmon, a containerd shim) looks after, which was there before. `cwd`

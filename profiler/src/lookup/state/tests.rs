@@ -26,11 +26,15 @@ impl Host {
     }
 
     fn created(&self, bundle: &str) -> Option<ContainerState> {
-        created(
+        created_by(
             &argv(&format!("/usr/bin/runc create --bundle {bundle} --pid-file /p {ID}")),
             &self.root(),
         )
     }
+}
+
+fn created_by(argv: &[Text], root: &Root) -> Option<ContainerState> {
+    created(argv, &Daemons::default(), root)
 }
 
 fn argv(line: &str) -> Vec<Text> {
@@ -118,6 +122,30 @@ fn docker_file() {
     assert!(none.created(DOCKER).unwrap().healthcheck.is_empty());
 }
 
+/// Make sure that a docker container whose bundle is gone already is found in its daemon's folder, and one of another
+/// namespace is not looked for there.
+#[test]
+fn docker_without_bundle() {
+    let host = docker(r#"{"Name":"/web","Config":{"Image":"debian:13"}}"#);
+    let create = |bundle: &str| argv(&format!("runc create --bundle {bundle} {ID}"));
+    for (dockerd, found) in [
+        ("/usr/bin/dockerd -H fd:// --data-root /d", true),
+        ("dockerd --data-root=/d", true),
+        ("dockerd", false),
+        ("sh --data-root=/d", false),
+    ] {
+        let mut daemons = Daemons::default();
+        daemons.seen(&argv(dockerd));
+        let state = created(&create("/gone/moby/x"), &daemons, &host.root());
+        assert_eq!(
+            state.map(|state| state.name),
+            found.then(|| b"web".to_vec()),
+            "{dockerd}"
+        );
+        assert_eq!(created(&create("/gone/k8s.io/x"), &daemons, &host.root()), None);
+    }
+}
+
 /// Make sure that annotations of CRI engines and nerdctl give names, and a bundle without any nothing.
 #[test]
 fn annotations() {
@@ -202,11 +230,11 @@ fn hostile_words() {
         "runc state abc",
         "sh create --bundle /etc abc",
     ] {
-        assert_eq!(created(&argv(line), &root), None, "{line}");
+        assert_eq!(created_by(&argv(line), &root), None, "{line}");
     }
     // A link to the host's own files ends below the root that the process sees.
     symlink("/../../../../etc", host.0.path().join("out")).unwrap();
-    let state = created(&argv("runc create --bundle /out abc"), &root).unwrap();
+    let state = created_by(&argv("runc create --bundle /out abc"), &root).unwrap();
     assert_eq!(state.name, b"stolen");
     let long = "n".repeat(10_000);
     host.write(
@@ -214,7 +242,10 @@ fn hostile_words() {
         &format!(r#"{{"annotations":{{"nerdctl/name":"{long}"}}}}"#),
     );
     assert_eq!(
-        created(&argv("runc create --bundle /l abc"), &root).unwrap().name.len(),
+        created_by(&argv("runc create --bundle /l abc"), &root)
+            .unwrap()
+            .name
+            .len(),
         MAX_TEXT
     );
 }
