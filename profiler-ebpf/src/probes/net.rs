@@ -223,7 +223,7 @@ fn request(task: Task, sock: *const u8, header: Header, family: u16, sent: u64) 
     let mut first = [0u8; 8];
     // SAFETY: the helper copes with any source, and `first` is as large as is asked for.
     let failed = unsafe { bpf_probe_read_user(first.as_mut_ptr().cast(), 8, text as *const _) };
-    let sized = sent >= MIN_FRAMES_LEN && sent <= MAX_FRAMES_LEN;
+    let sized = (MIN_FRAMES_LEN..=MAX_FRAMES_LEN).contains(&sent);
     let frames = family == AF_UNIX && sized && is_frames(first) && in_engine();
     if failed != 0 || !(is_request(first) || frames) {
         return Ok(());

@@ -230,8 +230,13 @@ fn enter_file(walk: &mut Walk, address: u64) -> bool {
         walk.table.kind = FRAME_POINTERS;
         return true;
     }
+    #[expect(
+        clippy::needless_borrows_for_generic_args,
+        reason = "a copy of the key would lie on the program's stack of 512 bytes"
+    )]
     // SAFETY: nobody changes an entry of a hash in place here; user space replaces it.
-    if let Some(table) = unsafe { UNWIND_FILES.get(&walk.key) } {
+    let table = unsafe { UNWIND_FILES.get(&walk.key) };
+    if let Some(table) = table {
         walk.table = *table;
     }
     true

@@ -131,14 +131,12 @@ fn name(context: &Context<'_>, requests: &Requests, pull: &mut Pull) {
     if let Some(word) = command.args.first() {
         pull.reference.clone_from(word);
     }
-    let stored = context
+    let mut stored = context
         .session
         .images
         .iter()
         .filter(|image| image.engine == "containerd");
-    let image = stored
-        .filter(|image| image.layers.iter().any(|layer| pull.has_blob(layer)))
-        .last();
+    let image = stored.rfind(|image| image.layers.iter().any(|layer| pull.has_blob(layer)));
     if let Some(image) = image {
         pull.digest.clone_from(&image.digest);
     }
@@ -157,8 +155,7 @@ fn commit(context: &Context<'_>, pull: &mut Pull) {
     let calls = context.session.syscalls.iter();
     let last = calls
         .filter(|call| call.at.task.tgid == daemon && call.call == call::SYNC && call.a == b"meta.db")
-        .filter(|call| (pull.moved()..client.span.to).contains(&call.at.ts))
-        .last();
+        .rfind(|call| (pull.moved()..client.span.to).contains(&call.at.ts));
     if let Some(call) = last {
         pull.committed = Some((call.at.ts, "last sync of meta.db before the client's end"));
     }

@@ -45,10 +45,8 @@ pub(super) fn complete(context: &Context<'_>, store: &Store<'_>, requests: &Requ
                 pull.reference = super::fetch_name(pull);
             }
         }
-        let stored = context.session.images.iter().filter(|image| image.engine == ENGINE);
-        let image = stored
-            .filter(|image| image.names.contains(&pull.reference) && !image.digest.is_empty())
-            .last();
+        let mut stored = context.session.images.iter().filter(|image| image.engine == ENGINE);
+        let image = stored.rfind(|image| image.names.contains(&pull.reference) && !image.digest.is_empty());
         if let Some(image) = image {
             pull.digest.clone_from(&image.digest);
         }

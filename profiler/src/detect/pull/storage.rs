@@ -128,13 +128,13 @@ fn name(context: &Context<'_>, requests: &Requests, pull: &mut Pull) {
     let words: Vec<&Text> = command.map_or(Vec::new(), |command| command.args.iter().collect());
     let repository = pull.repository().to_vec();
     let stored = context.session.images.iter().filter(|image| image.engine == ENGINE);
-    let found = stored.filter(|image| {
+    let mut found = stored.filter(|image| {
         let fetched = pull.fetches.iter().any(|fetch| fetch.is_blob(&image.id));
         let top = image.layers.first();
         fetched || top.is_some_and(|top| pull.unpacks.iter().any(|unpack| unpack.layer == *top))
     });
     // The last is told after its names were set.
-    if let Some(image) = found.last() {
+    if let Some(image) = found.next_back() {
         pull.digest.clone_from(&image.digest);
         let named = |name: &&Text| words.iter().any(|word| ends_with(name, word));
         let name = image.names.iter().find(named).or_else(|| {

@@ -161,7 +161,10 @@ mod tests {
         bytes
     }
 
-    fn read(bytes: &[u8]) -> Vec<(u64, u64, Vec<(u64, Rule)>)> {
+    /// Begin and end of a function, and its rules.
+    type Function = (u64, u64, Vec<(u64, Rule)>);
+
+    fn read(bytes: &[u8]) -> Vec<Function> {
         let mut all = Vec::new();
         functions(bytes, 0, |from, to, rows| all.push((from, to, rows.to_vec())));
         all

@@ -211,8 +211,8 @@ impl<'a, S: Source + ?Sized> Elf<'a, S> {
         for section in &sections {
             let name = names.get(section.sh_name(Little) as usize..).unwrap_or_default();
             let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-            let here = section.sh_type(Little) != elf::SHT_NOBITS
-                && section.sh_flags(Little).0 & u64::from(elf::SHF_COMPRESSED.0) == 0;
+            let here =
+                section.sh_type(Little) != elf::SHT_NOBITS && section.sh_flags(Little).0 & elf::SHF_COMPRESSED.0 == 0;
             let kind = match name {
                 b".eh_frame" => Some(Kind::Loaded),
                 b".debug_frame" => Some(Kind::Debug),
