@@ -54,7 +54,7 @@ fn not_root() {
             .args(["run", "-o", "x.phg", "--", "touch", "ran"])
             .current_dir(open.path());
         let output = command.uid(NOBODY).gid(NOBODY).output().unwrap();
-        assert_refused(&folder, &output, 1, &["needs root", "65534", "sudo phasegraph run"]);
+        assert_refused(&folder, &output, 1, &["needs root", "65534", "run it with sudo"]);
         assert_eq!(fs::read_dir(open.path()).unwrap().count(), 1);
         as_user = folder.profile("x.phg", ["touch", "ran"]);
         run::without_sys_admin(&mut as_user);
@@ -68,7 +68,7 @@ fn not_root() {
         &folder,
         &as_user.output().unwrap(),
         1,
-        &["needs root", expected, "sudo phasegraph run"],
+        &["needs root", expected, "run it with sudo"],
     );
 }
 
