@@ -204,7 +204,7 @@ fn no_rung_of_an_optional_signal() {
         ] {
             assert!(told.contains(part), "no `{part}` in: {told}");
         }
-        for part in ["not probed", "mount_calls", "mounts, unmounts and namespace changes"] {
+        for part in ["not probed", "mount_calls", "mounts, unmounts, namespace changes"] {
             assert!(errors.contains(part), "no `{part}` in: {errors}");
         }
     }
