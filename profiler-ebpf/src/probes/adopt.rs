@@ -50,8 +50,12 @@ pub extern "C" fn adopt_tasks(ctx: *mut IterTask) -> u32 {
 /// have no memory of their own.
 #[inline(always)]
 fn among_all(task: Task, tgid: u32) -> bool {
+    let own = globals::self_tgid();
+    // Its child reads files for it: its own cost, which the recording tells apart.
+    let parent = task::read_ptr(task.cast(), offset!(task_real_parent));
     TRACK_TGID.get_ptr(EVERYONE).is_some()
-        && tgid != globals::self_tgid()
+        && tgid != own
+        && task::read::<u32>(parent, offset!(task_tgid)) != own
         && !task::read_ptr(task.cast(), offset!(task_mm)).is_null()
 }
 
