@@ -79,8 +79,13 @@ impl<'a> Peaks<'a> {
             return self.process(ix);
         }
         let readings = self.readings.get(ix.ix())?;
-        let start = readings.partition_point(|reading| reading.at.ts < span.from);
-        let end = readings.partition_point(|reading| reading.at.ts <= span.to);
+        // The reading of an exit is taken by a program of its own, right after the one that tells the exit.
+        let time = |reading: &Memory| match reading.moment {
+            Moment::Exit => reading.at.ts.min(process.end()),
+            _ => reading.at.ts,
+        };
+        let start = readings.partition_point(|reading| time(reading) < span.from);
+        let end = readings.partition_point(|reading| time(reading) <= span.to);
         // The program that runs at the end began in the span, so all of its peak lies in it.
         let begun = |ts: u64| {
             process

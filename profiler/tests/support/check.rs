@@ -2,8 +2,9 @@
 
 use super::profile::{Item, Profile};
 
-/// How far a `run` phase may reach beyond the stopwatch in it: exec to `main()`, and the last stamp to the exit.
-pub(crate) const EXACT_NS: u64 = 1_000_000;
+/// How far a `run` phase may reach beyond the stopwatch in it: exec to `main()`, and the last stamp to the exit, on a host
+/// that has other work and a cold page cache. `exact.rs` holds the edges against the kernel's own trace.
+pub(crate) const NEAR_NS: u64 = 5_000_000;
 
 /// Unpacks a scenario, or says why there is none here.
 macro_rules! scenario {
@@ -24,7 +25,7 @@ pub(crate) fn emulated() -> bool {
     std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("QEMU"))
 }
 
-/// The stopwatch lies in the phase, and the phase reaches no further than 1 ms beyond it, besides what the
+/// The stopwatch lies in the phase, and the phase reaches no further than 5 ms beyond it, besides what the
 /// container's first process waited for a CPU: on a busy host that is no error of the phase. Where the CPU is emulated,
 /// exec to `main()` takes as long as it takes (`exact.rs` holds such kernels against their own trace).
 pub(crate) fn assert_agrees(run: Item<'_>, (begin, end): (u64, u64)) {
@@ -32,7 +33,7 @@ pub(crate) fn assert_agrees(run: Item<'_>, (begin, end): (u64, u64)) {
     let queued = run.0["wall"]["runqueue_ns"].as_u64().unwrap();
     println!("run begins {before} ns before the stopwatch and ends {after} ns after it; {queued} ns in the run queue");
     assert!(run.from() <= begin && end <= run.to(), "{before} {after}");
-    let tolerance = queued + EXACT_NS;
+    let tolerance = queued + NEAR_NS;
     assert!(
         emulated() || (begin - run.from() <= tolerance && run.to() - end <= tolerance),
         "{before} {after} {queued}"
