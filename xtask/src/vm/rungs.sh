@@ -1,12 +1,13 @@
 # Forces every rung of every signal and writes to $OUT/rungs what became of it, a line each: `SIGNAL=RUNG ok`, or
-# `SIGNAL=RUNG refused: WHY`. The best rungs of all signals are forced in one recording, then the second ones, and so on;
-# one that the kernel lacks is left out and the others are tried again.
+# `SIGNAL=RUNG refused: WHY`. Where the tasks' state is kept decides what other rungs can be had, so its rungs are forced
+# one by one. Of the others the best of all signals are forced in one recording, then the second ones, and so on; one that
+# the kernel lacks is left out and the others are tried again.
 phasegraph rungs >"$OUT/known" || exit 1
 : >"$OUT/rungs"
-rank=1
-while :; do
-    list=$(awk -F= -v rank=$rank '{ n[$1]++ } n[$1] == rank' "$OUT/known")
-    [ "$list" ] || break
+
+# force LINES: all of them in one recording.
+force() {
+    list=$1
     while [ "$list" ]; do
         forced=$(echo "$list" | paste -sd, -)
         echo "forcing $forced"
@@ -25,6 +26,16 @@ while :; do
         echo "$refused refused: $why" >>"$OUT/rungs"
         list=$(echo "$list" | grep -vFx -- "$refused")
     done
+}
+
+for rung in $(grep '^task_state=' "$OUT/known"); do
+    force "$rung"
+done
+rank=1
+while :; do
+    others=$(grep -v '^task_state=' "$OUT/known" | awk -F= -v rank=$rank '{ n[$1]++ } n[$1] == rank')
+    [ "$others" ] || break
+    force "$others"
     rank=$((rank + 1))
 done
 cat "$OUT/rungs"
