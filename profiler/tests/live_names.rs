@@ -207,7 +207,8 @@ fn named_later() {
         .collect();
     starts.sort_unstable();
     starts.dedup();
-    assert!((1..=3).contains(&starts.len()), "hot, main, now: {starts:?}");
+    // As many as it has functions (hot, main, now, _start) and stubs, not as many as addresses were hit.
+    assert!((1..=6).contains(&starts.len()), "{starts:?}");
     // The program is still there, and stripped; the other has the names, of another build.
     let other = folded(&folder, &["--debug-dir", "other"]);
     assert_eq!(time_in(&other, "program", "hot"), 0, "{other}");
