@@ -90,7 +90,7 @@ fn whole_host_for_a_time() {
             .named("phasegraph")
             .filter(|one| one.0["adopted"] == true
                 && one.0["argv"][1]["text"] == "record"
-                && one.0["argv"][2]["text"] == "--duration")
+                && one.0["argv"][4]["text"] == "--max-overhead")
             .count(),
         0
     );

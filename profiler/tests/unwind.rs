@@ -290,9 +290,20 @@ fn known_chains() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let stacks = &report.0["user_stacks"];
-    let late = stacks["early"]["no_table"].as_u64().unwrap_or(0);
+    // Before a file's table is there a piece of the stack is copied, which can be too short; and when it comes too late,
+    // there is none.
+    let late: u64 = ["no_table", "copy"]
+        .map(|cause| stacks["early"][cause].as_u64().unwrap_or(0))
+        .iter()
+        .sum();
     assert!(cut <= late, "{cut} stacks without their outer part: {stacks}");
-    let (samples, whole) = (stacks["samples"].as_u64().unwrap(), stacks["whole"].as_u64().unwrap());
+    // The start-up code of musl tells nothing of how to unwind it: its stacks are right, and end there.
+    let programs = stacks["programs"].as_array().unwrap().iter();
+    let known = programs.filter(|program| program["program"]["text"] != "musl");
+    let (samples, whole) = known.fold((0, 0), |(samples, whole), program| {
+        let count = |name: &str| program[name].as_u64().unwrap();
+        (samples + count("samples"), whole + count("whole"))
+    });
     assert!((whole + late) * 100 >= samples * 98, "{whole} of {samples}: {stacks}");
 }
 
@@ -321,6 +332,12 @@ fn files_that_change() {
         .values()
         .filter_map(|count| count.as_u64())
         .sum();
-    let (samples, whole) = (stacks["samples"].as_u64().unwrap(), stacks["whole"].as_u64().unwrap());
+    // The start-up code of musl tells nothing of how to unwind it: its stacks are right, and end there.
+    let programs = stacks["programs"].as_array().unwrap().iter();
+    let known = programs.filter(|program| program["program"]["text"] != "musl");
+    let (samples, whole) = known.fold((0, 0), |(samples, whole), program| {
+        let count = |name: &str| program[name].as_u64().unwrap();
+        (samples + count("samples"), whole + count("whole"))
+    });
     assert_eq!(samples, whole + early, "{stacks}");
 }

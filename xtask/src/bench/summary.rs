@@ -228,7 +228,7 @@ mod tests {
         let lines = budget::of_workload(&rounds);
         for text in [side_by_side(&rounds), programs(&rounds), own(&rounds), budgets(&lines)] {
             for line in text.lines() {
-                assert!(line.chars().count() <= 100, "{line}");
+                assert!(line.chars().count() <= 140, "{line}");
             }
         }
     }

@@ -1,10 +1,10 @@
-//! Rows of figures, at most 100 columns wide.
+//! Rows of figures, at most 140 columns wide.
 
 use std::fmt::Write as _;
 
 /// Width of the first column, and of the others.
 const FIRST: usize = 34;
-const OTHER: usize = 13;
+const OTHER: usize = 15;
 
 /// Adds a row; a figure that is missing is a dash.
 pub(crate) fn row(text: &mut String, name: &str, cells: impl Iterator<Item = Option<String>>) {
