@@ -38,12 +38,12 @@ pub(super) fn read(at: At, peer: u32, text: &[u8]) -> Request {
     }
 }
 
-/// The digests (`sha256:` and 64 hex digits) and ids (64 hex digits) in a message: strings stand in protobuf as they
-/// are. Nothing else of it is kept.
+/// The digests (`sha256:` and 64 hex digits) and ids (64 hex digits) in a message, and the folder of containerd's that
+/// its first path names: strings stand in protobuf as they are. Nothing else of it is kept.
 fn names(message: &[u8]) -> Vec<(Text, Text)> {
     const HEX: usize = 64;
     let digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    let mut found = Vec::new();
+    let mut found: Vec<_> = snapshot(message).into_iter().collect();
     let mut at = 0;
     while at + HEX <= message.len() && found.len() < MAX_NAMES {
         let Some(other) = message[at..at + HEX].iter().rposition(|byte| !digit(byte)) else {
@@ -58,6 +58,19 @@ fn names(message: &[u8]) -> Vec<(Text, Text)> {
         at += other + 1;
     }
     found
+}
+
+/// The number of the first folder `snapshots/N/…` that a message names. Of an overlay's options that is the writable one
+/// (`workdir=`, `upperdir=` stand before `lowerdir=`; containerd `snapshots/overlay/overlay.go`).
+fn snapshot(message: &[u8]) -> Option<(Text, Text)> {
+    const FOLDER: &[u8] = b"/snapshots/";
+    /// Digits of the largest number.
+    const LONGEST: usize = 20;
+    let at = message.windows(FOLDER.len()).position(|part| part == FOLDER)?;
+    let rest = &message[at + FOLDER.len()..];
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let whole = (1..=LONGEST).contains(&digits) && rest.get(digits) == Some(&b'/');
+    whole.then(|| (b"snapshot".to_vec(), rest[..digits].to_vec()))
 }
 
 /// Reads an HTTP request's first line.
@@ -163,6 +176,20 @@ mod tests {
         );
         for length in 0..80 {
             read(&format!("\0{}", &hex.repeat(2)[..length]));
+        }
+    }
+
+    /// Make sure that a message tells the folder that is unpacked into, not those below it, and no other path.
+    #[test]
+    fn snapshots() {
+        let folder = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots";
+        let request = read(&format!(
+            "\0\0\x10\x00workdir={folder}/12/work\x1aupperdir={folder}/12/fs\x1alowerdir={folder}/7/fs"
+        ));
+        assert_eq!(request.query, [(b"snapshot".to_vec(), b"12".to_vec())]);
+        // Cut before its end, no number, a file of another's.
+        for path in ["/12", "/", "/x12/fs", "/123456789012345678901/fs"] {
+            assert_eq!(read(&format!("\0\0\x10\x00{folder}{path}")).query, []);
         }
     }
 

@@ -3,12 +3,12 @@
 //!
 //! ```text
 //! client: Prepare ─▶ rename snapshots/new-… → snapshots/N
-//! client: Apply(digest of the blob) ─▶  … unpacking …  ─▶ answer (digest of its contents)
+//! client: Apply(digest of the blob, mounts of snapshots/N) ─▶  … unpacking …  ─▶ answer (digest of its contents)
 //! client: Commit ─▶ sync metadata.db
 //! ```
 //!
-//! So a layer is unpacked from the call that names its blob, the first after a folder was prepared, to the answer, which
-//! names something else; the folder is the one prepared before. Measured on containerd 1.6.
+//! So a layer is unpacked from the call that names its blob and the folder, to the answer, which names something else.
+//! Other calls that name a blob alone (the client writes it, asks for its size) name no folder. Measured on containerd 1.6.
 
 use std::collections::HashSet;
 
@@ -46,6 +46,7 @@ pub(super) fn complete(
             .filter(|index| !used.contains(index))
             .find_map(|index| {
                 let request = sent.get(index).filter(|request| request.peer == snapshot.tgid)?;
+                folder(request).filter(|folder| **folder == snapshot.name)?;
                 let client = context.sender(request)?;
                 let mut digests: Vec<&Text> = digests(request).collect();
                 digests.dedup();
@@ -91,6 +92,12 @@ pub(super) fn complete(
 fn digests(request: &Request) -> impl Iterator<Item = &Text> {
     let named = request.query.iter().filter(|(key, _)| key == b"digest");
     named.map(|(_, digest)| digest)
+}
+
+/// The folder that a call works on.
+fn folder(request: &Request) -> Option<&Text> {
+    let mut named = request.query.iter().filter(|(key, _)| key == b"snapshot");
+    named.next().map(|(_, folder)| folder)
 }
 
 fn snapshots(context: &Context<'_>, threads: &Threads) -> Vec<Snapshot> {
