@@ -5,6 +5,7 @@
 //! pairs monotonic with real time. Text that is not UTF-8 stands as a lossy string, with its exact bytes beside it in
 //! a field named `…_hex`.
 
+mod receipt;
 pub mod schema;
 
 use schema::{
@@ -54,6 +55,7 @@ pub fn report(session: &Session) -> Report {
         schema: SCHEMA,
         version: meta.version.clone(),
         name: meta.name.clone(),
+        receipt: receipt::receipt(session),
         host: Host {
             hostname: meta.hostname.clone(),
             kernel: meta.kernel.clone(),
@@ -443,5 +445,7 @@ fn own(session: &Session) -> Own {
     }
 }
 
+#[cfg(test)]
+mod published;
 #[cfg(test)]
 mod tests;
