@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 }
 
 /// Packages that the tests use, and what for.
-const PACKAGES: [(&str, &[&str]); 6] = [
+const PACKAGES: [(&str, &[&str]); 8] = [
     (
         "compiling the tests and the workloads they profile",
         &["gcc", "libc6-dev", "make"],
@@ -43,6 +43,11 @@ const PACKAGES: [(&str, &[&str]); 6] = [
     ),
     ("docker builds and runs", &["docker.io", "containerd"]),
     ("container images made on the spot", &["busybox-static", "mmdebstrap"]),
+    (
+        "what reads exports: Python's packages, promtool, speedscope in a browser",
+        &["python3-venv", "prometheus", "npm", "chromium"],
+    ),
+    ("checkouts to take a commit of", &["git"]),
     (
         "mounts, namespaces and addresses",
         &["util-linux", "mount", "iproute2", "ca-certificates"],

@@ -4,10 +4,14 @@
 //! sense; `run` passes on the command's own, 126 when the command can't be executed and 127 when there is none.
 
 mod capture;
+mod completions;
 mod demo;
 mod doctor;
+mod endpoint;
+mod export;
 mod flame;
 mod load;
+mod man;
 mod mark;
 mod names;
 mod output;
@@ -27,9 +31,12 @@ use tracing_subscriber::EnvFilter;
 pub use load::load;
 pub use problem::Problem;
 
+/// The program's name, whatever its file is called.
+const NAME: &str = "phasegraph";
+
 #[derive(Parser)]
 #[command(
-    name = "phasegraph",
+    name = NAME,
     version,
     about = "Where a container's time goes, phase by phase",
     long_about = "Profiles a container command from the kernel: its lifecycle's phases with CPU and waiting time for \
@@ -56,9 +63,12 @@ enum Command {
     Record(record::Args),
     Show(show::Args),
     Flame(flame::Args),
+    Export(export::Args),
     Mark(mark::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
+    Completions(completions::Args),
+    Man(man::Args),
     #[command(hide = true)]
     Rungs(rungs::Args),
 }
@@ -87,9 +97,12 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::run(args),
         Command::Show(args) => show::run(args),
         Command::Flame(args) => flame::run(args),
+        Command::Export(args) => export::run(args),
         Command::Mark(args) => mark::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
         Command::Rungs(args) => rungs::run(args),
     };
     match done {
@@ -149,6 +162,11 @@ mod tests {
             &["phasegraph", "show", "x.phg", "--width", "3"],
             &["phasegraph", "flame", "x.phg", "--kind", "heap"],
             &["phasegraph", "flame", "x.phg", "--roots", "everything"],
+            &["phasegraph", "flame", "x.phg", "--slowest", "3"],
+            &["phasegraph", "flame", "x.phg", "--slowest", "0", "-o", "x"],
+            &["phasegraph", "export", "x.phg"],
+            &["phasegraph", "export", "x.phg", "--format", "html"],
+            &["phasegraph", "completions", "tcsh"],
         ] {
             assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
         }

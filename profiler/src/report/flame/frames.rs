@@ -34,7 +34,7 @@ pub(super) enum Category {
 pub(super) type Categories = HashMap<String, Category>;
 
 /// Makes lines.
-pub(super) struct Frames<'a> {
+pub(in crate::report) struct Frames<'a> {
     session: &'a Session,
     roots: Roots,
     /// Phases that each process works for.
@@ -48,7 +48,7 @@ pub(super) struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    pub(super) fn new(session: &'a Session, roots: Roots) -> Frames<'a> {
+    pub(in crate::report) fn new(session: &'a Session, roots: Roots) -> Frames<'a> {
         let mut phases = vec![Vec::new(); session.processes.len()];
         let mut members = Vec::with_capacity(session.phases.len());
         for (index, phase) in session.phases.iter().enumerate() {
@@ -82,7 +82,7 @@ impl<'a> Frames<'a> {
     }
 
     /// Cuts a span of a process wherever its frames change: at edges of its phases and at its execs.
-    pub(super) fn slices(&self, process: ProcessIx, span: Span) -> Vec<Span> {
+    pub(in crate::report) fn slices(&self, process: ProcessIx, span: Span) -> Vec<Span> {
         let mut edges = vec![span.from, span.to];
         for phase in &self.phases[process.ix()] {
             let phase = self.session.phases[phase.ix()].span;
@@ -155,7 +155,7 @@ impl<'a> Frames<'a> {
     }
 
     /// The deepest of the process's phases at `ts`; of equals the one that began last.
-    fn innermost(&self, process: ProcessIx, ts: u64) -> Option<PhaseIx> {
+    pub(in crate::report) fn innermost(&self, process: ProcessIx, ts: u64) -> Option<PhaseIx> {
         let phases = self.phases[process.ix()].iter().copied();
         phases
             .filter(|ix| self.session.phases[ix.ix()].span.contains(ts))
