@@ -13,6 +13,7 @@ mod names;
 mod output;
 mod problem;
 mod record;
+mod report;
 mod run;
 mod rungs;
 mod show;
@@ -40,6 +41,7 @@ pub use problem::Problem;
                   sudo phasegraph run -- podman build -t app .          profile one command and all that it causes\n  \
                   sudo phasegraph record --duration 60s                 the whole host\n  \
                   phasegraph show phasegraph-20260131T120000Z.phg       look at a recording, without root\n  \
+                  phasegraph report phasegraph-20260131T120000Z.phg     all of it as a page for a browser\n  \
                   phasegraph flame phasegraph-20260131T120000Z.phg --phase 'step 3'\n\n\
                   Environment:\n  \
                   NO_COLOR         set to anything: no colour even on a terminal\n  \
@@ -56,6 +58,7 @@ enum Command {
     Record(record::Args),
     Show(show::Args),
     Flame(flame::Args),
+    Report(report::Args),
     Mark(mark::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::run(args),
         Command::Show(args) => show::run(args),
         Command::Flame(args) => flame::run(args),
+        Command::Report(args) => report::run(args),
         Command::Mark(args) => mark::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Doctor(args) => doctor::run(args),
@@ -149,6 +153,7 @@ mod tests {
             &["phasegraph", "show", "x.phg", "--width", "3"],
             &["phasegraph", "flame", "x.phg", "--kind", "heap"],
             &["phasegraph", "flame", "x.phg", "--roots", "everything"],
+            &["phasegraph", "report"],
         ] {
             assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
         }

@@ -8,7 +8,7 @@
 //! Counts are µs. They are rounded as a running sum, so each line is off by less than 1 µs and their total by less
 //! than 1 µs from the exact time that the other reports show.
 
-mod frames;
+pub(in crate::report) mod frames;
 mod roots;
 mod svg;
 

@@ -1,0 +1,444 @@
+// Flamegraphs of what is selected. The root is on top, the biggest part on the left; widths are time.
+
+const FRAME = 18;
+
+/** Calls `each(node, ns, count)` for every row of time that belongs to a selection. */
+function eachRow(data, selection, each) {
+  const { flame, phases } = data;
+  const wanted = selection.sets || setsOf(data, selection);
+  selection.sets = wanted;
+  const own = selection.type === "w" ? programOf(data, data.works.program[selection.index]) : null;
+  for (const set of wanted) {
+    const rows = flame.rows[set];
+    let node = 0;
+    for (let index = 0; index < rows.length; index += 3) {
+      node += rows[index];
+      if (own && !own[node]) continue;
+      each(node, rows[index + 1], rows[index + 2]);
+    }
+  }
+}
+
+function setsOf(data, { type, index }) {
+  const { flame, phases, works } = data;
+  const all = flame.sets.map((_, set) => set);
+  if (type === "p") return data.setsOfPhase[index];
+  if (type === "o") return all.filter((set) => flame.sets[set][1] === index || flame.sets[set][0].some((phase) => phases.operation[phase] === index));
+  if (type === "c") return all.filter((set) => flame.sets[set][0].some((phase) => phases.container[phase] === index));
+  if (type === "w") {
+    const phase = works.phase[index];
+    if (phase >= 0) return data.setsOfPhase[phase];
+    return all.filter((set) => !flame.sets[set][0].length && flame.sets[set][1] === works.operation[index]);
+  }
+  return all;
+}
+
+/** For each node whether it is a process of that program, or one of its frames. */
+function programOf(data, program) {
+  const { up, names, categories, nodes } = data.flame;
+  const own = new Uint8Array(nodes);
+  for (let node = 1; node < nodes; node++) {
+    own[node] = categories[node] === PROCESS ? names[node] === program : own[up[node]];
+  }
+  return own;
+}
+
+/** A selection's time by state, and by program. */
+function sumsOf(data, selection) {
+  const { up, names, categories } = data.flame;
+  const all = new Array(data.S).fill(0);
+  const programs = new Map();
+  const program = new Map();
+  const programAt = (node) => {
+    let at = node;
+    while (at && categories[at] !== PROCESS) at = up[at];
+    return names[at];
+  };
+  eachRow(data, selection, (node, ns) => {
+    const state = stateOf(categories[node]);
+    all[state] += ns;
+    let name = program.get(node);
+    if (name === undefined) program.set(node, (name = programAt(node)));
+    if (!programs.has(name)) programs.set(name, new Array(data.S).fill(0));
+    programs.get(name)[state] += ns;
+  });
+  return { all, programs };
+}
+
+/** The tree of a selection for some states, with processes or without. */
+function flameTree(data, selection, states, processes) {
+  const { up, names, categories, nodes } = data.flame;
+  const total = new Float64Array(nodes);
+  const counts = new Float64Array(nodes);
+  const wanted = new Set(states);
+  eachRow(data, selection, (node, ns, many) => {
+    if (!wanted.has(stateOf(categories[node]))) return;
+    total[node] += ns;
+    counts[node] += many;
+  });
+  for (let node = nodes - 1; node > 0; node--) {
+    if (!total[node]) continue;
+    total[up[node]] += total[node];
+    counts[up[node]] += counts[node];
+  }
+  const tree = { name: [0], category: [PROCESS], parent: [-1], value: [total[0]], count: [counts[0]], children: [[]], depth: [0] };
+  const places = new Int32Array(nodes);
+  const known = new Map();
+  for (let node = 1; node < nodes; node++) {
+    if (!total[node]) continue;
+    const parent = places[up[node]];
+    const category = categories[node];
+    if (!processes && (category === PROCESS || category === THREAD)) {
+      places[node] = parent;
+      continue;
+    }
+    const key = processes ? -1 : (parent * 4194304 + names[node]) * 32 + category;
+    let place = processes ? undefined : known.get(key);
+    if (place === undefined) {
+      place = tree.name.length;
+      tree.name.push(names[node]);
+      tree.category.push(category);
+      tree.parent.push(parent);
+      tree.value.push(0);
+      tree.count.push(0);
+      tree.children.push([]);
+      tree.depth.push(tree.depth[parent] + 1);
+      tree.children[parent].push(place);
+      if (!processes) known.set(key, place);
+    }
+    tree.value[place] += total[node];
+    tree.count[place] += counts[node];
+    places[node] = place;
+  }
+  for (const list of tree.children) list.sort((a, b) => tree.value[b] - tree.value[a] || tree.name[a] - tree.name[b]);
+  return tree;
+}
+
+function Flame(data) {
+  const canvas = byId("flame-canvas");
+  const status = byId("flame-status");
+  let selection = null;
+  let title = "";
+  let kind = 0;
+  let processes = true;
+  let tree = null;
+  let focus = 0;
+  let cursor = 0;
+  let term = "";
+  let found = { nodes: null, ns: 0 };
+  let boxes = [];
+
+  const nameOf = (place) => (place ? data.text(tree.name[place]) : title);
+
+  function rebuild() {
+    const before = tree && path(focus).map((place) => `${tree.category[place]} ${tree.name[place]}`);
+    tree = flameTree(data, selection, data.kinds[kind].states, processes);
+    focus = 0;
+    // Stays where it was, as far as that is in the new one.
+    for (const step of before ? before.slice(1) : []) {
+      const next = tree.children[focus].find((child) => `${tree.category[child]} ${tree.name[child]}` === step);
+      if (next === undefined) break;
+      focus = next;
+    }
+    cursor = focus;
+    look();
+  }
+
+  function path(place) {
+    const list = [];
+    for (let at = place; at >= 0; at = tree.parent[at]) list.unshift(at);
+    return list;
+  }
+
+  function look() {
+    found = { nodes: null, ns: 0 };
+    if (term) {
+      const words = new Map();
+      const fits = (name) => {
+        if (!words.has(name)) words.set(name, data.text(name).toLowerCase().includes(term));
+        return words.get(name);
+      };
+      found.nodes = new Uint8Array(tree.name.length);
+      const inside = new Uint8Array(tree.name.length);
+      // Parents come first: time below a frame that fits is counted once.
+      for (let place = 1; place < tree.name.length; place++) {
+        const fit = fits(tree.name[place]);
+        found.nodes[place] = fit ? 1 : 0;
+        inside[place] = inside[tree.parent[place]];
+        if (fit && !inside[place]) {
+          inside[place] = 1;
+          found.ns += tree.value[place];
+        }
+      }
+    }
+    draw();
+    tell(cursor);
+  }
+
+  function layout(width) {
+    boxes = [];
+    const above = path(focus);
+    above.slice(0, -1).forEach((place, depth) => boxes.push({ place, depth, x: 0, wide: width, dim: true }));
+    const scale = width / Math.max(1, tree.value[focus]);
+    const todo = [{ place: focus, depth: above.length - 1, x: 0 }];
+    let deepest = above.length - 1;
+    while (todo.length) {
+      const { place, depth, x } = todo.pop();
+      const wide = tree.value[place] * scale;
+      boxes.push({ place, depth, x, wide });
+      deepest = Math.max(deepest, depth);
+      let at = x;
+      for (const child of tree.children[place]) {
+        const own = tree.value[child] * scale;
+        if (own < 0.4) break;
+        todo.push({ place: child, depth: depth + 1, x: at });
+        at += own;
+      }
+    }
+    return deepest + 1;
+  }
+
+  function colorOf(place) {
+    const category = tree.category[place];
+    if (found.nodes && found.nodes[place]) return [palette.found, palette.foundInk];
+    if (category >= CLOSING) {
+      const color = palette.states[category - CLOSING];
+      return [color, inkOn(color)];
+    }
+    const shades = place === 0 ? palette.synthetic : [palette.user, palette.kernel, palette.synthetic, palette.process, palette.process][category];
+    return [shades[(tree.name[place] * 7) % shades.length], palette.frame];
+  }
+
+  const draw = later(drawNow);
+  function drawNow() {
+    if (!tree) return;
+    const width = Math.max(80, canvas.parentElement.clientWidth);
+    if (!tree.value[0]) {
+      const context = canvasOf(canvas, width, 3 * FRAME);
+      boxes = [];
+      context.fillStyle = palette.soft;
+      context.font = "13px system-ui, sans-serif";
+      context.fillText(`No ${data.kinds[kind].title.toLowerCase()} time here.`, 12, 32);
+      return;
+    }
+    const rows = layout(width);
+    const context = canvasOf(canvas, width, rows * FRAME + 1);
+    context.font = "11.5px ui-monospace, SFMono-Regular, Menlo, Consolas, 'Liberation Mono', 'DejaVu Sans Mono', monospace";
+    context.textBaseline = "middle";
+    const letter = context.measureText("0").width;
+    for (const { place, depth, x, wide, dim } of boxes) {
+      const [color, ink] = colorOf(place);
+      const gap = wide > 3 ? 0.6 : 0;
+      context.globalAlpha = dim ? 0.55 : 1;
+      context.fillStyle = color;
+      context.fillRect(x, depth * FRAME, Math.max(0.4, wide - gap), FRAME - 1);
+      if (place === cursor && document.activeElement === canvas) {
+        context.strokeStyle = palette.accent;
+        context.lineWidth = 2;
+        context.strokeRect(x + 1, depth * FRAME + 1, Math.max(1, wide - 2), FRAME - 3);
+      }
+      const room = Math.floor((wide - 7) / letter);
+      if (room < 2) continue;
+      const name = nameOf(place);
+      context.fillStyle = ink;
+      const text = name.length <= room ? name : `${name.slice(0, room - 1)}…`;
+      context.fillText(text, x + 4, depth * FRAME + FRAME / 2, wide - 6);
+    }
+    context.globalAlpha = 1;
+  }
+
+  function inkOn(color) {
+    const [r, g, b] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
+    return r * 0.299 + g * 0.587 + b * 0.114 > 140 ? "#1b1f24" : "#ffffff";
+  }
+
+  function facts(place) {
+    const kindName = data.kinds[kind].title;
+    const parts = [time(tree.value[place]), `${share(tree.value[place], tree.value[0])} of ${kindName.toLowerCase()}`];
+    if (tree.count[place]) parts.push(kind === 0 ? many(tree.count[place], "sample", "samples") : many(tree.count[place], "sample or wait", "samples and waits"));
+    return parts;
+  }
+
+  function tell(place) {
+    const parts = tree.value[0] ? [`${nameOf(place)}: ${facts(place).join(", ")}`] : ["nothing"];
+    if (term) parts.push(`found ${share(found.ns, tree.value[0])} (${time(found.ns)})`);
+    status.textContent = parts.join(" · ");
+    reset.disabled = focus === 0;
+  }
+
+  function zoom(place) {
+    focus = cursor = place;
+    canvas.parentElement.scrollTop = 0;
+    draw();
+    tell(place);
+  }
+
+  const boxAt = (event) => {
+    const { left, top } = canvas.getBoundingClientRect();
+    const [x, depth] = [event.clientX - left, Math.floor((event.clientY - top) / FRAME)];
+    return boxes.find((box) => box.depth === depth && box.x <= x && x < box.x + Math.max(1, box.wide));
+  };
+  canvas.addEventListener("click", (event) => {
+    const box = boxAt(event);
+    if (box) zoom(box.place);
+  });
+  canvas.addEventListener("mousemove", (event) => {
+    const box = boxAt(event);
+    if (!box) return tip.hide();
+    tip.show(event, el("b", { text: nameOf(box.place) }), el("div", { text: facts(box.place).join(", ") }), el("div", { text: exact(tree.value[box.place]) }));
+  });
+  canvas.addEventListener("mouseleave", tip.hide);
+  canvas.addEventListener("focus", draw);
+  canvas.addEventListener("blur", draw);
+  canvas.addEventListener("keydown", (event) => {
+    if (!tree || event.ctrlKey || event.metaKey || event.altKey) return;
+    const beside = (step) => {
+      const list = cursor ? tree.children[tree.parent[cursor]] : [cursor];
+      return list[Math.max(0, Math.min(list.length - 1, list.indexOf(cursor) + step))];
+    };
+    const acts = {
+      ArrowDown: () => tree.children[cursor][0],
+      ArrowUp: () => tree.parent[cursor],
+      ArrowLeft: () => beside(-1),
+      ArrowRight: () => beside(1),
+      Enter: () => {
+        zoom(cursor);
+        return cursor;
+      },
+      Escape: () => {
+        zoom(0);
+        return 0;
+      },
+    };
+    if (!acts[event.key]) return;
+    event.preventDefault();
+    const next = acts[event.key]();
+    if (next === undefined || next < 0) return;
+    cursor = next;
+    draw();
+    tell(cursor);
+  });
+
+  const search = el("input", {
+    type: "search", placeholder: "Search frames", "aria-label": "Search frames", spellcheck: "false", id: "flame-search",
+    input: later(() => {
+      term = search.value.trim().toLowerCase();
+      look();
+    }),
+    keydown: (event) => {
+      if (event.key !== "Escape") return;
+      search.value = term = "";
+      look();
+    },
+  });
+  const reset = el("button", { type: "button", text: "Reset", title: "Zoom out to all", click: () => zoom(0) });
+  const grouped = el("button", {
+    type: "button", text: "By process", "aria-pressed": "true", title: "Processes below their stacks, or the stacks of all together",
+    click: () => {
+      processes = !processes;
+      grouped.setAttribute("aria-pressed", String(processes));
+      rebuild();
+    },
+  });
+  replace(byId("flame-tools"), grouped, search, reset);
+  const tabs = data.kinds.map((own, index) =>
+    el("button", {
+      type: "button", role: "tab", text: own.title, "aria-selected": String(index === kind), tabindex: index === kind ? "0" : "-1",
+      click: () => choose(index),
+      keydown: (event) => {
+        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        if (!step) return;
+        event.preventDefault();
+        choose((kind + step + tabs.length) % tabs.length);
+        tabs[kind].focus();
+      },
+    }));
+  replace(byId("kinds"), tabs);
+  function choose(index) {
+    kind = index;
+    tabs.forEach((tab, at) => {
+      tab.setAttribute("aria-selected", String(at === kind));
+      tab.tabIndex = at === kind ? 0 : -1;
+    });
+    rebuild();
+  }
+
+  theme.redraw.push(() => (theme.printing ? drawNow() : draw()));
+  window.addEventListener("resize", draw);
+  return {
+    /** Shows a selection; on-CPU time, unless it has none or another kind was chosen. */
+    show(next, name) {
+      selection = next;
+      title = name;
+      tree = null;
+      rebuild();
+      if (kind === 0 && !tree.value[0]) choose(data.kinds.length - 1);
+    },
+    search() {
+      search.focus();
+    },
+  };
+}
+
+/** What is selected: its figures beside its flamegraph. */
+function showDetail(data, flame, node, timeline) {
+  const { phases, containers, operations, works } = data;
+  const { type, index } = node;
+  const facts = [];
+  const title = { o: "", c: "container ", p: "", w: "" }[type] + node.label;
+  facts.push(time(node.to - node.from), `from ${moment(node.from, Math.max(1, node.to - node.from) / 100)}`);
+  if (node.open) facts.push("had not ended");
+  if (type === "p") {
+    const step = phases.parent[index];
+    if (step >= 0) facts.push(`in ${data.text(phases.name[step])}`);
+    if (phases.container[index] >= 0) facts.push(`container ${data.text(containers.name[phases.container[index]])}`);
+    if (data.text(phases.main[index])) facts.push(`main thread ${data.text(phases.main[index])}`);
+    facts.push(many(phases.processes[index], "process", "processes"));
+    if (phases.exit[index] >= 0) facts.push(`exit status ${phases.exit[index]}`);
+    if (phases.bytes[index] >= 0) facts.push(bytes(phases.bytes[index]));
+    if (phases.rss[index] > 0) facts.push(`largest process ${bytes(phases.rss[index])}`);
+    const edges = [["begins with ", data.text(phases.began[index])], ["ends with ", data.text(phases.ended[index])]];
+    facts.push(...edges.filter(([, text]) => text).map((edge) => edge.join("")));
+  } else if (type === "c") {
+    facts.push(...[data.text(containers.image[index]), data.text(containers.by[index])].filter(Boolean));
+    if (containers.memory[index] > 0) facts.push(`cgroup held up to ${bytes(containers.memory[index])}`);
+  } else if (type === "o") {
+    facts.push(many(operations.processes[index], "process", "processes"), `in no phase ${time(operations.unattributed[index])}`);
+  } else if (type === "w") {
+    facts.push(`pid ${works.pid[index]}`, data.text(works.argv[index]));
+  }
+  byId("detail-title").textContent = title;
+  replace(byId("detail-facts"), facts.map((fact) => el("span", { text: fact })));
+  replace(byId("detail-tools"),
+    el("button", { type: "button", text: "Zoom timeline to it", click: () => timeline.zoomTo(node.from - (node.to - node.from) * 0.05, node.to + (node.to - node.from) * 0.05) }));
+
+  const selection = { type, index };
+  const sums = sumsOf(data, selection);
+  const all = type === "p" ? timesAt(data, phases.all, index) : type === "w" ? timesAt(data, works.times, index) : sums.all;
+  const main = type === "p" ? timesAt(data, phases.wall, index) : null;
+  const whole = sum(all);
+  const columns = [];
+  if (main) columns.push(["main thread", main, node.to - node.from]);
+  columns.push([type === "w" ? "its threads" : "all threads", all, whole]);
+  const shown = data.states.map((_, state) => state).filter((state) => columns.some(([, times]) => times[state]));
+  const waits = type === "p" ? [["Main thread waited for", phases.main_waits[index]], ["All threads waited for", phases.all_waits[index]]] : [];
+  const programs = [...sums.programs].sort(([, a], [, b]) => b[0] - a[0] || sum(b) - sum(a)).slice(0, 8);
+  const busy = (times) => times[2] + times[3];
+  replace(byId("states"),
+    columns.map(([label, times, length]) => [el("h3", { text: label.charAt(0).toUpperCase() + label.slice(1) }), stack(data, times, Math.max(1, sum(times)), label)]).flat(),
+    el("table", { "aria-label": "Time by state" },
+      el("tr", {}, el("th", { text: "state" }), columns.flatMap(([label]) => [el("th", { class: "n", text: label, colspan: 2 })])),
+      shown.map((state) => el("tr", {}, el("td", {}, chip(state), STATE_NAMES[data.states[state]]),
+        columns.flatMap(([, times, length]) => [el("td", { class: "n", text: times[state] ? time(times[state]) : "·", title: exact(times[state]) }), el("td", { class: "n", text: times[state] ? share(times[state], length) : "" })]))),
+      el("tr", { class: "total" }, el("td", { text: "together" }), columns.flatMap(([, times]) => [el("td", { class: "n", text: time(sum(times)), title: exact(sum(times)) }), el("td", {})]))),
+    waits.filter(([, list]) => list.length).flatMap(([label, list]) => [
+      el("table", { "aria-label": label },
+        el("tr", {}, ...[label, "time", "waits", "longest"].map((text, at) => el("th", { text, class: at ? "n" : "" }))),
+        Array.from({ length: list.length / 5 }, (_, at) => list.slice(at * 5, at * 5 + 5)).map(([detail, state, ns, waited, longest]) =>
+          el("tr", {}, el("td", {}, chip(state), data.text(detail)), el("td", { class: "n", text: time(ns), title: exact(ns) }), el("td", { class: "n", text: count(waited) }), el("td", { class: "n", text: time(longest), title: exact(longest) })))),
+    ]),
+    programs.length ? el("table", { "aria-label": "Programs" },
+      el("tr", {}, ...["program", "on-CPU", "queue", "disk, net"].map((text, at) => el("th", { text, class: at ? "n" : "" }))),
+      programs.map(([name, times]) => el("tr", {}, el("td", { text: data.text(name), class: "name" }), ...[times[0], times[1], busy(times)].map((ns) => el("td", { class: "n", text: ns ? time(ns) : "·", title: exact(ns) }))))) : null);
+  flame.show(selection, type === "w" ? `${node.label}, all of that name` : title);
+}
