@@ -162,7 +162,7 @@ fn page_works() {
     // The flamegraph: the whole, a frame by click, back by Escape, search.
     page.drawn();
     let whole = page.text(STATUS);
-    assert!(whole.starts_with("run: ") && whole.contains("100 % of on-cpu"), "{whole}");
+    assert!(whole.starts_with("run: ") && whole.contains("100 % of on-CPU time"), "{whole}");
     let [left, top, ..] = place(&mut page, "flame-canvas");
     page.click((left + 30.0, top + 27.0));
     let zoomed = page.text(STATUS);
@@ -179,7 +179,7 @@ fn page_works() {
     let found = page.text(STATUS);
     assert!(found.contains("found ") && !found.contains("found 0 %"), "{found}");
     page.key("Escape");
-    for (kind, word) in [("Off-CPU", "off-cpu"), ("All time", "all time"), ("On-CPU", "on-cpu")] {
+    for (kind, word) in [("Off-CPU", "of off-CPU time"), ("All time", "of all time"), ("On-CPU", "of on-CPU time")] {
         let tab = format!("[...document.querySelectorAll('#kinds button')].find((b) => b.textContent === '{kind}')");
         page.value(&format!("{tab}.click()"));
         page.drawn();

@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 }
 
 /// Packages that the tests use, and what for.
-const PACKAGES: [(&str, &[&str]); 6] = [
+const PACKAGES: [(&str, &[&str]); 7] = [
     (
         "compiling the tests and the workloads they profile",
         &["gcc", "libc6-dev", "make"],
@@ -47,6 +47,7 @@ const PACKAGES: [(&str, &[&str]); 6] = [
         "mounts, namespaces and addresses",
         &["util-linux", "mount", "iproute2", "ca-certificates"],
     ),
+    ("the report page in a browser", &["chromium"]),
 ];
 
 /// Runs the subcommand.

@@ -1,4 +1,4 @@
-//! Three sentences: which phase is slowest, what it spends its time on, what to look at first. Only what the recording
+//! Three sentences: which phase is slowest (and which is next), what it spends its time on, what to look at first. Only what the recording
 //! shows: the states of threads and the classes of their waits.
 //!
 //! "Slowest" is the phase with the most time of its own, that is outside of the phases in it, without what its main
@@ -20,6 +20,8 @@ pub struct Verdict {
     /// The slowest phase; `None` when there are no phases.
     pub phase: Option<PhaseIx>,
     pub slowest: String,
+    /// The phase after it; empty when there is none.
+    pub next: String,
     pub reason: String,
     pub first: String,
 }
@@ -48,7 +50,7 @@ pub fn of(session: &Session) -> Verdict {
         .map(|operation| (operation.span.len(), text::visible(operation.name.as_bytes())))
         .filter(|(ns, _)| *ns > 0)
         .unwrap_or_else(|| (session.span.len(), "the recording".to_owned()));
-    let mut slowest = format!(
+    let slowest = format!(
         "Slowest is {}{}: {} of its own, {} of the {} of {}.",
         text::fit(&names::phase(session, ix), 80),
         place(session, phase),
@@ -57,20 +59,19 @@ pub fn of(session: &Session) -> Verdict {
         units::time(whole.0),
         whole.1,
     );
-    if session.phases.len() > 1
-        && let Some((next, second)) = ranked.get(1)
-    {
-        slowest.push_str(&format!(
-            " Next is {}{} with {}.",
+    let next = ranked.get(1).map_or_else(String::new, |(next, second)| {
+        format!(
+            "Next is {}{} with {}.",
             text::fit(&names::phase(session, *second), 60),
             place(session, &session.phases[second.ix()]),
             units::time(*next)
-        ));
-    }
+        )
+    });
     let (reason, first) = why(session, phase, spans, own, &mut classifier);
     Verdict {
         phase: Some(ix),
         slowest,
+        next,
         reason,
         first,
     }
@@ -366,6 +367,7 @@ fn without_phases(session: &Session, classifier: &mut Classifier) -> Verdict {
     Verdict {
         phase: None,
         slowest,
+        next: String::new(),
         reason,
         first: "Look first at the processes below, and at the flamegraphs of all of them.".to_owned(),
     }
@@ -383,7 +385,7 @@ mod tests {
         let verdict = of(&session);
         assert_eq!(verdict.phase, Some(PhaseIx(4)));
         assert!(verdict.slowest.contains("run in step 2/2 RUN make -j2: 7.30 s of its own, 73.0 % of the 10.0 s"));
-        assert!(verdict.slowest.contains("Next is step 1/2 FROM debian:13 with 1.00 s"), "{}", verdict.slowest);
+        assert_eq!(verdict.next, "Next is step 1/2 FROM debian:13 with 1.00 s.");
         assert!(verdict.reason.contains("waiting for its child processes for"), "{}", verdict.reason);
         assert!(verdict.reason.contains("5.57 s on CPUs"), "{}", verdict.reason);
         assert!(verdict.first.contains("on-CPU flamegraph") && verdict.first.contains("cc1"), "{}", verdict.first);

@@ -122,7 +122,7 @@ impl Page {
     pub(crate) fn open(&mut self, file: &Path) -> Duration {
         let start = Instant::now();
         self.call("Page.navigate", json!({"url": format!("file://{}", file.display())}));
-        self.wait("document.documentElement.dataset.ready === 'true'");
+        self.wait("document.documentElement?.dataset.ready === 'true'");
         start.elapsed()
     }
 

@@ -446,6 +446,7 @@ fn head(session: &Session) -> Head {
         warnings,
         phase: index(verdict.phase.map(|ix| ix.0)),
         verdict: [verdict.slowest, verdict.reason, verdict.first],
+        next: verdict.next,
         version: clean(&meta.version),
     }
 }

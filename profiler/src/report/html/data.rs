@@ -42,6 +42,8 @@ pub(super) struct Head {
     /// What makes figures doubtful: cut off, damaged.
     pub(super) warnings: Vec<String>,
     pub(super) verdict: [String; 3],
+    /// What comes after the slowest phase.
+    pub(super) next: String,
     /// The phase that the verdict speaks of.
     pub(super) phase: i64,
     pub(super) version: String,

@@ -1,6 +1,8 @@
 // Flamegraphs of what is selected. The root is on top, the biggest part on the left; widths are time.
 
 const FRAME = 18;
+/** Frames above each other on paper: a picture does not break across pages. */
+const PRINTED = 32;
 
 /** Calls `each(node, ns, count)` for every row of time that belongs to a selection. */
 function eachRow(data, selection, each) {
@@ -218,10 +220,12 @@ function Flame(data) {
       boxes = [];
       context.fillStyle = palette.soft;
       context.font = "13px system-ui, sans-serif";
-      context.fillText(`No ${data.kinds[kind].title.toLowerCase()} time here.`, 12, 32);
+      context.fillText(`None of this time here.`, 12, 32);
       return;
     }
-    const rows = layout(width);
+    const deep = layout(width);
+    const rows = theme.printing ? Math.min(deep, PRINTED) : deep;
+    status.dataset.cut = deep > rows ? ` · the ${deep - rows} innermost levels are not printed` : "";
     const context = canvasOf(canvas, width, rows * FRAME + 1);
     context.font = "11.5px ui-monospace, SFMono-Regular, Menlo, Consolas, 'Liberation Mono', 'DejaVu Sans Mono', monospace";
     context.textBaseline = "middle";
@@ -253,8 +257,8 @@ function Flame(data) {
   }
 
   function facts(place) {
-    const kindName = data.kinds[kind].title;
-    const parts = [time(tree.value[place]), `${share(tree.value[place], tree.value[0])} of ${kindName.toLowerCase()}`];
+    const kindName = { cpu: "on-CPU time", offcpu: "off-CPU time", wall: "all time" }[data.kinds[kind].name] || `${data.kinds[kind].title} time`;
+    const parts = [time(tree.value[place]), `${share(tree.value[place], tree.value[0])} of ${kindName}`];
     if (tree.count[place]) parts.push(kind === 0 ? many(tree.count[place], "sample", "samples") : many(tree.count[place], "sample or wait", "samples and waits"));
     return parts;
   }

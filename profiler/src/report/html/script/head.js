@@ -35,7 +35,7 @@ function showHead(data) {
     el("dl", { class: "sentences" }, ["Slowest", "Why", "Look first"].flatMap((label, index) => {
       // The label says what the sentence begins with.
       const text = head.verdict[index].replace(/^Slowest is |^Look first at /, "");
-      const sentence = el("dd", { text });
+      const sentence = el("dd", {}, el("span", { text }), index === 0 && head.next ? el("small", { text: ` ${head.next}` }) : null);
       return [el("dt", { text: label }), sentence];
     })),
     el("dl", { class: "trust" }, lines.flatMap(([label, value]) => [el("dt", { text: label }), el("dd", {}, value)])),

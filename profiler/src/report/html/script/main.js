@@ -36,6 +36,7 @@ function start(data) {
   dark.addEventListener("change", applyTheme);
   const print = (printing) => {
     theme.printing = printing;
+    document.documentElement.toggleAttribute("data-printing", printing);
     applyTheme();
   };
   addEventListener("beforeprint", () => print(true));

@@ -12,13 +12,13 @@ function phaseColumns(data) {
     { title: "#", number: true, value: (p) => p, cell: (p) => el("td", { class: "n sub", text: p }) },
     {
       title: "phase", value: (p) => data.text(phases.name[p]),
-      cell: (p, pick) => el("td", { class: "name" }, el("button", { type: "button", text: data.text(phases.name[p]), title: data.text(phases.name[p]), click: pick })),
+      cell: (p, pick, depth) => el("td", { class: "name" }, depth ? "\u2003".repeat(depth) : null, el("button", { type: "button", text: data.text(phases.name[p]), title: data.text(phases.name[p]), click: pick })),
     },
     {
       title: "of", value: (p) => (phases.container[p] >= 0 ? data.text(containers.name[phases.container[p]]) : ""),
       cell: (p) => {
         const name = phases.container[p] >= 0 ? data.text(containers.name[phases.container[p]]) : phases.operation[p] >= 0 ? data.text(operations.name[phases.operation[p]]) : "";
-        return el("td", { class: "name sub", text: name, title: name });
+        return el("td", { class: "name sub of", text: name, title: name });
       },
     },
     { title: "start", number: true, value: (p) => phases.from[p], cell: (p) => figure(phases.from[p], time(phases.from[p])) },
@@ -28,7 +28,7 @@ function phaseColumns(data) {
       cell: (p) => el("td", { class: "cell" }, stack(data, timesAt(data, phases.wall, p), Math.max(1, phases.to[p] - phases.from[p]), "main thread")),
     },
     { title: "CPU, all", number: true, value: (p) => state("all", p, 0), cell: (p) => figure(state("all", p, 0), dot(state("all", p, 0))) },
-    { title: "run queue, all", number: true, value: (p) => state("all", p, 1), cell: (p) => figure(state("all", p, 1), dot(state("all", p, 1))) },
+    { title: "queue, all", number: true, value: (p) => state("all", p, 1), cell: (p) => figure(state("all", p, 1), dot(state("all", p, 1))) },
     { title: "disk, all", number: true, value: (p) => state("all", p, 2), cell: (p) => figure(state("all", p, 2), dot(state("all", p, 2))) },
     { title: "bytes", number: true, value: (p) => phases.bytes[p], cell: (p) => el("td", { class: "n", text: phases.bytes[p] >= 0 ? bytes(phases.bytes[p]) : "·" }) },
     {
@@ -41,6 +41,8 @@ function phaseColumns(data) {
 function showPhases(data, pick) {
   const { phases } = data;
   const columns = phaseColumns(data);
+  const depths = [];
+  phases.parent.forEach((parent, phase) => (depths[phase] = parent < 0 ? 0 : depths[parent] + 1));
   let sort = { column: 3, down: false };
   let shown = PAGE;
   let filter = "";
@@ -69,7 +71,7 @@ function showPhases(data, pick) {
         event.stopPropagation();
         pick(phase);
       };
-      return el("tr", { class: `pick${phase === chosen.phase ? " chosen" : ""}`, click: go }, columns.map((column) => column.cell(phase, go)));
+      return el("tr", { class: `pick${phase === chosen.phase ? " chosen" : ""}`, click: go }, columns.map((column) => column.cell(phase, go, sort.column === 3 && !sort.down && !filter ? depths[phase] : 0)));
     });
     const more = list.length - rows.length;
     replace(byId("phases-table"),

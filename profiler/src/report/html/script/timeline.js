@@ -291,7 +291,8 @@ function Timeline(data, onSelect) {
   function drawRows(barsWidth) {
     const limit = theme.printing ? Math.min(rows.length, 80) : rows.length;
     const most = theme.printing ? limit * ROW : Math.max(5 * ROW, Math.round(window.innerHeight * 0.6));
-    const height = Math.max(ROW, Math.min(most, limit * ROW));
+    const height = Math.max(ROW, Math.min(Math.floor(most / ROW) * ROW, limit * ROW));
+    box.style.height = `${height}px`;
     byId("view").style.height = `${height}px`;
     byId("filler").style.height = `${Math.max(0, limit * ROW - height)}px`;
     const context = canvasOf(byId("bars"), barsWidth, height);
