@@ -36,7 +36,13 @@ fn phasegraph(words: &[&str], folder: &Path) -> std::process::Output {
 /// The page of a recording, made by the program.
 fn page_of(recording: &Path, folder: &Path) -> PathBuf {
     let page = folder.join("page.html");
-    let words = ["report", recording.to_str().unwrap(), "--force", "-o", page.to_str().unwrap()];
+    let words = [
+        "report",
+        recording.to_str().unwrap(),
+        "--force",
+        "-o",
+        page.to_str().unwrap(),
+    ];
     let output = phasegraph(&words, folder);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     page
@@ -45,7 +51,13 @@ fn page_of(recording: &Path, folder: &Path) -> PathBuf {
 /// A recording of a few containers.
 fn small(folder: &Path) -> PathBuf {
     let recording = folder.join("small.phg");
-    busy_host::write(&recording, Size { containers: 8, samples: 240 });
+    busy_host::write(
+        &recording,
+        Size {
+            containers: 8,
+            samples: 240,
+        },
+    );
     recording
 }
 
@@ -61,7 +73,12 @@ fn place(page: &mut Page, id: &str) -> [f64; 4] {
          const r = e.getBoundingClientRect(); return [r.left, r.top, r.width, r.height]; }})()"
     );
     let value = page.value(&script);
-    let numbers: Vec<f64> = value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect();
+    let numbers: Vec<f64> = value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|number| number.as_f64().unwrap())
+        .collect();
     page.drawn();
     numbers.try_into().unwrap()
 }
@@ -108,14 +125,20 @@ fn page_works() {
     assert!(colors(&mut page, "over") > 3.0 && colors(&mut page, "bars") > 5.0);
     assert!(colors(&mut page, "flame-canvas") > 5.0);
     assert_eq!(page.text(TITLE), "run");
-    assert!(page.text("document.getElementById('verdict').textContent").contains("run of container job-"));
+    assert!(
+        page.text("document.getElementById('verdict').textContent")
+            .contains("run of container job-")
+    );
     assert_eq!(page.number("document.querySelectorAll('.finding').length"), 10.0);
 
     // Hostile names: text, in all of its places.
     let all = page.text("document.body.textContent");
     assert!(all.contains("<img src=x onerror=alert(1)>") && all.contains("\\x1b[31m"));
     assert!(!all.contains('\u{1b}') && !all.contains('\u{202e}'));
-    assert_eq!(page.number("document.querySelectorAll('img, iframe, script[src], link, object').length"), 0.0);
+    assert_eq!(
+        page.number("document.querySelectorAll('img, iframe, script[src], link, object').length"),
+        0.0
+    );
     assert_eq!(page.number("document.scripts.length"), 2.0);
 
     // The timeline by keys: another row, zoom, whole again, close and open.
@@ -150,19 +173,25 @@ fn page_works() {
     assert_ne!(page.text(TITLE), "podman run");
 
     // The phase table chooses too, and sorts.
-    let wall = "[...document.querySelectorAll('#phases-table th button')].find((b) => b.textContent.startsWith('wall'))";
+    let wall =
+        "[...document.querySelectorAll('#phases-table th button')].find((b) => b.textContent.startsWith('wall'))";
     page.value(&format!("{wall}.click()"));
     let first = "document.querySelector('#phases-table tbody tr td:nth-child(2)').textContent";
     assert_eq!(page.text(first), "run");
     page.value(&format!("{wall}.click()"));
     assert_ne!(page.text(first), "run");
-    page.value(&format!("{wall}.click(); document.querySelector('#phases-table tbody button').click()"));
+    page.value(&format!(
+        "{wall}.click(); document.querySelector('#phases-table tbody button').click()"
+    ));
     assert_eq!(page.text(TITLE), "run");
 
     // The flamegraph: the whole, a frame by click, back by Escape, search.
     page.drawn();
     let whole = page.text(STATUS);
-    assert!(whole.starts_with("run: ") && whole.contains("100 % of on-CPU time"), "{whole}");
+    assert!(
+        whole.starts_with("run: ") && whole.contains("100 % of on-CPU time"),
+        "{whole}"
+    );
     let [left, top, ..] = place(&mut page, "flame-canvas");
     page.click((left + 30.0, top + 27.0));
     let zoomed = page.text(STATUS);
@@ -179,7 +208,11 @@ fn page_works() {
     let found = page.text(STATUS);
     assert!(found.contains("found ") && !found.contains("found 0 %"), "{found}");
     page.key("Escape");
-    for (kind, word) in [("Off-CPU", "of off-CPU time"), ("All time", "of all time"), ("On-CPU", "of on-CPU time")] {
+    for (kind, word) in [
+        ("Off-CPU", "of off-CPU time"),
+        ("All time", "of all time"),
+        ("On-CPU", "of on-CPU time"),
+    ] {
         let tab = format!("[...document.querySelectorAll('#kinds button')].find((b) => b.textContent === '{kind}')");
         page.value(&format!("{tab}.click()"));
         page.drawn();
@@ -222,9 +255,18 @@ fn figures_are_those_of_the_json() {
                 phase["index"]
             );
             let title = |column: usize| format!("({row}[{column}].title || '0 ns').replace(/[^0-9]/g, '')");
-            let figures = [(4, &phase["wall_ns"]), (6, &phase["all"]["cpu_ns"]), (10, &phase["wall"]["unattributed_ns"])];
+            let figures = [
+                (4, &phase["wall_ns"]),
+                (6, &phase["all"]["cpu_ns"]),
+                (10, &phase["wall"]["unattributed_ns"]),
+            ];
             for (column, figure) in figures {
-                assert_eq!(page.text(&title(column)), figure.to_string(), "{column} of {}", phase["index"]);
+                assert_eq!(
+                    page.text(&title(column)),
+                    figure.to_string(),
+                    "{column} of {}",
+                    phase["index"]
+                );
             }
             seen += 1;
         }
@@ -240,8 +282,18 @@ fn busy_host_opens() {
     let mut page = browser!(1600, 1000);
     let folder = tempfile::tempdir().unwrap();
     let recording = folder.path().join("busy.phg");
-    let samples = if std::env::var_os("PHASEGRAPH_FULL").is_some() { 500 } else { 100 };
-    busy_host::write(&recording, Size { containers: 2_000, samples });
+    let samples = if std::env::var_os("PHASEGRAPH_FULL").is_some() {
+        500
+    } else {
+        100
+    };
+    busy_host::write(
+        &recording,
+        Size {
+            containers: 2_000,
+            samples,
+        },
+    );
     let start = Instant::now();
     let file = page_of(&recording, folder.path());
     let made = start.elapsed();
@@ -257,31 +309,71 @@ fn busy_host_opens() {
     let mut sorted = drawn;
     sorted.sort_by(f64::total_cmp);
     assert!(sorted[4] < 100.0, "{sorted:?}");
-    assert_eq!(page.number("document.querySelectorAll('.row').length > 20 ? 1 : 0"), 1.0);
+    assert_eq!(
+        page.number("document.querySelectorAll('.row').length > 20 ? 1 : 0"),
+        1.0
+    );
     assert_eq!(page.problems, [""; 0]);
 }
 
 /// Make sure that an old recording and one of the demo, where it can be made, open without a complaint.
 #[test]
 fn recordings_open() {
-    let mut page = browser!(1400, 900);
     let folder = tempfile::tempdir().unwrap();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/format-1.phg");
-    page.open(&page_of(&golden, folder.path()));
+    chromium::opens(&golden, folder.path(), &["Ten questions"]);
     // SAFETY: no arguments, no failure.
-    if unsafe { libc::geteuid() } == 0 {
-        let output = phasegraph(&["demo", "-o", "demo"], folder.path());
-        if output.status.success() {
-            page.open(&page_of(&folder.path().join("demo/demo.phg"), folder.path()));
-            let phases = page.text("document.getElementById('phases-table').textContent");
-            for phase in ["mount", "create", "init", "start", "run", "cleanup"] {
-                assert!(phases.contains(phase), "{phase}");
-            }
-        } else {
-            eprintln!("no demo here: {}", String::from_utf8_lossy(&output.stderr));
-        }
-    } else {
+    if unsafe { libc::geteuid() } != 0 {
         eprintln!("no demo: needs root");
+        return;
     }
+    let output = phasegraph(&["demo", "-o", "demo"], folder.path());
+    if !output.status.success() {
+        eprintln!("no demo here: {}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let phases = ["mount", "create", "init", "start", "run", "cleanup"];
+    chromium::opens(&folder.path().join("demo/demo.phg"), folder.path(), &phases);
+}
+
+/// Make sure that with an earlier recording the page tells what has changed: of phases in the table, of frames in the
+/// flamegraph.
+#[test]
+fn changes_are_told() {
+    let mut page = browser!(1400, 900);
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old.phg"), folder.path().join("new.phg"));
+    busy_host::write(
+        &old,
+        Size {
+            containers: 4,
+            samples: 240,
+        },
+    );
+    busy_host::write(
+        &new,
+        Size {
+            containers: 8,
+            samples: 240,
+        },
+    );
+    let words = ["report", "new.phg", "--baseline", "old.phg", "-o", "page.html"];
+    assert!(phasegraph(&words, folder.path()).status.success());
+    page.open(&folder.path().join("page.html"));
+    let head = page.text("document.getElementById('head').textContent");
+    assert!(
+        head.contains("Compared with: ") && head.contains("Length +100.0 %"),
+        "{head}"
+    );
+    let cell = |row: usize, column: usize| {
+        format!("document.querySelectorAll('#phases-table tbody tr')[{row}].cells[{column}].textContent")
+    };
+    assert_eq!(page.text(&cell(0, 6)), "same");
+    let last = page.number("document.querySelectorAll('#phases-table tbody tr').length") as usize - 1;
+    assert_eq!(page.text(&cell(last, 6)), "new");
+    let first = "document.querySelector('#phases-table tbody button').click()";
+    page.value(first);
+    page.drawn();
+    assert!(page.text(STATUS).contains(" before (same)"), "{}", page.text(STATUS));
     assert_eq!(page.problems, [""; 0]);
 }

@@ -15,6 +15,7 @@ use crate::report::{html, text};
 #[command(after_help = "Examples:\n  \
                         phasegraph report build.phg\n  \
                         phasegraph report build.phg -o build.html --force\n  \
+                        phasegraph report today.phg --baseline yesterday.phg\n  \
                         phasegraph report build.phg --debug-dir /srv/debug --inline\n  \
                         phasegraph report build.phg -o - | gzip > build.html.gz")]
 pub(crate) struct Args {
@@ -24,6 +25,10 @@ pub(crate) struct Args {
     /// Write here; - is standard output [default: <recording>.html in the current folder]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+
+    /// Show what has changed since this earlier recording
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
 
     /// Take the rules for phases of your own from here instead of from the recording
     #[arg(long, value_name = "FILE")]
@@ -40,7 +45,15 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let mut session = load::with_rules(&args.file, args.config.as_deref())?;
     names::improve(&mut session, &args.names)?;
-    let page = html::render(&session)
+    let mut baseline = args
+        .baseline
+        .as_deref()
+        .map(|file| load::with_rules(file, args.config.as_deref()))
+        .transpose()?;
+    if let Some(baseline) = &mut baseline {
+        names::improve(baseline, &args.names)?;
+    }
+    let page = html::render(&session, baseline.as_ref())
         .map_err(|error| Problem::new(format!("can't make a page of {}", args.file.display())).because(error))?;
     let target = match &args.output {
         Some(path) => Target::new(path),

@@ -89,7 +89,10 @@ pub fn all(session: &Session, figures: &[PhaseResources], classifier: &mut Class
         facts.starts(),
         facts.stops(),
         facts.copy_ups(),
-        Finding::new("Which layers were read cold at start, what share of their bytes?", Answered::NotMeasured),
+        Finding::new(
+            "Which layers were read cold at start, what share of their bytes?",
+            Answered::NotMeasured,
+        ),
         facts.steps(),
         facts.waits(),
         facts.disk(),
@@ -168,14 +171,27 @@ impl Facts<'_> {
             "Where did this pull go: network, gunzip, tar write, fsync, locks; per layer?",
             Answered::NotSeen,
         );
-        let kinds = [PhaseKind::Pull, PhaseKind::Download, PhaseKind::Unpack, PhaseKind::Commit];
+        let kinds = [
+            PhaseKind::Pull,
+            PhaseKind::Download,
+            PhaseKind::Unpack,
+            PhaseKind::Commit,
+        ];
         let mut phases = self.phases(&kinds);
         // A pull before its layers, those in order of time.
         phases.sort_by_key(|ix| (self.phase(*ix).span.from, *ix));
         for ix in phases {
             let phase = self.phase(ix);
-            let bytes = phase.bytes.map(|bytes| format!(", {}", units::bytes(bytes))).unwrap_or_default();
-            let line = format!("{}: {}{bytes}; {}", self.named(ix), units::time(phase.span.len()), self.used(ix));
+            let bytes = phase
+                .bytes
+                .map(|bytes| format!(", {}", units::bytes(bytes)))
+                .unwrap_or_default();
+            let line = format!(
+                "{}: {}{bytes}; {}",
+                self.named(ix),
+                units::time(phase.span.len()),
+                self.used(ix)
+            );
             finding.phase(ix, line);
         }
         finding.done()
@@ -228,7 +244,12 @@ impl Facts<'_> {
             Answered::NotSeen,
         );
         let mut starts: Vec<(u64, ContainerIx)> = Vec::new();
-        let kinds = [PhaseKind::Mount, PhaseKind::Create, PhaseKind::Network, PhaseKind::Start];
+        let kinds = [
+            PhaseKind::Mount,
+            PhaseKind::Create,
+            PhaseKind::Network,
+            PhaseKind::Start,
+        ];
         for container in (0..self.session.containers.len() as u32).map(ContainerIx) {
             let spans = self.of(container, &kinds).map(|ix| self.phase(ix).span);
             let (from, to) = spans.fold((u64::MAX, 0), |(from, to), span| (span.from.min(from), span.to.max(to)));
@@ -241,7 +262,13 @@ impl Facts<'_> {
             let parts: Vec<PhaseIx> = self.of(*container, &kinds).collect();
             let named: Vec<String> = parts
                 .iter()
-                .map(|ix| format!("{} {}", self.phase(*ix).kind.name(), units::time(self.phase(*ix).span.len())))
+                .map(|ix| {
+                    format!(
+                        "{} {}",
+                        self.phase(*ix).kind.name(),
+                        units::time(self.phase(*ix).span.len())
+                    )
+                })
                 .collect();
             let line = format!(
                 "{}: {} from its first phase to its entrypoint: {}",
@@ -283,7 +310,12 @@ impl Facts<'_> {
             } else {
                 format!("; waits: {}", waits.join(", "))
             };
-            let line = format!("{}: {}; {}{waits}", self.named(ix), units::time(span.len()), self.used(ix));
+            let line = format!(
+                "{}: {}; {}{waits}",
+                self.named(ix),
+                units::time(span.len()),
+                self.used(ix)
+            );
             finding.phase(ix, line);
         }
         finding.done()
@@ -323,8 +355,10 @@ impl Facts<'_> {
             let rest = span.len().saturating_sub(covered(&mut inside));
             let mut parts: Vec<(&str, u64)> = parts.into_iter().collect();
             parts.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
-            let mut told: Vec<String> =
-                parts.iter().map(|(name, ns)| format!("{name} {}", units::time(*ns))).collect();
+            let mut told: Vec<String> = parts
+                .iter()
+                .map(|(name, ns)| format!("{name} {}", units::time(*ns)))
+                .collect();
             told.push(format!("the engine's own work {}", units::time(rest)));
             let line = format!("{}: {}: {}", self.named(ix), units::time(span.len()), told.join(", "));
             finding.phase(ix, line);
@@ -344,15 +378,22 @@ impl Facts<'_> {
             runqueue += resources::thread_within(self.session, thread, self.session.span, self.classifier).runqueue;
         }
         if runqueue > 0 {
-            finding.lines.push(format!("CPU queue: {} of all threads", units::time(runqueue)));
+            finding
+                .lines
+                .push(format!("CPU queue: {} of all threads", units::time(runqueue)));
         }
         for wait in Wait::ALL {
             let of: Vec<_> = details.iter().filter(|one| one.wait == wait).collect();
             let sum: u64 = of.iter().map(|one| one.ns).sum();
             if sum > 0 {
-                let top: Vec<String> =
-                    of.iter().take(3).map(|one| format!("{} {}", one.detail, units::time(one.ns))).collect();
-                finding.lines.push(format!("{}: {}: {}", wait.name(), units::time(sum), top.join(", ")));
+                let top: Vec<String> = of
+                    .iter()
+                    .take(3)
+                    .map(|one| format!("{} {}", one.detail, units::time(one.ns)))
+                    .collect();
+                finding
+                    .lines
+                    .push(format!("{}: {}: {}", wait.name(), units::time(sum), top.join(", ")));
             }
         }
         if !finding.lines.is_empty() {
@@ -391,7 +432,11 @@ impl Facts<'_> {
         sums.sort_by_key(|(container, (read, written))| (std::cmp::Reverse(read + written), *container));
         for (container, (read, written)) in sums.iter().take(LISTED) {
             let image = text::fit(&text::visible(&self.session.containers[container.ix()].image), 60);
-            let image = if image.is_empty() { String::new() } else { format!(" ({image})") };
+            let image = if image.is_empty() {
+                String::new()
+            } else {
+                format!(" ({image})")
+            };
             finding.lines.push(format!(
                 "asked for by processes of {}{image} that ended: {} read, {} written",
                 names::container(self.session, *container),
@@ -427,7 +472,12 @@ impl Facts<'_> {
         let (mut alone, mut together) = (Vec::new(), Vec::new());
         for ix in &creates {
             let span = self.phase(*ix).span;
-            if overlapping(span) == 0 { &mut alone } else { &mut together }.push(span.len());
+            if overlapping(span) == 0 {
+                &mut alone
+            } else {
+                &mut together
+            }
+            .push(span.len());
         }
         if together.is_empty() {
             return finding;
@@ -445,8 +495,10 @@ impl Facts<'_> {
         finding.lines.push(line);
         let mut sum = Resources::default();
         let mut details = wait_details::Details::default();
-        let overlapped: Vec<&PhaseIx> =
-            starts.iter().filter(|ix| overlapping(self.phase(**ix).span) > 0).collect();
+        let overlapped: Vec<&PhaseIx> = starts
+            .iter()
+            .filter(|ix| overlapping(self.phase(**ix).span) > 0)
+            .collect();
         for ix in overlapped {
             sum.add(&self.all(*ix));
             for thread in self.threads(*ix) {
@@ -466,7 +518,9 @@ impl Facts<'_> {
             .map(|one| format!("{} {}", one.detail, units::time(one.ns)))
             .collect();
         if !locks.is_empty() {
-            finding.lines.push(format!("and waited for the kernel's locks: {}", locks.join(", ")));
+            finding
+                .lines
+                .push(format!("and waited for the kernel's locks: {}", locks.join(", ")));
         }
         finding.phases = creates.into_iter().take(LISTED).collect();
         finding
@@ -498,8 +552,11 @@ mod tests {
 
     fn of(session: &Session) -> Vec<Finding> {
         let mut classifier = Classifier::default();
-        let figures: Vec<PhaseResources> =
-            session.phases.iter().map(|phase| resources::phase(session, phase, &mut classifier)).collect();
+        let figures: Vec<PhaseResources> = session
+            .phases
+            .iter()
+            .map(|phase| resources::phase(session, phase, &mut classifier))
+            .collect();
         all(session, &figures, &mut classifier)
     }
 
@@ -518,7 +575,11 @@ mod tests {
             "step 2/2 RUN make -j2: 8.50 s: run 7.30 s, cleanup 400 ms, create 400 ms, mount 100 ms, the engine's own \
              work 300 ms"
         );
-        assert!(findings[7].lines.iter().any(|line| line.starts_with("child: ")), "{:?}", findings[7]);
+        assert!(
+            findings[7].lines.iter().any(|line| line.starts_with("child: ")),
+            "{:?}",
+            findings[7]
+        );
         assert_eq!(findings[2].phases, [PhaseIx(3)]);
         assert_eq!(findings[9].answered, Answered::NotSeen);
         for finding in of(&Session::default()) {
@@ -538,7 +599,8 @@ mod tests {
         let finding = of(&session).pop().unwrap();
         assert_eq!(finding.answered, Answered::Yes);
         assert!(
-            finding.lines[0].starts_with("3 of 4 creations overlapped another; their median is 1.00 s, that of the others 100 ms"),
+            finding.lines[0]
+                .starts_with("3 of 4 creations overlapped another; their median is 1.00 s, that of the others 100 ms"),
             "{:?}",
             finding.lines
         );

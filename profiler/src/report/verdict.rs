@@ -107,11 +107,17 @@ pub fn own_spans(session: &Session) -> Vec<Vec<Span>> {
         for child in children {
             let child = child.clip(phase.span);
             if child.from > reached && !child.is_empty() {
-                spans.push(Span { from: reached, to: child.from });
+                spans.push(Span {
+                    from: reached,
+                    to: child.from,
+                });
             }
             reached = reached.max(child.to);
         }
-        spans.push(Span { from: reached, to: phase.span.to });
+        spans.push(Span {
+            from: reached,
+            to: phase.span.to,
+        });
         spans.retain(|span| !span.is_empty());
         spans
     };
@@ -135,7 +141,11 @@ fn awake(session: &Session, phase: &Phase, spans: &[Span], classifier: &mut Clas
 
 /// The biggest of some times, with its name; `None` when all are 0.
 fn biggest<'a>(times: &[(&'a str, u64)]) -> Option<(&'a str, u64)> {
-    times.iter().copied().filter(|(_, ns)| *ns > 0).max_by_key(|(_, ns)| *ns)
+    times
+        .iter()
+        .copied()
+        .filter(|(_, ns)| *ns > 0)
+        .max_by_key(|(_, ns)| *ns)
 }
 
 /// States that use something or queue for it.
@@ -156,7 +166,9 @@ fn why(session: &Session, phase: &Phase, spans: &[Span], own: u64, classifier: &
     let mut programs: BTreeMap<&[u8], Resources> = BTreeMap::new();
     for process in resources_by_process(session, phase, spans, classifier) {
         all.add(&process.1);
-        let name = session.processes[process.0.ix()].image().map_or(&b"?"[..], names::program);
+        let name = session.processes[process.0.ix()]
+            .image()
+            .map_or(&b"?"[..], names::program);
         programs.entry(name).or_default().add(&process.1);
     }
     let states = [
@@ -333,11 +345,18 @@ fn resources_by_process(
 }
 
 fn thread_name(session: &Session, ix: ThreadIx) -> String {
-    let process = session.threads.get(ix.ix()).and_then(|thread| session.processes.get(thread.process.ix()));
+    let process = session
+        .threads
+        .get(ix.ix())
+        .and_then(|thread| session.processes.get(thread.process.ix()));
     match process {
         Some(process) => {
             let name = process.image().map_or(&b"?"[..], names::program);
-            format!("Its main thread ({}, pid {})", text::escape_terminal(name, 40), process.tgid)
+            format!(
+                "Its main thread ({}, pid {})",
+                text::escape_terminal(name, 40),
+                process.tgid
+            )
         }
         None => "Its main thread".to_owned(),
     }
@@ -346,7 +365,12 @@ fn thread_name(session: &Session, ix: ThreadIx) -> String {
 fn without_phases(session: &Session, classifier: &mut Classifier) -> Verdict {
     let mut all = Resources::default();
     for index in 0..session.threads.len() as u32 {
-        all.add(&resources::thread_within(session, ThreadIx(index), session.span, classifier));
+        all.add(&resources::thread_within(
+            session,
+            ThreadIx(index),
+            session.span,
+            classifier,
+        ));
     }
     let slowest = format!(
         "No container's phases are in this recording of {} with {}.",
@@ -384,11 +408,23 @@ mod tests {
         let session = fixture::session();
         let verdict = of(&session);
         assert_eq!(verdict.phase, Some(PhaseIx(4)));
-        assert!(verdict.slowest.contains("run in step 2/2 RUN make -j2: 7.30 s of its own, 73.0 % of the 10.0 s"));
+        assert!(
+            verdict
+                .slowest
+                .contains("run in step 2/2 RUN make -j2: 7.30 s of its own, 73.0 % of the 10.0 s")
+        );
         assert_eq!(verdict.next, "Next is step 1/2 FROM debian:13 with 1.00 s.");
-        assert!(verdict.reason.contains("waiting for its child processes for"), "{}", verdict.reason);
+        assert!(
+            verdict.reason.contains("waiting for its child processes for"),
+            "{}",
+            verdict.reason
+        );
         assert!(verdict.reason.contains("5.57 s on CPUs"), "{}", verdict.reason);
-        assert!(verdict.first.contains("on-CPU flamegraph") && verdict.first.contains("cc1"), "{}", verdict.first);
+        assert!(
+            verdict.first.contains("on-CPU flamegraph") && verdict.first.contains("cc1"),
+            "{}",
+            verdict.first
+        );
     }
 
     /// Make sure that sleep does not make a phase slow, and that one without a main thread is not explained.
@@ -428,7 +464,10 @@ mod tests {
     fn own_time() {
         let session = fixture::session();
         let own = own_spans(&session);
-        assert_eq!(own[1].iter().map(|span| span.len()).sum::<u64>(), (8_500 - 100 - 400 - 7_300 - 400) * fixture::MS);
+        assert_eq!(
+            own[1].iter().map(|span| span.len()).sum::<u64>(),
+            (8_500 - 100 - 400 - 7_300 - 400) * fixture::MS
+        );
         assert_eq!(own[4], [fixture::span(1_700, 9_000)]);
         let mut session = session;
         session.phases[4].label = fixture::HOSTILE.into();

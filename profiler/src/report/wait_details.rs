@@ -45,7 +45,9 @@ impl Details {
         let Some(thread) = session.threads.get(ix.ix()) else {
             return;
         };
-        let first = thread.intervals.partition_point(|interval| interval.span.to <= span.from);
+        let first = thread
+            .intervals
+            .partition_point(|interval| interval.span.to <= span.from);
         let inside = thread.intervals[first..].iter();
         for interval in inside.take_while(|interval| interval.span.from < span.to) {
             let Interval { span: own, state } = interval.clip(span);

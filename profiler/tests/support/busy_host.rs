@@ -25,6 +25,8 @@ const COMPILERS: u64 = 6;
 /// ns between two samples.
 const PERIOD: u64 = 1_000 * MS / 99;
 const MS_BIND: u64 = 4096;
+/// Ids of containers' cgroups begin here.
+const CGROUPS: u64 = 10_000;
 
 /// What every container's image and every third compiler is called, besides.
 pub(crate) const HOSTILE: &str = "</script><img src=x onerror=alert(1)>\x1b[31m\"'\n\u{202e}";
@@ -65,8 +67,14 @@ pub(crate) fn write(path: &Path, size: Size) {
         sample_hz: 99,
         ..Meta::default()
     }));
-    put(Record::Clock(Clock { mono: BEGIN, real: 1_770_000_000_000_000_000 }));
-    put(Record::Begin(Begin { mono: BEGIN, command: None }));
+    put(Record::Clock(Clock {
+        mono: BEGIN,
+        real: 1_770_000_000_000_000_000,
+    }));
+    put(Record::Begin(Begin {
+        mono: BEGIN,
+        command: None,
+    }));
     let mut dice = Dice(88_172_645_463_325_252);
     stacks(&mut dice, &mut put);
     let mut pid = 1_000;
@@ -76,6 +84,7 @@ pub(crate) fn write(path: &Path, size: Size) {
             let from = BEGIN + first / LANES * (LIFE_MS + 200) * MS + lane * 37 * MS;
             let mut container = Container {
                 number: first + lane,
+                first: None,
                 from,
                 pid: &mut pid,
                 dice: &mut dice,
@@ -86,7 +95,10 @@ pub(crate) fn write(path: &Path, size: Size) {
         records.sort_by_key(|(ts, _)| *ts);
         records.into_iter().for_each(|(_, record)| put(record));
     }
-    put(Record::End(End { mono: BEGIN + length, exit_code: None }));
+    put(Record::End(End {
+        mono: BEGIN + length,
+        exit_code: None,
+    }));
     writer.finish().unwrap();
 }
 
@@ -103,7 +115,10 @@ fn stacks(dice: &mut Dice, put: &mut impl FnMut(Record)) {
         // One in ten is the kernel's.
         let place = match id % 10 {
             0 => Place::Kernel(0xffff_ffff_8100_0000 + u64::from(id) * 64),
-            _ => Place::File { file: 1, offset: u64::from(id) * 64 },
+            _ => Place::File {
+                file: 1,
+                offset: u64::from(id) * 64,
+            },
         };
         put(Record::Frame(Frame { id, place }));
         let name = match id {
@@ -111,7 +126,11 @@ fn stacks(dice: &mut Dice, put: &mut impl FnMut(Record)) {
             11 => vec![0xff, 0xfe, b'x'],
             _ => format!("ns_{}::function_{id}(tree_node*, unsigned long)", id % 50).into_bytes(),
         };
-        put(Record::Symbol(Symbol { frame: id, name, offset: 0 }));
+        put(Record::Symbol(Symbol {
+            frame: id,
+            name,
+            offset: 0,
+        }));
     }
     for id in 1..=STACKS {
         // A walk down a tree: which function is called depends on the caller, so stacks share their roots.
@@ -125,12 +144,18 @@ fn stacks(dice: &mut Dice, put: &mut impl FnMut(Record)) {
             frames.push(frame.min(FUNCTIONS - 1));
         }
         frames.reverse();
-        put(Record::Stack(Stack { id, kernel: 0, frames, user_error: 0 }));
+        put(Record::Stack(Stack {
+            id,
+            kernel: 0,
+            frames,
+            user_error: 0,
+        }));
     }
 }
 
 struct Container<'a> {
     number: u64,
+    first: Option<TaskId>,
     from: u64,
     pid: &'a mut u32,
     dice: &'a mut Dice,
@@ -152,6 +177,16 @@ impl Container<'_> {
         }
     }
 
+    /// Pid namespace and pid in there: the first process in the container's cgroup is its first.
+    fn inside(&mut self, task: TaskId, cgroup: u64) -> (u32, u32) {
+        if cgroup < CGROUPS {
+            return (4_026_531_836, task.tid);
+        }
+        let first = *self.first.get_or_insert(task);
+        let pid = if task == first { 1 } else { task.tid };
+        (4_026_540_000 + self.number as u32, pid)
+    }
+
     /// Forks and, with words, executes at `ms`.
     fn start(&mut self, ms: u64, parent: TaskId, cgroup: u64, words: &[&str]) -> TaskId {
         *self.pid += 1;
@@ -161,12 +196,13 @@ impl Container<'_> {
             start: self.from + ms * MS,
         };
         let at = self.at(ms, task, cgroup);
+        let (pid_ns, ns_tid) = self.inside(task, cgroup);
         let fork = Fork {
             at,
             parent,
             clone_flags: 0,
-            pid_ns: 1,
-            ns_tid: task.tid,
+            pid_ns,
+            ns_tid,
             comm: b"forked".to_vec(),
         };
         self.put(at, fork);
@@ -177,12 +213,16 @@ impl Container<'_> {
     }
 
     fn exec(&mut self, ms: u64, task: TaskId, cgroup: u64, words: &[&str]) {
-        let at = At { ts: self.from + ms * MS + 1, ..self.at(ms, task, cgroup) };
+        let at = At {
+            ts: self.from + ms * MS + 1,
+            ..self.at(ms, task, cgroup)
+        };
+        let (pid_ns, ns_tid) = self.inside(task, cgroup);
         let exec = Exec {
             at,
             old_tid: task.tid,
-            pid_ns: 1,
-            ns_tid: task.tid,
+            pid_ns,
+            ns_tid,
             exe_dev: 1,
             exe_ino: 7,
             comm: words[0].as_bytes().iter().copied().take(15).collect(),
@@ -202,7 +242,10 @@ impl Container<'_> {
             let off = ts + (next - ts) * busy / 10;
             let wake = off + (next - off) * 3 / 4;
             let last = next == end;
-            let at = At { ts: next, ..self.at(0, task, cgroup) };
+            let at = At {
+                ts: next,
+                ..self.at(0, task, cgroup)
+            };
             let cycle = Cycle {
                 at,
                 from: ts,
@@ -217,7 +260,11 @@ impl Container<'_> {
                 waker_tid: 0,
                 state: 1,
                 syscall: -2,
-                flags: if last { flag::END } else { u16::from(iowait) * flag::IOWAIT },
+                flags: if last {
+                    flag::END
+                } else {
+                    u16::from(iowait) * flag::IOWAIT
+                },
                 stack: 0,
             };
             self.put(at, cycle);
@@ -238,13 +285,25 @@ impl Container<'_> {
     }
 
     fn live(&mut self, samples: u64) {
-        let id = format!("{:064x}", (u128::from(self.number) + 1) * 0x9e37_79b9_7f4a_7c15_f39c_c060);
+        let id = format!(
+            "{:064x}",
+            (u128::from(self.number) + 1) * 0x9e37_79b9_7f4a_7c15_f39c_c060
+        );
         let name = format!("job-{}", self.number);
         let merged = format!("/b/graph/overlay/{}/merged", &id[..32]);
-        let (host, cgroup) = (1, 10_000 + self.number);
-        let shell = TaskId { tgid: 1, tid: 1, start: 1 };
+        let (host, cgroup) = (1, CGROUPS + self.number);
+        let shell = TaskId {
+            tgid: 1,
+            tid: 1,
+            start: 1,
+        };
         let image = format!("localhost/builder{HOSTILE}");
-        let podman = self.start(0, shell, host, &["podman", "run", "--rm", "--name", &name, &image, "make"]);
+        let podman = self.start(
+            0,
+            shell,
+            host,
+            &["podman", "run", "--rm", "--name", &name, &image, "make"],
+        );
         let create = ["/usr/bin/crun", "create", "--bundle", "/b", &id];
         let creator = self.start(100, podman, host, &create);
         let path = format!("/libpod_parent/libpod-{id}").into_bytes();
@@ -290,7 +349,10 @@ impl Container<'_> {
             for number in 0..samples / COMPILERS {
                 let ts = (self.from + from * MS + 2 + number * PERIOD).min(self.from + to * MS - 1);
                 let stack = 1 + self.dice.roll(u64::from(STACKS)) as u32;
-                let at = At { ts, ..self.at(0, task, cgroup) };
+                let at = At {
+                    ts,
+                    ..self.at(0, task, cgroup)
+                };
                 self.put(at, Sample { at, stack });
             }
             self.exit(to, task, cgroup);

@@ -137,7 +137,10 @@ impl Page {
 
     pub(crate) fn text(&mut self, expression: &str) -> String {
         let value = self.value(expression);
-        value.as_str().unwrap_or_else(|| panic!("{expression}: {value}")).to_owned()
+        value
+            .as_str()
+            .unwrap_or_else(|| panic!("{expression}: {value}"))
+            .to_owned()
     }
 
     pub(crate) fn number(&mut self, expression: &str) -> f64 {
@@ -192,10 +195,19 @@ impl Page {
 
     /// Presses the mouse at one place of the window and lets it go at another.
     pub(crate) fn drag(&mut self, from: (f64, f64), to: (f64, f64)) {
-        let steps = [("mouseMoved", from), ("mousePressed", from), ("mouseMoved", to), ("mouseReleased", to)];
+        let steps = [
+            ("mouseMoved", from),
+            ("mousePressed", from),
+            ("mouseMoved", to),
+            ("mouseReleased", to),
+        ];
         for (kind, (x, y)) in steps {
             let buttons = i32::from(kind == "mouseMoved" && (x, y) == to);
-            let button = if kind == "mouseMoved" && (x, y) == from { "none" } else { "left" };
+            let button = if kind == "mouseMoved" && (x, y) == from {
+                "none"
+            } else {
+                "left"
+            };
             let event = json!({"type": kind, "x": x, "y": y, "button": button, "buttons": buttons, "clickCount": 1});
             self.call("Input.dispatchMouseEvent", event);
         }
@@ -210,9 +222,36 @@ impl Page {
     pub(crate) fn pdf(&mut self) -> Vec<u8> {
         let params = json!({"printBackground": true, "preferCSSPageSize": true});
         let pdf = self.call("Page.printToPDF", params);
-        let decoded = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, pdf["data"].as_str().unwrap());
+        let decoded = base64::Engine::decode(
+            &base64::engine::general_purpose::STANDARD,
+            pdf["data"].as_str().unwrap(),
+        );
         decoded.unwrap()
     }
+}
+
+/// Makes the page of a recording, opens it and looks for texts on it. Without a browser it says so.
+pub(crate) fn opens(recording: &Path, folder: &Path, texts: &[&str]) {
+    let file = folder.join("opened.html");
+    let made = Command::new(env!("CARGO_BIN_EXE_phasegraph"))
+        .args(["report", "--force", "-o"])
+        .args([&file, recording])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut page = match Page::new(1400, 900) {
+        Ok(page) => page,
+        Err(Skip(why)) => {
+            eprintln!("the page is not opened: {why}");
+            return;
+        }
+    };
+    page.open(&file);
+    let all = page.text("document.getElementById('main').textContent");
+    for text in texts {
+        assert!(all.contains(text), "{text}");
+    }
+    assert_eq!(page.problems, [""; 0]);
 }
 
 impl Drop for Page {
@@ -220,7 +259,8 @@ impl Drop for Page {
         // The browser's own processes end with it; its profile goes after them.
         let _ = self.input.write_all(b"{\"id\":0,\"method\":\"Browser.close\"}\0");
         let start = Instant::now();
-        while self.browser.try_wait().is_ok_and(|status| status.is_none()) && start.elapsed() < Duration::from_secs(10) {
+        while self.browser.try_wait().is_ok_and(|status| status.is_none()) && start.elapsed() < Duration::from_secs(10)
+        {
             std::thread::sleep(Duration::from_millis(20));
         }
         let _ = self.browser.kill();

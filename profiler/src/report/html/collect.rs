@@ -3,19 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::data::{
-    Containers, Data, Finding, Flame, Head, Kind, Loss, Operations, Phases, Strips, Trust, Wait, Works,
+    Baseline, Containers, Data, Finding, Flame, Head, Kind, Operations, Phases, Strips, Wait, Works,
 };
-use super::stacks::{Owner, Stacks, Work};
+use super::stacks::{Owner, Stacks, Tree, Work};
 use super::strings::Strings;
 use super::strip::{self, Row, STATES};
+use super::{baseline, facts};
 use crate::attribute::memory::Peaks;
 use crate::attribute::resources::{self, PhaseResources};
 use crate::attribute::waits::Classifier;
 use crate::model::{ContainerIx, OperationIx, Phase, PhaseIx, ProcessIx, Session, Span, ThreadIx};
-use crate::report::figures::{self, Cost};
+use crate::report::figures;
 use crate::report::select::{all_phases, merge};
 use crate::report::wait_details::{self, Detail};
-use crate::report::{findings, names, terminal, text, units, verdict};
+use crate::report::{findings, names, text};
 
 /// Pieces of the strip above the timeline.
 const ACTIVITY: usize = 720;
@@ -35,13 +36,18 @@ const WAITS: usize = 60;
 const NAME: usize = 160;
 const ARGV: usize = 400;
 
-/// Everything that the page shows.
-pub(super) fn data(session: &Session) -> Data {
+/// Everything that the page shows; with an earlier recording, what has changed since.
+pub(super) fn data(session: &Session, baseline: Option<&Session>) -> Data {
     let mut classifier = Classifier::default();
-    let figures: Vec<PhaseResources> =
-        session.phases.iter().map(|phase| resources::phase(session, phase, &mut classifier)).collect();
+    let figures: Vec<PhaseResources> = session
+        .phases
+        .iter()
+        .map(|phase| resources::phase(session, phase, &mut classifier))
+        .collect();
     let mut strings = Strings::default();
-    let stacks = Stacks::new(session, &mut strings);
+    let mut tree = Tree::new(&mut strings);
+    let stacks = Stacks::new(session, &mut tree, &mut strings);
+    let baseline = baseline.map(|old| before(session, old, &mut tree, &mut strings));
     let mut page = Collector {
         session,
         strings,
@@ -57,7 +63,7 @@ pub(super) fn data(session: &Session) -> Data {
     let strips = page.strips();
     let findings = findings::all(session, &figures, &mut page.classifier);
     Data {
-        head: head(session),
+        head: facts::head(session),
         strings: page.strings,
         states: STATES.to_vec(),
         kinds: kinds(),
@@ -67,7 +73,8 @@ pub(super) fn data(session: &Session) -> Data {
         works,
         strips,
         activity,
-        flame: flame(stacks),
+        flame: flame(tree, stacks),
+        baseline,
         waits,
         findings: findings
             .into_iter()
@@ -78,9 +85,9 @@ pub(super) fn data(session: &Session) -> Data {
                 phases: finding.phases.iter().map(|ix| ix.0).collect(),
             })
             .collect(),
-        trust: trust(session),
-        host: host(session),
-        settings: settings(session),
+        trust: facts::trust(session),
+        host: facts::host(session),
+        settings: facts::settings(session),
     }
 }
 
@@ -97,7 +104,8 @@ fn kinds() -> Vec<Kind> {
     ]
 }
 
-fn index(ix: Option<u32>) -> i64 {
+/// A missing index is -1.
+pub(super) fn index(ix: Option<u32>) -> i64 {
     ix.map_or(-1, i64::from)
 }
 
@@ -155,7 +163,12 @@ impl Collector<'_> {
             out.from.push(self.at(operation.span.from));
             out.to.push(self.at(operation.span.to));
             out.open.push(u8::from(operation.open));
-            out.pid.push(session.processes.get(operation.process.ix()).map_or(0, |process| process.tgid));
+            out.pid.push(
+                session
+                    .processes
+                    .get(operation.process.ix())
+                    .map_or(0, |process| process.tgid),
+            );
             out.processes.push(operation.processes.len());
             let outside = figures::outside_phases(session, OperationIx(number as u32));
             out.unattributed.push(figures::length(&outside));
@@ -205,7 +218,8 @@ impl Collector<'_> {
             out.from.push(self.at(phase.span.from));
             out.to.push(self.at(phase.span.to));
             out.open.push(u8::from(phase.open));
-            out.parent.push(index(phase.parent.filter(|parent| *parent < ix).map(|ix| ix.0)));
+            out.parent
+                .push(index(phase.parent.filter(|parent| *parent < ix).map(|ix| ix.0)));
             out.operation.push(index(phase.operation.map(|ix| ix.0)));
             out.container.push(index(phase.container.map(|ix| ix.0)));
             let main = phase.main.map(|ix| self.thread(ix)).unwrap_or_default();
@@ -214,8 +228,11 @@ impl Collector<'_> {
             out.all.extend(strip::times(&figures.all, 0));
             out.cut.push(figures.all.cut);
             out.bytes.push(signed(phase.bytes));
-            out.exit.push(figures::exit_status(session, phase).map_or(-1, i64::from));
-            out.rss.push(signed(peaks.largest(&phase.processes, phase.span).map(|(_, bytes)| bytes)));
+            out.exit
+                .push(figures::exit_status(session, phase).map_or(-1, i64::from));
+            out.rss.push(signed(
+                peaks.largest(&phase.processes, phase.span).map(|(_, bytes)| bytes),
+            ));
             out.processes.push(figures.processes.len());
             out.began.push(self.strings.hostile(phase.evidence.0.as_bytes(), ARGV));
             out.ended.push(self.strings.hostile(phase.evidence.1.as_bytes(), ARGV));
@@ -284,12 +301,17 @@ impl Collector<'_> {
                 let (Some(first), Some(last)) = (work.spans.first(), work.spans.last()) else {
                     continue;
                 };
-                let span = Span { from: first.from, to: last.to };
+                let span = Span {
+                    from: first.from,
+                    to: last.to,
+                };
                 let process = &self.session.processes[ix.ix()];
                 // What it ran last of what this owner saw.
                 let image = process.image_at(span.to.saturating_sub(1));
                 let program = image.map_or(&b"[unknown program]"[..], names::program);
-                let argv = image.map(|image| text::fit(&text::argv(&image.argv), ARGV)).unwrap_or_default();
+                let argv = image
+                    .map(|image| text::fit(&text::argv(&image.argv), ARGV))
+                    .unwrap_or_default();
                 out.phase.push(phase);
                 out.operation.push(operation);
                 out.program.push(self.strings.hostile(program, NAME));
@@ -317,7 +339,9 @@ impl Collector<'_> {
             ..Strips::default()
         };
         for row in &self.rows {
-            strips.numbers.extend(row.strip(session, pieces, &mut self.classifier).numbers);
+            strips
+                .numbers
+                .extend(row.strip(session, pieces, &mut self.classifier).numbers);
             strips.starts.push(strips.numbers.len());
         }
         strips
@@ -325,7 +349,9 @@ impl Collector<'_> {
 
     fn activity(&mut self) -> Vec<u64> {
         let span = self.session.span;
-        let everybody = (0..self.session.processes.len() as u32).map(|ix| (ProcessIx(ix), vec![span])).collect();
+        let everybody = (0..self.session.processes.len() as u32)
+            .map(|ix| (ProcessIx(ix), vec![span]))
+            .collect();
         let row = Row { span, parts: everybody };
         let bins = row.bins(self.session, ACTIVITY, &mut self.classifier);
         bins.into_iter().flat_map(|(_, times)| times).collect()
@@ -365,174 +391,60 @@ impl Collector<'_> {
     }
 }
 
-fn flame(stacks: Stacks) -> Flame {
-    let Stacks {
-        parents,
-        names,
-        categories,
-        sets,
-        rows,
-        smaller,
-        smaller_ns,
-        ..
-    } = stacks;
-    let parent = (0u32..).zip(&parents).map(|(node, parent)| node - parent).collect();
-    let rows = rows.into_iter().map(|rows| {
-        let mut before = 0;
-        let mut numbers = Vec::with_capacity(rows.len() * 3);
-        for (node, ns, count) in rows {
-            numbers.extend([u64::from(node - before), ns, count]);
-            before = node;
-        }
-        numbers
-    });
+fn flame(tree: Tree, stacks: Stacks) -> Flame {
+    let parent = (0u32..)
+        .zip(&tree.parents)
+        .map(|(node, parent)| node - parent)
+        .collect();
+    let sets = stacks.sets.into_iter();
     Flame {
         parent,
-        name: names,
-        category: categories,
-        rows: rows.collect(),
-        sets: sets.into_iter().map(|(phases, operation)| (phases, index(operation))).collect(),
-        smaller,
-        smaller_ns,
+        name: tree.names,
+        category: tree.categories,
+        rows: stacks.rows.into_iter().map(numbers).collect(),
+        sets: sets.map(|(phases, operation)| (phases, index(operation))).collect(),
+        smaller: stacks.smaller,
+        smaller_ns: stacks.smaller_ns,
     }
 }
 
-fn clean(value: &str) -> String {
-    text::fit(&text::visible(value.as_bytes()), ARGV)
+/// Rows of one set as [`Flame::rows`] has them.
+fn numbers(rows: Vec<(u32, u64, u64)>) -> Vec<u64> {
+    let mut before = 0;
+    let mut numbers = Vec::with_capacity(rows.len() * 3);
+    for (node, ns, count) in rows {
+        numbers.extend([u64::from(node - before), ns, count]);
+        before = node;
+    }
+    numbers
 }
 
-fn head(session: &Session) -> Head {
-    let meta = &session.meta;
-    let command = match &meta.command[..] {
-        [] => "whole host".to_owned(),
-        command => text::fit(&text::argv(command), 1_000),
-    };
-    let title = match &meta.name[..] {
-        "" => text::fit(&command, 80),
-        name => text::fit(&text::visible(name.as_bytes()), 80),
-    };
-    let mut facts = vec![units::time(session.span.len())];
-    match session.closed {
-        Some(Some(code)) if code > 128 => facts.push(format!("killed by signal {}", code - 128)),
-        Some(Some(code)) => facts.push(format!("exit status {code}")),
-        Some(None) | None => {}
+/// An earlier recording in terms of this one.
+fn before(session: &Session, old: &Session, tree: &mut Tree, strings: &mut Strings) -> Baseline {
+    let phases = baseline::phases(old, session);
+    let operations = baseline::operations(old, session);
+    let stacks = Stacks::new(old, tree, strings);
+    let mut wall = vec![-1; session.phases.len()];
+    for (old, new) in old.phases.iter().zip(&phases) {
+        if let Some(wall) = new.and_then(|new| wall.get_mut(new as usize)) {
+            *wall = signed(Some(old.span.len()));
+        }
     }
-    let date = figures::real_time(&session.clocks, session.span.from)
-        .and_then(|real| jiff::Timestamp::from_nanosecond(i128::from(real)).ok());
-    facts.push(date.map_or_else(
-        || "unknown date".to_owned(),
-        |date| date.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
-    ));
-    facts.push(text::fit(&clean(&meta.hostname), 60));
-    facts.push(units::of(u64::from(meta.cpus), "CPU", "CPUs"));
-    facts.push(format!("Linux {}", text::fit(&clean(&meta.kernel), 60)));
-    let mut warnings = Vec::new();
-    if session.closed.is_none() {
-        warnings.push(
-            "The recording was cut off: what follows is true up to its last whole block; what was still going on then \
-             is marked open."
-                .to_owned(),
-        );
-    }
-    warnings.extend(session.damage.iter().take(20).map(|damage| format!("Damaged: {}", clean(damage))));
-    let verdict = verdict::of(session);
-    Head {
-        title,
-        command,
-        facts,
-        span: session.span.len(),
-        cpus: meta.cpus,
-        hz: meta.sample_hz,
-        warnings,
-        phase: index(verdict.phase.map(|ix| ix.0)),
-        verdict: [verdict.slowest, verdict.reason, verdict.first],
-        next: verdict.next,
-        version: clean(&meta.version),
-    }
-}
-
-fn trust(session: &Session) -> Trust {
-    let outside: u64 = (0..session.operations.len() as u32)
-        .map(|ix| figures::length(&figures::outside_phases(session, OperationIx(ix))))
-        .sum();
-    let whole: u64 = session.operations.iter().map(|operation| operation.span.len()).sum();
-    let cost = Cost::of(session);
-    let own = cost.bpf_ns.unwrap_or(0) + cost.process_ns;
-    Trust {
-        unattributed: match whole {
-            0 => "no operation".to_owned(),
-            whole => format!("{} ({})", units::share(outside, whole), units::time(outside)),
-        },
-        losses: figures::losses(session)
+    let set = |(of, operation): (Vec<u32>, Option<u32>)| {
+        let of = of
             .into_iter()
-            .map(|loss| Loss {
-                count: loss.count,
-                text: clean(&loss.text),
-                is_loss: loss.is_loss,
-            })
-            .collect(),
-        cost: match (session.self_cost.ts, cost.bpf_ns) {
-            (0, _) => "not recorded".to_owned(),
-            (_, None) => format!("{} of the host's CPU, without BPF programs", units::share(own, cost.host_ns)),
-            (_, Some(_)) => format!(
-                "{} of the host's CPU, {}",
-                units::share(own, cost.host_ns),
-                units::bytes(session.self_cost.peak_rss_bytes)
-            ),
-        },
-        sections: terminal::trust_sections(session)
-            .into_iter()
-            .map(|section| (section.title, section.detail, section.paragraphs))
-            .collect(),
+            .filter_map(|old| phases.get(old as usize).copied().flatten());
+        let operation = operation.and_then(|old| operations.get(old as usize).copied().flatten());
+        (of.collect(), index(operation))
+    };
+    let Head { title, mut facts, .. } = facts::head(old);
+    facts.insert(0, title);
+    Baseline {
+        title: facts.join(", "),
+        span: old.span.len(),
+        wall,
+        sets: stacks.sets.into_iter().map(set).collect(),
+        rows: stacks.rows.into_iter().map(numbers).collect(),
+        gone: phases.iter().filter(|new| new.is_none()).count(),
     }
-}
-
-fn host(session: &Session) -> Vec<[String; 2]> {
-    let meta = &session.meta;
-    let mut facts = vec![
-        ("Host", clean(&meta.hostname)),
-        ("Kernel", format!("Linux {} ({})", clean(&meta.kernel), clean(&meta.machine))),
-        ("CPU", clean(&meta.cpu_model)),
-        ("CPUs", units::count(u64::from(meta.cpus))),
-        ("Memory", units::bytes(meta.memory_bytes)),
-    ];
-    if let Some(cpu) = session.host_cpu {
-        let all = cpu.to.saturating_sub(cpu.from) * u64::from(meta.cpus);
-        let part = |name, ns| format!("{name} {}", units::share(ns, all));
-        let parts = [
-            part("user", cpu.user_ns),
-            part("system", cpu.system_ns),
-            part("idle", cpu.idle_ns),
-            part("waiting for disks", cpu.iowait_ns),
-            part("interrupts", cpu.interrupt_ns),
-            part("stolen", cpu.steal_ns),
-        ];
-        facts.push(("CPU time of the whole host", parts.join(", ")));
-    }
-    pairs(facts)
-}
-
-fn settings(session: &Session) -> Vec<[String; 2]> {
-    let meta = &session.meta;
-    let mut facts = vec![
-        ("Command", text::fit(&text::argv(&meta.command), 1_000)),
-        ("Folder", text::fit(&text::visible(&meta.cwd), ARGV)),
-        ("User", clean(&meta.user)),
-        ("Name", clean(&meta.name)),
-        ("CPU samples", format!("{} Hz", meta.sample_hz)),
-        ("phasegraph", clean(&meta.version)),
-    ];
-    for (name, value) in meta.facts.iter().filter(|(name, _)| name != "limit") {
-        facts.push(("", format!("{}: {}", clean(name), clean(value))));
-    }
-    for (probe, rung) in &meta.probes {
-        facts.push(("", format!("probe {}: {}", clean(probe), clean(rung))));
-    }
-    pairs(facts)
-}
-
-/// Without those that say nothing; what has no name of its own stands below the one before.
-fn pairs(facts: Vec<(&str, String)>) -> Vec<[String; 2]> {
-    let told = facts.into_iter().filter(|(_, value)| !value.is_empty());
-    told.map(|(name, value)| [name.to_owned(), value]).collect()
 }

@@ -23,6 +23,8 @@ pub(super) struct Data {
     /// What all threads did, in pieces of equal length: as many times as there are states for each.
     pub(super) activity: Vec<u64>,
     pub(super) flame: Flame,
+    /// An earlier recording to compare with.
+    pub(super) baseline: Option<Baseline>,
     pub(super) waits: Vec<Wait>,
     pub(super) findings: Vec<Finding>,
     pub(super) trust: Trust,
@@ -150,6 +152,20 @@ pub(super) struct Flame {
     pub(super) rows: Vec<Vec<u64>>,
     pub(super) smaller: u64,
     pub(super) smaller_ns: u64,
+}
+
+/// An earlier recording, in terms of this one: its phases and operations are those that are the same.
+#[derive(Debug, Serialize)]
+pub(super) struct Baseline {
+    pub(super) title: String,
+    pub(super) span: u64,
+    /// Of each phase how long it took then; -1 where there was none.
+    pub(super) wall: Vec<i64>,
+    /// As in [`Flame`], of the same tree.
+    pub(super) sets: Vec<(Vec<u32>, i64)>,
+    pub(super) rows: Vec<Vec<u64>>,
+    /// Its phases that this recording does not have.
+    pub(super) gone: usize,
 }
 
 /// Waits for one thing, in the whole recording.

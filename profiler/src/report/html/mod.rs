@@ -5,8 +5,10 @@
 //! The scripts put it on the page as text. A strict content security policy names the style and the scripts by their
 //! hashes, so that nothing else runs or loads.
 
+mod baseline;
 mod collect;
 mod data;
+mod facts;
 mod stacks;
 mod strings;
 mod strip;
@@ -24,24 +26,26 @@ use crate::model::Session;
 const MARKUP: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// One subject each; they share a scope of their own.
-const SCRIPTS: [&str; 8] = [
+const SCRIPTS: [&str; 10] = [
     include_str!("script/basics.js"),
     include_str!("script/data.js"),
     include_str!("script/paint.js"),
     include_str!("script/head.js"),
+    include_str!("script/tree.js"),
     include_str!("script/timeline.js"),
     include_str!("script/flame.js"),
+    include_str!("script/detail.js"),
     include_str!("script/tables.js"),
     include_str!("script/main.js"),
 ];
 
-/// The report page.
+/// The report page; with an earlier recording, what has changed since.
 ///
 /// # Errors
 ///
 /// None that depends on the session: its data can always be written as JSON.
-pub fn render(session: &Session) -> std::io::Result<Vec<u8>> {
-    let json = serde_json::to_vec(&collect::data(session))?;
+pub fn render(session: &Session, baseline: Option<&Session>) -> std::io::Result<Vec<u8>> {
+    let json = serde_json::to_vec(&collect::data(session, baseline))?;
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(6));
     encoder.write_all(&json)?;
     let data = STANDARD.encode(encoder.finish()?);
@@ -80,17 +84,21 @@ mod tests {
     use crate::report::fixture;
 
     fn page(session: &Session) -> String {
-        String::from_utf8(render(session).unwrap()).unwrap()
+        String::from_utf8(render(session, None).unwrap()).unwrap()
     }
 
     /// The data within a page, as the browser reads it.
     fn data(page: &str) -> serde_json::Value {
-        let (_, rest) = page.split_once("<script type=\"application/json\" id=\"data\">").unwrap();
+        let (_, rest) = page
+            .split_once("<script type=\"application/json\" id=\"data\">")
+            .unwrap();
         let (text, _) = rest.split_once("</script>").unwrap();
         let base64: String = serde_json::from_str(text).unwrap();
         let mut json = String::new();
         let deflated = STANDARD.decode(base64).unwrap();
-        flate2::read::ZlibDecoder::new(&deflated[..]).read_to_string(&mut json).unwrap();
+        flate2::read::ZlibDecoder::new(&deflated[..])
+            .read_to_string(&mut json)
+            .unwrap();
         serde_json::from_str(&json).unwrap()
     }
 
@@ -106,7 +114,17 @@ mod tests {
             let hash = STANDARD.encode(Sha256::digest(text.as_bytes()));
             assert!(page.contains(&format!("'sha256-{hash}'")), "{open}");
         }
-        for loads in ["src=", "href=", "url(", "@import", "http:", "https:", "unsafe-inline", "innerHTML", "eval("] {
+        for loads in [
+            "src=",
+            "href=",
+            "url(",
+            "@import",
+            "http:",
+            "https:",
+            "unsafe-inline",
+            "innerHTML",
+            "eval(",
+        ] {
             assert!(!page.contains(loads), "{loads}");
         }
     }
@@ -141,7 +159,28 @@ mod tests {
             assert_eq!(sum, phase.span.len());
         }
         assert_eq!(data["head"]["phase"], 4);
+        assert!(data["baseline"].is_null());
         let empty = self::data(&page(&Session::default()));
         assert_eq!(empty["head"]["phase"], -1);
+    }
+
+    /// Make sure that an earlier recording's time is told by this one's phases, and all of it.
+    #[test]
+    fn earlier_recording() {
+        let session = fixture::session();
+        let mut new = fixture::session();
+        new.phases[5].span.to += 100 * fixture::MS;
+        let page = String::from_utf8(render(&new, Some(&session)).unwrap()).unwrap();
+        let data = data(&page);
+        let old = &data["baseline"];
+        assert_eq!(old["gone"], 0);
+        assert_eq!(old["wall"][5], 400 * fixture::MS);
+        let rows = old["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|rows| rows.as_array().unwrap());
+        let ns: u64 = rows.skip(1).step_by(3).map(|ns| ns.as_u64().unwrap()).sum();
+        assert_eq!(ns, session.threads.iter().map(|thread| thread.span.len()).sum::<u64>());
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::strings::Strings;
 use super::strip::{self, STATES, Times};
 use crate::attribute::resources::Wait;
-use crate::attribute::stacks::{self, StackRow};
+use crate::attribute::stacks::{self as attribute, StackRow};
 use crate::attribute::waits::Classifier;
 use crate::model::{OperationIx, PhaseIx, ProcessIx, Session, Span};
 use crate::report::flame::Roots;
@@ -47,13 +47,19 @@ pub(super) struct Work {
     pub(super) times: Times,
 }
 
-/// All of it.
-#[derive(Debug, Default)]
-pub(super) struct Stacks {
-    /// Columns of the tree: a node's parent (itself for the root, 0), name and category. Parents come first.
+/// The frames of all stacks, of one recording or of two: columns of a node's parent (itself for the root, 0), name and
+/// category. Parents come first.
+#[derive(Debug)]
+pub(super) struct Tree {
     pub(super) parents: Vec<u32>,
     pub(super) names: Vec<u32>,
     pub(super) categories: Vec<u8>,
+    known: HashMap<(u32, u32, u8), u32>,
+}
+
+/// A recording's time.
+#[derive(Debug, Default)]
+pub(super) struct Stacks {
     pub(super) sets: Vec<Set>,
     /// By set: node, ns, samples or waits.
     pub(super) rows: Vec<Vec<(u32, u64, u64)>>,
@@ -61,23 +67,16 @@ pub(super) struct Stacks {
     /// Stacks that are drawn as one with others of their set, and their time, ns.
     pub(super) smaller: u64,
     pub(super) smaller_ns: u64,
-    known: HashMap<(u32, u32, u8), u32>,
 }
 
 impl Stacks {
-    pub(super) fn new(session: &Session, strings: &mut Strings) -> Stacks {
-        let roots: Roots = Roots::PROCESSES;
-        let frames = Frames::new(session, roots);
-        let mut tree = Stacks {
-            parents: vec![0],
-            names: vec![strings.add("")],
-            categories: vec![PROCESS],
-            ..Stacks::default()
-        };
+    pub(super) fn new(session: &Session, tree: &mut Tree, strings: &mut Strings) -> Stacks {
+        let frames = Frames::new(session, Roots::PROCESSES);
+        let mut stacks = Stacks::default();
         let mut classifier = Classifier::default();
         let mut sets: HashMap<Set, u32> = HashMap::new();
         let mut sums: Vec<HashMap<u32, (u64, u64)>> = Vec::new();
-        // A stack's node below a chain of processes.
+        // The node of a stack below a chain of processes.
         let mut stacked: HashMap<(u32, u32), u32> = HashMap::new();
         for process in (0..session.processes.len() as u32).map(ProcessIx) {
             let life = session.processes[process.ix()].span.clip(session.span);
@@ -92,13 +91,13 @@ impl Stacks {
                 let phases = frames.phases_at(process, slice.from);
                 let set = (phases.iter().map(|ix| ix.0).collect(), operation.map(|ix| ix.0));
                 let set = *sets.entry(set).or_insert_with_key(|set| {
-                    tree.sets.push(set.clone());
+                    stacks.sets.push(set.clone());
                     sums.push(HashMap::new());
-                    (tree.sets.len() - 1) as u32
+                    (stacks.sets.len() - 1) as u32
                 });
                 let mut times = Times::default();
                 let mut chains: HashMap<u32, u32> = HashMap::new();
-                for row in stacks::wall(session, &[process], slice, &mut classifier) {
+                for row in attribute::wall(session, &[process], slice, &mut classifier) {
                     let state = state(&row);
                     times[state] += row.ns;
                     let chain = *chains
@@ -111,7 +110,7 @@ impl Stacks {
                     let sum = sums[set as usize].entry(leaf).or_default();
                     *sum = (sum.0 + row.ns, sum.1 + row.count);
                 }
-                let work = tree.work.entry((owner, process)).or_default();
+                let work = stacks.work.entry((owner, process)).or_default();
                 match work.spans.last_mut() {
                     Some(last) if last.to == slice.from => last.to = slice.to,
                     _ => work.spans.push(slice),
@@ -121,33 +120,45 @@ impl Stacks {
                 }
             }
         }
-        tree.keep(sums, strings);
-        tree
+        stacks.keep(sums, tree, strings);
+        stacks
     }
 
     /// Keeps the biggest rows of each set, as many as there is room for; the others are summed up by state.
-    fn keep(&mut self, sums: Vec<HashMap<u32, (u64, u64)>>, strings: &mut Strings) {
+    fn keep(&mut self, sums: Vec<HashMap<u32, (u64, u64)>>, tree: &mut Tree, strings: &mut Strings) {
         let mut most = ROWS_OF_SET;
         while most > 16 && sums.iter().map(|rows| rows.len().min(most)).sum::<usize>() > ROWS {
             most /= 2;
         }
         for rows in sums {
-            let mut rows: Vec<(u32, u64, u64)> = rows.into_iter().map(|(leaf, (ns, count))| (leaf, ns, count)).collect();
+            let mut rows: Vec<(u32, u64, u64)> =
+                rows.into_iter().map(|(leaf, (ns, count))| (leaf, ns, count)).collect();
             rows.sort_unstable_by_key(|(leaf, ns, _)| (std::cmp::Reverse(*ns), *leaf));
             let mut rest: BTreeMap<u8, (u64, u64)> = BTreeMap::new();
             for (leaf, ns, count) in rows.drain(most.min(rows.len())..) {
-                let state = self.categories[leaf as usize].checked_sub(CLOSING).unwrap_or(0);
+                let state = tree.categories[leaf as usize].checked_sub(CLOSING).unwrap_or(0);
                 let sum = rest.entry(state).or_default();
                 *sum = (sum.0 + ns, sum.1 + count);
                 self.smaller += 1;
                 self.smaller_ns += ns;
             }
             for (state, (ns, count)) in rest {
-                let node = self.node(0, strings.add(SMALLER), CLOSING + state);
+                let node = tree.node(0, strings.add(SMALLER), CLOSING + state);
                 rows.push((node, ns, count));
             }
             rows.sort_unstable();
             self.rows.push(rows);
+        }
+    }
+}
+
+impl Tree {
+    pub(super) fn new(strings: &mut Strings) -> Tree {
+        Tree {
+            parents: vec![0],
+            names: vec![strings.add("")],
+            categories: vec![PROCESS],
+            known: HashMap::new(),
         }
     }
 
@@ -197,7 +208,10 @@ fn slices(
     life: Span,
 ) -> Vec<Span> {
     let slices = frames.slices(process, life);
-    let Some(span) = operation.and_then(|ix| session.operations.get(ix.ix())).map(|operation| operation.span) else {
+    let Some(span) = operation
+        .and_then(|ix| session.operations.get(ix.ix()))
+        .map(|operation| operation.span)
+    else {
         return slices;
     };
     let cut = |slice: Span| {
@@ -205,11 +219,21 @@ fn slices(
         if inner.is_empty() {
             return [slice, Span::default(), Span::default()];
         }
-        let before = Span { from: slice.from, to: inner.from };
-        let after = Span { from: inner.to, to: slice.to };
+        let before = Span {
+            from: slice.from,
+            to: inner.from,
+        };
+        let after = Span {
+            from: inner.to,
+            to: slice.to,
+        };
         [before, inner, after]
     };
-    slices.into_iter().flat_map(cut).filter(|slice| !slice.is_empty()).collect()
+    slices
+        .into_iter()
+        .flat_map(cut)
+        .filter(|slice| !slice.is_empty())
+        .collect()
 }
 
 /// A row's state, as an index into [`STATES`].
@@ -219,12 +243,12 @@ fn state(row: &StackRow) -> usize {
     }
     let by_name = |name: &str| STATES.iter().position(|state| *state == name).unwrap_or(0);
     match row.label {
-        Some(stacks::RUN_QUEUE) => by_name("runqueue"),
-        Some(stacks::SHORT_WAITS) => by_name("short"),
-        Some(stacks::LOST) => by_name("lost"),
+        Some(attribute::RUN_QUEUE) => by_name("runqueue"),
+        Some(attribute::SHORT_WAITS) => by_name("short"),
+        Some(attribute::LOST) => by_name("lost"),
         Some(label) => Wait::ALL
             .into_iter()
-            .find(|wait| stacks::no_stack(*wait) == label)
+            .find(|wait| attribute::no_stack(*wait) == label)
             .map_or(0, strip::place),
         None => 0,
     }
@@ -241,14 +265,15 @@ mod tests {
     fn rows_add_up() {
         let session = fixture::session();
         let mut strings = Strings::default();
-        let stacks = Stacks::new(&session, &mut strings);
+        let mut tree = Tree::new(&mut strings);
+        let stacks = Stacks::new(&session, &mut tree, &mut strings);
         assert_eq!(stacks.sets.len(), stacks.rows.len());
         for (index, phase) in session.phases.iter().enumerate() {
             let mut found = Times::default();
             for ((phases, _), rows) in stacks.sets.iter().zip(&stacks.rows) {
                 if phases.contains(&(index as u32)) {
                     for (leaf, ns, _) in rows {
-                        let category = stacks.categories[*leaf as usize];
+                        let category = tree.categories[*leaf as usize];
                         found[usize::from(category.saturating_sub(CLOSING))] += ns;
                     }
                 }
@@ -265,17 +290,18 @@ mod tests {
 
     /// Make sure that parents stand before their children, and that a name keeps its category.
     #[test]
-    fn tree() {
+    fn frames_of_the_tree() {
         let session = fixture::session();
         let mut strings = Strings::default();
-        let stacks = Stacks::new(&session, &mut strings);
-        for (node, parent) in stacks.parents.iter().enumerate().skip(1) {
+        let mut tree = Tree::new(&mut strings);
+        Stacks::new(&session, &mut tree, &mut strings);
+        for (node, parent) in tree.parents.iter().enumerate().skip(1) {
             assert!((*parent as usize) < node);
         }
         let category = |name: &str| {
             let id = strings.all().iter().position(|known| known == name).unwrap();
-            let node = stacks.names.iter().position(|known| *known as usize == id).unwrap();
-            stacks.categories[node]
+            let node = tree.names.iter().position(|known| *known as usize == id).unwrap();
+            tree.categories[node]
         };
         assert_eq!(category("cc1"), PROCESS);
         assert_eq!(category("c_parse_file"), USER);
@@ -287,17 +313,13 @@ mod tests {
     /// Make sure that stacks beyond what there is room for are summed up and counted, and that no time goes with them.
     #[test]
     fn too_many_are_summed_up() {
-        let mut stacks = Stacks {
-            parents: vec![0],
-            names: vec![0],
-            categories: vec![PROCESS],
-            ..Stacks::default()
-        };
+        let mut stacks = Stacks::default();
         let mut strings = Strings::default();
-        let rows = (0..ROWS_OF_SET as u32 + 10).map(|leaf| (stacks.node(0, leaf, USER), (u64::from(leaf) + 1, 1)));
+        let mut tree = Tree::new(&mut strings);
+        let rows = (0..ROWS_OF_SET as u32 + 10).map(|leaf| (tree.node(0, leaf, USER), (u64::from(leaf) + 1, 1)));
         let rows: HashMap<u32, (u64, u64)> = rows.collect();
         let all: u64 = rows.values().map(|(ns, _)| ns).sum();
-        stacks.keep(vec![rows], &mut strings);
+        stacks.keep(vec![rows], &mut tree, &mut strings);
         assert_eq!((stacks.smaller, stacks.smaller_ns), (10, (1..=10).sum()));
         assert_eq!(stacks.rows[0].len(), ROWS_OF_SET + 1);
         assert_eq!(stacks.rows[0].iter().map(|(_, ns, _)| ns).sum::<u64>(), all);

@@ -62,7 +62,18 @@ pub(super) fn times(resources: &Resources, unattributed: u64) -> Times {
         ..
     } = *resources;
     [
-        cpu, runqueue, disk, network, lock, ipc, child, sleep, other, short_blocked, lost, unattributed,
+        cpu,
+        runqueue,
+        disk,
+        network,
+        lock,
+        ipc,
+        child,
+        sleep,
+        other,
+        short_blocked,
+        lost,
+        unattributed,
     ]
 }
 
@@ -81,7 +92,11 @@ impl Row {
             let process = session.processes.get(process.ix());
             let threads = process.map(|process| process.threads.as_slice()).unwrap_or_default();
             threads.iter().flat_map(move |ix| {
-                let life = session.threads.get(ix.ix()).map(|thread| thread.span).unwrap_or_default();
+                let life = session
+                    .threads
+                    .get(ix.ix())
+                    .map(|thread| thread.span)
+                    .unwrap_or_default();
                 spans
                     .iter()
                     .map(move |span| (*ix, span.clip(self.span).clip(life)))
@@ -115,7 +130,14 @@ impl Row {
             (Some((thread, span)), None) => {
                 let before = span.from.saturating_sub(self.span.from);
                 strip.add(before, &absent(before));
-                one(session, thread, span, self.span.len() / pieces.max(1) as u64, classifier, &mut strip);
+                one(
+                    session,
+                    thread,
+                    span,
+                    self.span.len() / pieces.max(1) as u64,
+                    classifier,
+                    &mut strip,
+                );
                 let after = self.span.to.saturating_sub(span.to);
                 strip.add(after, &absent(after));
             }
@@ -144,7 +166,11 @@ impl Row {
             };
             // One bin earlier and later: edges are rounded.
             for bin in index(span.from).saturating_sub(1)..=(index(span.to) + 1).min(count - 1) {
-                let own = Span { from: edge(bin), to: edge(bin + 1) }.clip(span);
+                let own = Span {
+                    from: edge(bin),
+                    to: edge(bin + 1),
+                }
+                .clip(span);
                 if own.is_empty() {
                     continue;
                 }
@@ -178,17 +204,28 @@ fn absent(len: u64) -> Times {
 /// One thread's intervals within `span`; those shorter than `shortest` are joined.
 fn one(session: &Session, ix: ThreadIx, span: Span, shortest: u64, classifier: &mut Classifier, strip: &mut Strip) {
     let thread = &session.threads[ix.ix()];
-    let first = thread.intervals.partition_point(|interval| interval.span.to <= span.from);
-    let mut joined = Span { from: span.from, to: span.from };
+    let first = thread
+        .intervals
+        .partition_point(|interval| interval.span.to <= span.from);
+    let mut joined = Span {
+        from: span.from,
+        to: span.from,
+    };
     let mut flush = |joined: &mut Span, to: u64, classifier: &mut Classifier| {
-        let own = Span { from: joined.from, to: joined.to };
+        let own = Span {
+            from: joined.from,
+            to: joined.to,
+        };
         if !own.is_empty() {
             let resources = resources::thread_within(session, ix, own, classifier);
             strip.add(own.len(), &times(&resources, 0));
         }
         *joined = Span { from: to, to };
     };
-    for interval in thread.intervals[first..].iter().take_while(|interval| interval.span.from < span.to) {
+    for interval in thread.intervals[first..]
+        .iter()
+        .take_while(|interval| interval.span.from < span.to)
+    {
         let own = interval.span.clip(span);
         let alone = own.len() >= shortest && !matches!(interval.state, State::Mixed { .. });
         if alone {
@@ -278,7 +315,10 @@ mod tests {
             for (from, to) in [(0, 10_000), (1_300, 7_777), (8_999, 9_001)] {
                 let span = fixture::span(from, to);
                 let ix = ProcessIx(process);
-                let row = Row { span, parts: [(ix, vec![span])].into() };
+                let row = Row {
+                    span,
+                    parts: [(ix, vec![span])].into(),
+                };
                 let mut classifier = Classifier::default();
                 let all = resources::process_within(&session, ix, span, &mut classifier);
                 for pieces in [1, 7, 100, 1_000] {
@@ -287,7 +327,12 @@ mod tests {
                     assert_eq!(sums[..UNATTRIBUTED].iter().sum::<u64>(), all.total());
                     assert_eq!(sums[UNATTRIBUTED], span.len() - all.total());
                     let exact = times(&all, 0);
-                    let off = exact.iter().zip(&sums).take(UNATTRIBUTED).map(|(a, b)| a.abs_diff(*b)).max();
+                    let off = exact
+                        .iter()
+                        .zip(&sums)
+                        .take(UNATTRIBUTED)
+                        .map(|(a, b)| a.abs_diff(*b))
+                        .max();
                     assert!(off.unwrap() <= pieces as u64, "{process} {pieces} {exact:?} {sums:?}");
                     if all.cut == 0 && pieces == 1 {
                         assert_eq!(sums[..UNATTRIBUTED], exact[..UNATTRIBUTED]);

@@ -14,8 +14,8 @@ mod tree;
 use super::select::{NoMatch, Query, Selection};
 use crate::model::Session;
 
-pub use page::{Section, Style};
 pub(crate) use page::{Page, Paint};
+pub use page::{Section, Style};
 
 /// Processes listed when nobody says how many.
 pub const DEFAULT_TOP: usize = 10;

@@ -63,6 +63,14 @@ function share(part, whole) {
   return `${percent.toFixed(1)} %`;
 }
 
+/** By how much something has changed: `+12.3 %`, `−5.0 %`, `same`. */
+function change(now, before) {
+  if (now === before) return "same";
+  const percent = ((now - before) * 100) / before;
+  if (percent >= 1000) return `×${three(now / before)}`;
+  return `${percent > 0 ? "+" : "−"}${Math.abs(percent) < 0.05 ? "<0.1" : Math.abs(percent).toFixed(1)} %`;
+}
+
 /** A time with enough digits to tell moments `step` ns apart. */
 function moment(ns, step) {
   const unit = step >= 1e9 ? [1e9, "s"] : step >= 1e6 ? [1e6, "ms"] : step >= 1e3 ? [1e3, "µs"] : [1, "ns"];

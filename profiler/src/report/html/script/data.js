@@ -69,8 +69,11 @@ function prepare(data) {
   flame.categories = Uint8Array.from(flame.category);
   flame.parent = flame.name = flame.category = null;
   flame.nodes = nodes;
-  data.setsOfPhase = columns(data.counts.phases);
-  flame.sets.forEach(([list], set) => list.forEach((phase) => data.setsOfPhase[phase].push(set)));
+  for (const side of [flame, data.baseline]) {
+    if (!side) continue;
+    side.ofPhase = columns(data.counts.phases);
+    side.sets.forEach(([list], set) => list.forEach((phase) => side.ofPhase[phase].push(set)));
+  }
   return data;
 }
 

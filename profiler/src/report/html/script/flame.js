@@ -4,14 +4,11 @@ const FRAME = 18;
 /** Frames above each other on paper: a picture does not break across pages. */
 const PRINTED = 32;
 
-/** Calls `each(node, ns, count)` for every row of time that belongs to a selection. */
-function eachRow(data, selection, each) {
-  const { flame, phases } = data;
-  const wanted = selection.sets || setsOf(data, selection);
-  selection.sets = wanted;
+/** Calls `each(node, ns, count)` for every row of time that belongs to a selection, now or in the baseline. */
+function eachRow(data, selection, side, each) {
   const own = selection.type === "w" ? programOf(data, data.works.program[selection.index]) : null;
-  for (const set of wanted) {
-    const rows = flame.rows[set];
+  for (const set of setsOf(data, selection, side)) {
+    const rows = side.rows[set];
     let node = 0;
     for (let index = 0; index < rows.length; index += 3) {
       node += rows[index];
@@ -21,16 +18,16 @@ function eachRow(data, selection, each) {
   }
 }
 
-function setsOf(data, { type, index }) {
-  const { flame, phases, works } = data;
-  const all = flame.sets.map((_, set) => set);
-  if (type === "p") return data.setsOfPhase[index];
-  if (type === "o") return all.filter((set) => flame.sets[set][1] === index || flame.sets[set][0].some((phase) => phases.operation[phase] === index));
-  if (type === "c") return all.filter((set) => flame.sets[set][0].some((phase) => phases.container[phase] === index));
+function setsOf(data, { type, index }, side) {
+  const { phases, works } = data;
+  const all = side.sets.map((_, set) => set);
+  if (type === "p") return side.ofPhase[index];
+  if (type === "o") return all.filter((set) => side.sets[set][1] === index || side.sets[set][0].some((phase) => phases.operation[phase] === index));
+  if (type === "c") return all.filter((set) => side.sets[set][0].some((phase) => phases.container[phase] === index));
   if (type === "w") {
     const phase = works.phase[index];
-    if (phase >= 0) return data.setsOfPhase[phase];
-    return all.filter((set) => !flame.sets[set][0].length && flame.sets[set][1] === works.operation[index]);
+    if (phase >= 0) return side.ofPhase[phase];
+    return all.filter((set) => !side.sets[set][0].length && side.sets[set][1] === works.operation[index]);
   }
   return all;
 }
@@ -45,49 +42,34 @@ function programOf(data, program) {
   return own;
 }
 
-/** A selection's time by state, and by program. */
-function sumsOf(data, selection) {
-  const { up, names, categories } = data.flame;
-  const all = new Array(data.S).fill(0);
-  const programs = new Map();
-  const program = new Map();
-  const programAt = (node) => {
-    let at = node;
-    while (at && categories[at] !== PROCESS) at = up[at];
-    return names[at];
-  };
-  eachRow(data, selection, (node, ns) => {
-    const state = stateOf(categories[node]);
-    all[state] += ns;
-    let name = program.get(node);
-    if (name === undefined) program.set(node, (name = programAt(node)));
-    if (!programs.has(name)) programs.set(name, new Array(data.S).fill(0));
-    programs.get(name)[state] += ns;
-  });
-  return { all, programs };
-}
-
 /** The tree of a selection for some states, with processes or without. */
 function flameTree(data, selection, states, processes) {
   const { up, names, categories, nodes } = data.flame;
   const total = new Float64Array(nodes);
   const counts = new Float64Array(nodes);
+  const before = new Float64Array(nodes);
   const wanted = new Set(states);
-  eachRow(data, selection, (node, ns, many) => {
+  eachRow(data, selection, data.flame, (node, ns, many) => {
     if (!wanted.has(stateOf(categories[node]))) return;
     total[node] += ns;
     counts[node] += many;
   });
+  if (data.baseline) {
+    eachRow(data, selection, data.baseline, (node, ns) => {
+      if (wanted.has(stateOf(categories[node]))) before[node] += ns;
+    });
+  }
   for (let node = nodes - 1; node > 0; node--) {
-    if (!total[node]) continue;
+    if (!total[node] && !before[node]) continue;
     total[up[node]] += total[node];
     counts[up[node]] += counts[node];
+    before[up[node]] += before[node];
   }
-  const tree = { name: [0], category: [PROCESS], parent: [-1], value: [total[0]], count: [counts[0]], children: [[]], depth: [0] };
+  const tree = { name: [0], category: [PROCESS], parent: [-1], value: [total[0]], count: [counts[0]], before: [before[0]], children: [[]], depth: [0] };
   const places = new Int32Array(nodes);
   const known = new Map();
   for (let node = 1; node < nodes; node++) {
-    if (!total[node]) continue;
+    if (!total[node] && !before[node]) continue;
     const parent = places[up[node]];
     const category = categories[node];
     if (!processes && (category === PROCESS || category === THREAD)) {
@@ -103,6 +85,7 @@ function flameTree(data, selection, states, processes) {
       tree.parent.push(parent);
       tree.value.push(0);
       tree.count.push(0);
+      tree.before.push(0);
       tree.children.push([]);
       tree.depth.push(tree.depth[parent] + 1);
       tree.children[parent].push(place);
@@ -110,6 +93,7 @@ function flameTree(data, selection, states, processes) {
     }
     tree.value[place] += total[node];
     tree.count[place] += counts[node];
+    tree.before[place] += before[node];
     places[node] = place;
   }
   for (const list of tree.children) list.sort((a, b) => tree.value[b] - tree.value[a] || tree.name[a] - tree.name[b]);
@@ -123,6 +107,7 @@ function Flame(data) {
   let title = "";
   let kind = 0;
   let processes = true;
+  let compare = Boolean(data.baseline);
   let tree = null;
   let focus = 0;
   let cursor = 0;
@@ -203,6 +188,7 @@ function Flame(data) {
   function colorOf(place) {
     const category = tree.category[place];
     if (found.nodes && found.nodes[place]) return [palette.found, palette.foundInk];
+    if (compare) return changed(tree.value[place], tree.before[place]);
     if (category >= CLOSING) {
       const color = palette.states[category - CLOSING];
       return [color, inkOn(color)];
@@ -251,6 +237,19 @@ function Flame(data) {
     context.globalAlpha = 1;
   }
 
+  /** From blue, less than before, to red, more; pale is the same. */
+  function changed(now, before) {
+    const part = (now - before) / Math.max(now, before, 1);
+    const [pale, full] = [palette.same, part > 0 ? palette.more : palette.less];
+    const strength = Math.sqrt(Math.abs(part));
+    const mixed = [1, 3, 5].map((at) => {
+      const [from, to] = [pale, full].map((color) => parseInt(color.slice(at, at + 2), 16));
+      return Math.round(from + (to - from) * strength).toString(16).padStart(2, "0");
+    });
+    const color = `#${mixed.join("")}`;
+    return [color, inkOn(color)];
+  }
+
   function inkOn(color) {
     const [r, g, b] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
     return r * 0.299 + g * 0.587 + b * 0.114 > 140 ? "#1b1f24" : "#ffffff";
@@ -259,6 +258,7 @@ function Flame(data) {
   function facts(place) {
     const kindName = { cpu: "on-CPU time", offcpu: "off-CPU time", wall: "all time" }[data.kinds[kind].name] || `${data.kinds[kind].title} time`;
     const parts = [time(tree.value[place]), `${share(tree.value[place], tree.value[0])} of ${kindName}`];
+    if (data.baseline) parts.push(tree.before[place] ? `${time(tree.before[place])} before (${change(tree.value[place], tree.before[place])})` : "none before");
     if (tree.count[place]) parts.push(kind === 0 ? many(tree.count[place], "sample", "samples") : many(tree.count[place], "sample or wait", "samples and waits"));
     return parts;
   }
@@ -344,7 +344,15 @@ function Flame(data) {
       rebuild();
     },
   });
-  replace(byId("flame-tools"), grouped, search, reset);
+  const against = data.baseline ? el("button", {
+    type: "button", text: "Changes", "aria-pressed": "true", title: "Red: more than before. Blue: less. Pale: the same. What is gone is not drawn: its time is missing from the frames below it.",
+    click: () => {
+      compare = !compare;
+      against.setAttribute("aria-pressed", String(compare));
+      draw();
+    },
+  }) : null;
+  replace(byId("flame-tools"), against, grouped, search, reset);
   const tabs = data.kinds.map((own, index) =>
     el("button", {
       type: "button", role: "tab", text: own.title, "aria-selected": String(index === kind), tabindex: index === kind ? "0" : "-1",
@@ -382,67 +390,4 @@ function Flame(data) {
       search.focus();
     },
   };
-}
-
-/** What is selected: its figures beside its flamegraph. */
-function showDetail(data, flame, node, timeline) {
-  const { phases, containers, operations, works } = data;
-  const { type, index } = node;
-  const facts = [];
-  const title = { o: "", c: "container ", p: "", w: "" }[type] + node.label;
-  facts.push(time(node.to - node.from), `from ${moment(node.from, Math.max(1, node.to - node.from) / 100)}`);
-  if (node.open) facts.push("had not ended");
-  if (type === "p") {
-    const step = phases.parent[index];
-    if (step >= 0) facts.push(`in ${data.text(phases.name[step])}`);
-    if (phases.container[index] >= 0) facts.push(`container ${data.text(containers.name[phases.container[index]])}`);
-    if (data.text(phases.main[index])) facts.push(`main thread ${data.text(phases.main[index])}`);
-    facts.push(many(phases.processes[index], "process", "processes"));
-    if (phases.exit[index] >= 0) facts.push(`exit status ${phases.exit[index]}`);
-    if (phases.bytes[index] >= 0) facts.push(bytes(phases.bytes[index]));
-    if (phases.rss[index] > 0) facts.push(`largest process ${bytes(phases.rss[index])}`);
-    const edges = [["begins with ", data.text(phases.began[index])], ["ends with ", data.text(phases.ended[index])]];
-    facts.push(...edges.filter(([, text]) => text).map((edge) => edge.join("")));
-  } else if (type === "c") {
-    facts.push(...[data.text(containers.image[index]), data.text(containers.by[index])].filter(Boolean));
-    if (containers.memory[index] > 0) facts.push(`cgroup held up to ${bytes(containers.memory[index])}`);
-  } else if (type === "o") {
-    facts.push(many(operations.processes[index], "process", "processes"), `in no phase ${time(operations.unattributed[index])}`);
-  } else if (type === "w") {
-    facts.push(`pid ${works.pid[index]}`, data.text(works.argv[index]));
-  }
-  byId("detail-title").textContent = title;
-  replace(byId("detail-facts"), facts.map((fact) => el("span", { text: fact })));
-  replace(byId("detail-tools"),
-    el("button", { type: "button", text: "Zoom timeline to it", click: () => timeline.zoomTo(node.from - (node.to - node.from) * 0.05, node.to + (node.to - node.from) * 0.05) }));
-
-  const selection = { type, index };
-  const sums = sumsOf(data, selection);
-  const all = type === "p" ? timesAt(data, phases.all, index) : type === "w" ? timesAt(data, works.times, index) : sums.all;
-  const main = type === "p" ? timesAt(data, phases.wall, index) : null;
-  const whole = sum(all);
-  const columns = [];
-  if (main) columns.push(["main thread", main, node.to - node.from]);
-  columns.push([type === "w" ? "its threads" : "all threads", all, whole]);
-  const shown = data.states.map((_, state) => state).filter((state) => columns.some(([, times]) => times[state]));
-  const waits = type === "p" ? [["Main thread waited for", phases.main_waits[index]], ["All threads waited for", phases.all_waits[index]]] : [];
-  const programs = [...sums.programs].sort(([, a], [, b]) => b[0] - a[0] || sum(b) - sum(a)).slice(0, 8);
-  const busy = (times) => times[2] + times[3];
-  replace(byId("states"),
-    columns.map(([label, times, length]) => [el("h3", { text: label.charAt(0).toUpperCase() + label.slice(1) }), stack(data, times, Math.max(1, sum(times)), label)]).flat(),
-    el("table", { "aria-label": "Time by state" },
-      el("tr", {}, el("th", { text: "state" }), columns.flatMap(([label]) => [el("th", { class: "n", text: label, colspan: 2 })])),
-      shown.map((state) => el("tr", {}, el("td", {}, chip(state), STATE_NAMES[data.states[state]]),
-        columns.flatMap(([, times, length]) => [el("td", { class: "n", text: times[state] ? time(times[state]) : "·", title: exact(times[state]) }), el("td", { class: "n", text: times[state] ? share(times[state], length) : "" })]))),
-      el("tr", { class: "total" }, el("td", { text: "together" }), columns.flatMap(([, times]) => [el("td", { class: "n", text: time(sum(times)), title: exact(sum(times)) }), el("td", {})]))),
-    waits.filter(([, list]) => list.length).flatMap(([label, list]) => [
-      el("table", { "aria-label": label },
-        el("tr", {}, ...[label, "time", "waits", "longest"].map((text, at) => el("th", { text, class: at ? "n" : "" }))),
-        Array.from({ length: list.length / 5 }, (_, at) => list.slice(at * 5, at * 5 + 5)).map(([detail, state, ns, waited, longest]) =>
-          el("tr", {}, el("td", {}, chip(state), data.text(detail)), el("td", { class: "n", text: time(ns), title: exact(ns) }), el("td", { class: "n", text: count(waited) }), el("td", { class: "n", text: time(longest), title: exact(longest) })))),
-    ]),
-    programs.length ? el("table", { "aria-label": "Programs" },
-      el("tr", {}, ...["program", "on-CPU", "queue", "disk, net"].map((text, at) => el("th", { text, class: at ? "n" : "" }))),
-      programs.map(([name, times]) => el("tr", {}, el("td", { text: data.text(name), class: "name" }), ...[times[0], times[1], busy(times)].map((ns) => el("td", { class: "n", text: ns ? time(ns) : "·", title: exact(ns) }))))) : null);
-  flame.show(selection, type === "w" ? `${node.label}, all of that name` : title);
 }

@@ -18,6 +18,7 @@ function showHead(data) {
     el("div", { class: "brand" }, el("span", { text: "phasegraph" }), el("div", { class: "tools" }, button)),
     command,
     el("p", { class: "facts" }, head.facts.map((fact) => el("span", { text: fact }))),
+    data.baseline ? el("p", { class: "facts", text: `Compared with: ${data.baseline.title}. Length ${change(head.span, data.baseline.span)}${data.baseline.gone ? `; ${many(data.baseline.gone, "phase", "phases")} of then are not there now` : ""}.` }) : null,
     head.warnings.map((warning) => el("p", { class: "message", text: warning })),
   );
 

@@ -6,13 +6,13 @@ const PALETTES = {
     states: ["#0072b2", "#e69f00", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#c0c7d0", "#e1e5ea", "#959da8", "#b5a36a", "#1b1f24", "#ffffff"],
     ink: "#1b1f24", soft: "#5b6470", faint: "#8b939e", line: "#dde1e6", back: "#ffffff", panel: "#f6f7f9", row: "#eef3f9", accent: "#0b5cad",
     user: ["#f6d488", "#f3c873", "#f8dd9f", "#efbf63"], kernel: ["#f2a679", "#ee9763", "#f5b58e"], process: ["#cfd8e3", "#c3cedb"], synthetic: ["#e4e7eb"],
-    frame: "#1b1f24", found: "#c31fb4", foundInk: "#ffffff",
+    frame: "#1b1f24", found: "#c31fb4", foundInk: "#ffffff", more: "#d7301f", less: "#2171b5", same: "#f0efec",
   },
   dark: {
     states: ["#3d9ad6", "#e6a530", "#e8713a", "#22b58b", "#cf8fb6", "#7cc8f2", "#4d5560", "#30363e", "#79818d", "#93854f", "#e4e7eb", "#14171b"],
     ink: "#e4e7eb", soft: "#a4acb7", faint: "#77808c", line: "#2e343c", back: "#14171b", panel: "#1b1f25", row: "#212a35", accent: "#7db8f2",
     user: ["#8a6a24", "#7e601f", "#96752c", "#745719"], kernel: ["#94502b", "#874624", "#a05a33"], process: ["#3b4656", "#344050"], synthetic: ["#343a42"],
-    frame: "#f1f3f5", found: "#e05cd3", foundInk: "#14171b",
+    frame: "#f1f3f5", found: "#e05cd3", foundInk: "#14171b", more: "#e34a33", less: "#3f8fd2", same: "#3a3f46",
   },
 };
 

@@ -23,6 +23,13 @@ function phaseColumns(data) {
     },
     { title: "start", number: true, value: (p) => phases.from[p], cell: (p) => figure(phases.from[p], time(phases.from[p])) },
     { title: "wall", number: true, value: (p) => phases.to[p] - phases.from[p], cell: (p) => figure(phases.to[p] - phases.from[p], time(phases.to[p] - phases.from[p])) },
+    ...(data.baseline ? [
+      { title: "before", number: true, value: (p) => data.baseline.wall[p], cell: (p) => (data.baseline.wall[p] < 0 ? el("td", { class: "n", text: "·" }) : figure(data.baseline.wall[p], time(data.baseline.wall[p]))) },
+      {
+        title: "change", number: true, value: (p) => (data.baseline.wall[p] < 0 ? 0 : phases.to[p] - phases.from[p] - data.baseline.wall[p]),
+        cell: (p) => el("td", { class: "n", text: data.baseline.wall[p] < 0 ? "new" : change(phases.to[p] - phases.from[p], data.baseline.wall[p]) }),
+      },
+    ] : []),
     {
       title: "main thread", value: (p) => state("wall", p, 0) / Math.max(1, phases.to[p] - phases.from[p]),
       cell: (p) => el("td", { class: "cell" }, stack(data, timesAt(data, phases.wall, p), Math.max(1, phases.to[p] - phases.from[p]), "main thread")),
