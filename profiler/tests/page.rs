@@ -165,7 +165,9 @@ fn page_works() {
     assert_eq!(page.text(TITLE), "podman run");
 
     // And by mouse: drag to zoom, click to choose.
+    let axis = place(&mut page, "axis")[0];
     let [left, top, width, _] = place(&mut page, "bars");
+    assert_eq!(left, axis, "bars stand below their times");
     page.drag((left + width * 0.25, top + 11.0), (left + width * 0.5, top + 11.0));
     assert_ne!(page.text(RANGE), whole);
     let [left, top, ..] = place(&mut page, "labels");

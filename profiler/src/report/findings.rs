@@ -43,7 +43,7 @@ pub struct Finding {
     pub answered: Answered,
     /// Harmless text.
     pub lines: Vec<String>,
-    /// Phases that the lines speak of.
+    /// Phases that the first lines speak of, one each.
     pub phases: Vec<PhaseIx>,
 }
 
@@ -522,7 +522,6 @@ impl Facts<'_> {
                 .lines
                 .push(format!("and waited for the kernel's locks: {}", locks.join(", ")));
         }
-        finding.phases = creates.into_iter().take(LISTED).collect();
         finding
     }
 }

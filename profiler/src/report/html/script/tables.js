@@ -178,8 +178,8 @@ function showWaits(data, timeline) {
 
 function showFindings(data, pick) {
   replace(byId("findings-list"), data.findings.map((finding) => {
-    const links = finding.answered === "answered" && finding.phases.length === finding.lines.length;
-    const lines = finding.lines.map((line, index) => el("li", {}, links || finding.phases[index] !== undefined && index < finding.phases.length && finding.lines.length >= finding.phases.length
+    // The first lines speak of one phase each.
+    const lines = finding.lines.map((line, index) => el("li", {}, index < finding.phases.length
       ? el("button", { class: "link", type: "button", text: line, click: () => pick(finding.phases[index]) })
       : line));
     const state = finding.answered === "answered" ? null : el("p", { class: "none", text: finding.answered });

@@ -2,6 +2,8 @@
 
 const ROW = 22;
 const BAR = 14;
+/** Rows on paper. */
+const PRINTED_ROWS = 80;
 
 function Timeline(data, onSelect) {
   const roots = makeTree(data);
@@ -145,18 +147,22 @@ function Timeline(data, onSelect) {
   const timeAt = (x) => view.from + (x / width) * (view.to - view.from);
 
   function drawNow() {
-    const whole = byId("tl").clientWidth;
-    width = Math.max(50, whole - nameWidth());
-    // The scroll bar takes its place from the rows.
-    const barsWidth = Math.max(50, box.clientWidth - nameWidth());
-    drawOver();
-    drawAxis(barsWidth);
-    drawRows(barsWidth);
+    const shown = theme.printing ? Math.min(rows.length, PRINTED_ROWS) : rows.length;
+    const most = theme.printing ? shown : Math.max(5, Math.floor((window.innerHeight * 0.6) / ROW));
+    const height = Math.max(1, Math.min(most, shown)) * ROW;
+    box.style.height = byId("view").style.height = `${height}px`;
+    byId("filler").style.height = `${Math.max(0, shown * ROW - height)}px`;
+    // The scroll bar takes its place from the rows; everything has their width.
+    width = Math.max(50, box.clientWidth - nameWidth());
+    const canvasWidth = Math.max(50, byId("tl").clientWidth - nameWidth());
+    drawOver(canvasWidth);
+    drawAxis(canvasWidth);
+    drawRows(shown, height);
   }
 
-  function drawOver() {
+  function drawOver(canvasWidth) {
     const height = 64;
-    const context = canvasOf(byId("over"), width, height);
+    const context = canvasOf(byId("over"), canvasWidth, height);
     const bins = data.activity.length / data.S;
     if (!bins) return;
     const length = Math.max(1, data.head.span / bins);
@@ -198,16 +204,16 @@ function Timeline(data, onSelect) {
     replace(byId("over-name"), `All threads: up to ${three(top)} at once`, el("br"), `dashed: ${many(data.head.cpus, "CPU", "CPUs")}`);
   }
 
-  function drawAxis(barsWidth) {
-    const context = canvasOf(byId("axis"), width, 24);
-    const { step, all } = ticks(view.from, view.to, barsWidth, 96);
+  function drawAxis(canvasWidth) {
+    const context = canvasOf(byId("axis"), canvasWidth, 24);
+    const { step, all } = ticks(view.from, view.to, width, 96);
     context.fillStyle = palette.soft;
     context.strokeStyle = palette.line;
     context.font = "11px system-ui, sans-serif";
     context.textBaseline = "middle";
     context.beginPath();
     for (const at of all) {
-      const x = Math.round(((at - view.from) / (view.to - view.from)) * barsWidth) + 0.5;
+      const x = Math.round(((at - view.from) / (view.to - view.from)) * width) + 0.5;
       context.moveTo(x, 16);
       context.lineTo(x, 24);
       const text = moment(at, step);
@@ -218,40 +224,34 @@ function Timeline(data, onSelect) {
     byId("range").textContent = view.to - view.from < data.head.span ? `${time(view.to - view.from)} from ${moment(view.from, (view.to - view.from) / 100)}` : `${time(data.head.span)}, whole`;
   }
 
-  function drawRows(barsWidth) {
-    const limit = theme.printing ? Math.min(rows.length, 80) : rows.length;
-    const most = theme.printing ? limit * ROW : Math.max(5 * ROW, Math.round(window.innerHeight * 0.6));
-    const height = Math.max(ROW, Math.min(Math.floor(most / ROW) * ROW, limit * ROW));
-    box.style.height = `${height}px`;
-    byId("view").style.height = `${height}px`;
-    byId("filler").style.height = `${Math.max(0, limit * ROW - height)}px`;
-    const context = canvasOf(byId("bars"), barsWidth, height);
-    byId("bars").style.width = `${barsWidth}px`;
+  function drawRows(shown, height) {
+    const context = canvasOf(byId("bars"), width, height);
+    byId("bars").style.width = `${width}px`;
     const top = theme.printing ? 0 : box.scrollTop;
-    const { all } = ticks(view.from, view.to, barsWidth, 96);
-    const xOf = (at) => ((at - view.from) / (view.to - view.from)) * barsWidth;
+    const { all } = ticks(view.from, view.to, width, 96);
+    const xOf = (at) => ((at - view.from) / (view.to - view.from)) * width;
     context.fillStyle = palette.row;
-    for (let row = Math.floor(top / ROW); row < Math.min(limit, Math.ceil((top + height) / ROW)); row++) {
-      if (rows[row].node.id === selected) context.fillRect(0, row * ROW - top, barsWidth, ROW);
+    for (let row = Math.floor(top / ROW); row < Math.min(shown, Math.ceil((top + height) / ROW)); row++) {
+      if (rows[row].node.id === selected) context.fillRect(0, row * ROW - top, width, ROW);
     }
     context.fillStyle = palette.line;
     for (const at of all) context.fillRect(Math.round(xOf(at)), 0, 1, height);
     const labels = [];
-    for (let row = Math.floor(top / ROW); row < Math.min(limit, Math.ceil((top + height) / ROW)); row++) {
+    for (let row = Math.floor(top / ROW); row < Math.min(shown, Math.ceil((top + height) / ROW)); row++) {
       const { node, depth } = rows[row];
       const y = row * ROW - top;
-      if (node.from !== undefined) drawBar(context, node, xOf, y, barsWidth);
+      if (node.from !== undefined) drawBar(context, node, xOf, y);
       labels.push(label(node, depth, row, y));
     }
     replace(byId("labels"), labels);
     if (rows[here]) box.setAttribute("aria-activedescendant", `row-${rows[here].node.id}`);
   }
 
-  function drawBar(context, node, xOf, y, barsWidth) {
+  function drawBar(context, node, xOf, y) {
     const left = Math.max(0, xOf(node.from));
-    const right = Math.min(barsWidth, xOf(node.to));
-    if (right < 0 || left > barsWidth || node.to < view.from || node.from > view.to) return;
-    const [x, top] = [Math.min(left, barsWidth - 1), y + (ROW - BAR) / 2];
+    const right = Math.min(width, xOf(node.to));
+    if (right < 0 || left > width || node.to < view.from || node.from > view.to) return;
+    const [x, top] = [Math.min(left, width - 1), y + (ROW - BAR) / 2];
     const wide = Math.max(1.5, right - left);
     context.fillStyle = palette.panel;
     context.fillRect(x, top, wide, BAR);
@@ -264,7 +264,7 @@ function Timeline(data, onSelect) {
       });
       paintPiece(context, x, wide, top, BAR, times, Math.max(1, node.to - node.from));
     } else {
-      paintStrip(context, strips.get(data, node.strip), node.from, view.from, view.to, barsWidth, top, BAR);
+      paintStrip(context, strips.get(data, node.strip), node.from, view.from, view.to, width, top, BAR);
     }
     context.strokeStyle = palette.faint;
     context.globalAlpha = 0.55;
