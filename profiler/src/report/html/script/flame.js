@@ -356,16 +356,22 @@ function Flame(data) {
   const tabs = data.kinds.map((own, index) =>
     el("button", {
       type: "button", role: "tab", text: own.title, "aria-selected": String(index === kind), tabindex: index === kind ? "0" : "-1",
-      click: () => choose(index),
+      click: () => ask(index),
       keydown: (event) => {
         const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
         if (!step) return;
         event.preventDefault();
-        choose((kind + step + tabs.length) % tabs.length);
+        ask((kind + step + tabs.length) % tabs.length);
         tabs[kind].focus();
       },
     }));
   replace(byId("kinds"), tabs);
+  /** What a reader asks for stays for what is selected next. */
+  let wanted = 0;
+  function ask(index) {
+    wanted = index;
+    choose(index);
+  }
   function choose(index) {
     kind = index;
     tabs.forEach((tab, at) => {
@@ -378,13 +384,13 @@ function Flame(data) {
   theme.redraw.push(() => (theme.printing ? drawNow() : draw()));
   window.addEventListener("resize", draw);
   return {
-    /** Shows a selection; on-CPU time, unless it has none or another kind was chosen. */
+    /** Shows a selection: the kind that was asked for, or all time where there is nothing of it. */
     show(next, name) {
       selection = next;
       title = name;
       tree = null;
-      rebuild();
-      if (kind === 0 && !tree.value[0]) choose(data.kinds.length - 1);
+      choose(wanted);
+      if (!tree.value[0]) choose(data.kinds.length - 1);
     },
     search() {
       search.focus();
