@@ -22,7 +22,12 @@ pub(crate) fn missing<'a>(packages: &[&'a str]) -> Vec<&'a str> {
 fn is_installed(package: &str) -> bool {
     let mut query = Command::new("dpkg-query");
     query.args(["--show", "--showformat=${db:Status-Status}", "--", package]);
-    exec::first_line(&mut query).is_some_and(|status| status == "installed")
+    exec::first_line(&mut query).is_some_and(|status| status == "installed") || comes_with_another(package)
+}
+
+/// Builds of Node.js that are not Debian's bring npm with them, and Debian's can't be installed beside them.
+fn comes_with_another(package: &str) -> bool {
+    package == "npm" && exec::first_line(Command::new("npm").arg("--version")).is_some()
 }
 
 /// Version that apt would install, `None` when it knows none.
