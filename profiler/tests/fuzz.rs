@@ -18,7 +18,7 @@ use phasegraph::model::build::Builder;
 use phasegraph::model::{Session, verify};
 use phasegraph::recording::Reader;
 use phasegraph::recording::format::{
-    BLOCK_HEADER_LEN, BlockHeader, FILE_HEADER_LEN, FileHeader, MAX_RAW, codec, put_varint, take_varint,
+    BlockHeader, FILE_HEADER_LEN, FileHeader, MAX_RAW, codec, put_varint, take_varint,
 };
 use phasegraph::recording::record::Record;
 use phasegraph::report::export::{Error, Request, SINKS};
@@ -331,7 +331,8 @@ fn every_report(session: &Session) {
             utf8: true,
         };
         let page = terminal::render(session, &terminal::Options::default(), &style).unwrap();
-        assert!(!page.chars().any(|char| char.is_control() && char != '\n'));
+        let control = page.lines().find(|line| line.chars().any(char::is_control));
+        assert_eq!(control, None);
     }
     let request = Request {
         selection: Selection::all(),
