@@ -17,6 +17,7 @@ mod names;
 mod output;
 mod problem;
 mod record;
+mod report;
 mod run;
 mod rungs;
 mod show;
@@ -47,6 +48,7 @@ const NAME: &str = "phasegraph";
                   sudo phasegraph run -- podman build -t app .          profile one command and all that it causes\n  \
                   sudo phasegraph record --duration 60s                 the whole host\n  \
                   phasegraph show phasegraph-20260131T120000Z.phg       look at a recording, without root\n  \
+                  phasegraph report phasegraph-20260131T120000Z.phg     all of it as a page for a browser\n  \
                   phasegraph flame phasegraph-20260131T120000Z.phg --phase 'step 3'\n\n\
                   Environment:\n  \
                   NO_COLOR         set to anything: no colour even on a terminal\n  \
@@ -64,6 +66,7 @@ enum Command {
     Show(show::Args),
     Flame(flame::Args),
     Export(export::Args),
+    Report(report::Args),
     Mark(mark::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::run(args),
         Command::Flame(args) => flame::run(args),
         Command::Export(args) => export::run(args),
+        Command::Report(args) => report::run(args),
         Command::Mark(args) => mark::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Doctor(args) => doctor::run(args),
@@ -167,6 +171,7 @@ mod tests {
             &["phasegraph", "export", "x.phg"],
             &["phasegraph", "export", "x.phg", "--format", "html"],
             &["phasegraph", "completions", "tcsh"],
+            &["phasegraph", "report"],
         ] {
             assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
         }

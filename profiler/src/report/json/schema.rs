@@ -42,8 +42,8 @@ pub struct Report {
     pub layers: Option<Vec<()>>,
     /// Files that overlayfs copied up. `null`: this version does not measure them, see `not_measured`.
     pub copy_ups: Option<Vec<()>>,
-    /// What each phase's wall time was made of. `null`: this version does not measure it, see `not_measured`.
-    pub critical_path: Option<()>,
+    /// What each operation's wall time was waited for.
+    pub critical_path: Vec<super::critical::CriticalPath>,
     /// Names of the fields that are `null` because this version does not measure them.
     pub not_measured: Vec<&'static str>,
     /// Every cause of loss that is not zero; empty when every event was kept.
@@ -316,6 +316,8 @@ pub struct Phase {
     pub peak_rss_process: Option<u32>,
     /// States of the main thread; they and `unattributed_ns` add up to `wall_ns`.
     pub wall: Times,
+    /// States along the critical path of the phase, back from its end; they add up to `wall_ns`.
+    pub critical: Times,
     /// States of all threads of `processes` within the phase; `unattributed_ns` is 0.
     pub all: Times,
     /// The most by which a figure of `all` can be off: time in sums that the phase's edges cut.
