@@ -18,13 +18,13 @@ use phasegraph::model::build::Builder;
 use phasegraph::model::{Session, verify};
 use phasegraph::recording::Reader;
 use phasegraph::recording::format::{
-    BLOCK_HEADER_LEN, BlockHeader, FILE_HEADER_LEN, FileHeader, MAX_RAW, codec, put_varint, take_varint,
+    BlockHeader, FILE_HEADER_LEN, FileHeader, MAX_RAW, codec, put_varint, take_varint,
 };
 use phasegraph::recording::record::Record;
 use phasegraph::report::export::{Error, Request, SINKS};
-use phasegraph::report::flame::Kind;
+use phasegraph::report::flame::{self, Kind};
 use phasegraph::report::select::Selection;
-use phasegraph::report::terminal;
+use phasegraph::report::{html, terminal};
 
 /// No recording of these sizes may take longer; a thousand times what one takes.
 const SLOWEST: Duration = Duration::from_secs(60);
@@ -324,14 +324,27 @@ fn holds_together(session: &Session) {
 }
 
 fn every_report(session: &Session) {
-    for width in [60, 200] {
+    for (width, critical) in [(60, false), (200, false), (80, true)] {
         let style = terminal::Style {
             width,
             color: false,
             utf8: true,
         };
-        let page = terminal::render(session, &terminal::Options::default(), &style).unwrap();
-        assert!(!page.chars().any(|char| char.is_control() && char != '\n'));
+        let options = terminal::Options {
+            critical,
+            ..terminal::Options::default()
+        };
+        let page = terminal::render(session, &options, &style).unwrap();
+        let control = page.lines().find(|line| line.chars().any(char::is_control));
+        assert_eq!(control, None);
+    }
+    let page = html::render(session, None).unwrap();
+    assert!(!page.is_empty());
+    for kind in [Kind::Cpu, Kind::OffCpu, Kind::Critical] {
+        // That there is nothing of it is no failure.
+        if let Ok(flame) = flame::collect(session, &Selection::all(), kind, flame::Roots::default()) {
+            assert!(!flame.svg(false).unwrap().is_empty());
+        }
     }
     let request = Request {
         selection: Selection::all(),

@@ -15,8 +15,8 @@ use crate::report::text;
 
 /// Write a recording for other programs
 ///
-/// Everything is made of the recording alone: nothing is run, opened or looked up on the machine at hand. Names from
-/// containers are escaped and bounded in each form. Losses are told where the form has a place for them.
+/// Everything is made of the recording alone: nothing is run, opened or looked up on the machine at hand (but for
+/// --debug-dir, --inline and --debuginfod). Names from containers are escaped and bounded in each form. Losses are told where the form has a place for them.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
                         phasegraph export build.phg --format json | jq .receipt\n  \

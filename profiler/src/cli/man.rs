@@ -1,5 +1,7 @@
 //! `man`: manual pages, made of the arguments' own definitions.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use clap::CommandFactory as _;
@@ -38,7 +40,11 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         }
         Some(folder) => {
             for (name, page) in &pages {
-                Target::File(folder.join(name)).write(page, args.force)?;
+                let path = folder.join(name);
+                Target::File(path.clone()).write(page, args.force)?;
+                // They hold nothing of anybody's, and are for all users.
+                std::fs::set_permissions(&path, Permissions::from_mode(0o644))
+                    .map_err(|error| Problem::new(format!("can't publish {}", path.display())).because(error))?;
             }
             let folder = text::visible(folder.as_os_str().as_encoded_bytes());
             tell(&format!("written: {} pages in {folder}", pages.len()));

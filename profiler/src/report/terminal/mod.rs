@@ -285,6 +285,10 @@ mod tests {
             dearest: "sched_switch".into(),
         };
         session.throttles = vec![throttle(2_000, 0, true), throttle(6_000, 1, false)];
+        session.throttles.push(Throttle {
+            lever: "new\x1b[2J".into(),
+            ..throttle(7_000, 0, true)
+        });
         session.host_cpu = Some(HostCpu {
             from: session.span.from,
             to: session.span.to,
@@ -317,6 +321,10 @@ mod tests {
                 assert!(words.contains(fact), "{fact} in\n{summary}");
             }
             assert!(summary.lines().all(|line| text::width(line) <= width), "{summary}");
+            assert!(
+                summary.contains("new\\x1b[2J") && !summary.contains('\x1b'),
+                "{summary}"
+            );
         }
         session.throttles.clear();
         session.host_cpu = None;
