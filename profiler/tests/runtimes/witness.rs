@@ -1,7 +1,11 @@
 //! The engines' own events as a second witness. They are stamped when the engine comes to know, so later than the
 //! kernel's truth: never before a phase's edge, and at best as late as `docs/accuracy.md` says.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -149,14 +153,53 @@ fn podman_events() {
     tell("podman", &profile, &events, &pairs);
 }
 
-/// containerd's events, printed by `ctr` as they come.
-fn watch_containerd(docker: &Docker) -> Child {
-    let mut command = docker.command("ctr");
-    command
-        .arg("--address")
-        .arg(docker.containerd())
-        .args(["--namespace", "moby", "events"]);
-    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+/// containerd's events, written by `ctr` into a file as they come.
+struct Watched {
+    ctr: Child,
+    file: PathBuf,
+}
+
+impl Watched {
+    /// From now on: returns when events do come.
+    fn start(docker: &Docker) -> Watched {
+        let ctr = |words: &[&str]| {
+            let mut command = docker.command("ctr");
+            let of_docker = ["--namespace", "moby"];
+            command
+                .arg("--address")
+                .arg(docker.containerd())
+                .args(of_docker)
+                .args(words);
+            command
+        };
+        let file = docker.corner.folder().join("events");
+        let written = fs::File::create(&file).unwrap();
+        let watched = Watched {
+            ctr: ctr(&["events"]).stdout(written).stderr(Stdio::null()).spawn().unwrap(),
+            file,
+        };
+        // A change of our own, until one is told.
+        for round in 0.. {
+            succeed(&mut ctr(&["namespaces", "label", "moby", &format!("watched={round}")]));
+            if !watched.lines().is_empty() {
+                return watched;
+            }
+            assert!(round < 1_000, "containerd tells no events");
+            thread::sleep(Duration::from_millis(20));
+        }
+        watched
+    }
+
+    fn lines(&self) -> String {
+        fs::read_to_string(&self.file).unwrap()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let _ = self.ctr.kill();
+        let _ = self.ctr.wait();
+    }
 }
 
 /// `2026-01-02 03:04:05.123456789 +0000 UTC moby /tasks/start {"container_id":"…"}`
@@ -180,11 +223,18 @@ fn containerd_event(profile: &Profile, line: &str) -> Option<Event> {
 #[test]
 fn docker_events() {
     let docker = scenario!(Docker::new());
-    let mut ctr = watch_containerd(&docker);
+    let watched = Watched::start(&docker);
     let profile = docker.profile(&["sh", "-ec", &lives("docker", docker::TINY)]);
-    let _ = ctr.kill();
-    let output = String::from_utf8(ctr.wait_with_output().unwrap().stdout).unwrap();
-    let by_containerd: Vec<Event> = output
+    // An event is told at once, but by another process.
+    let last = |lines: &str| lines.matches("/tasks/delete").count() >= RUNS;
+    for _ in 0..1_000 {
+        if last(&watched.lines()) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    let by_containerd: Vec<Event> = watched
+        .lines()
         .lines()
         .filter_map(|line| containerd_event(&profile, line))
         .collect();
