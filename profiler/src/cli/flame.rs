@@ -19,6 +19,7 @@ use crate::report::text;
 #[command(after_help = "Examples:\n  \
                         phasegraph flame build.phg --phase 'step 3' -o step3.svg\n  \
                         phasegraph flame build.phg --phase create --kind offcpu\n  \
+                        phasegraph flame build.phg --phase 'step 3' --kind critical\n  \
                         phasegraph flame build.phg --process cc1 --folded > cc1.folded\n  \
                         phasegraph flame build.phg --roots process\n  \
                         phasegraph flame build.phg --debug-dir /srv/debug --inline")]
@@ -89,6 +90,8 @@ enum Kind {
     Offcpu,
     /// All time of all threads: on CPUs, in run queues, blocked
     Wall,
+    /// Wall time along the critical path of the operation or phase: what its end waited for
+    Critical,
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
@@ -96,7 +99,14 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         Kind::Cpu => flame::Kind::Cpu,
         Kind::Offcpu => flame::Kind::OffCpu,
         Kind::Wall => flame::Kind::Wall,
+        Kind::Critical => flame::Kind::Critical,
     };
+    if kind == flame::Kind::Critical && args.process.is_some() {
+        return Err(Problem::new("a critical path goes through many processes")
+            .because("--process limits a flamegraph to one program's")
+            .next("--phase, --container or --operation with --kind critical")
+            .with_status(2));
+    }
     let mut session = load::with_rules(&args.file, args.config.as_deref())?;
     names::improve(&mut session, &args.names)?;
     let failed = || Problem::new(format!("can't draw {}", args.file.display()));

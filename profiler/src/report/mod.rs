@@ -1,5 +1,6 @@
 //! Sinks: one form of output each, made of a [`crate::model::Session`].
 
+pub mod critical;
 pub mod figures;
 pub mod flame;
 pub mod gaps;

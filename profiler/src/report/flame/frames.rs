@@ -273,6 +273,13 @@ impl<'a> Frames<'a> {
         self.finish(line)
     }
 
+    /// A line of one frame of our own.
+    pub(super) fn synthetic(&mut self, label: &str) -> String {
+        let mut line = Line::default();
+        line.push(label.as_bytes(), Category::Synthetic);
+        self.finish(line)
+    }
+
     pub(super) fn into_categories(self) -> Categories {
         self.categories
     }

@@ -29,7 +29,8 @@ pub struct Report {
     /// `null`: not measured, see `not_measured`.
     pub layers: Option<Vec<()>>,
     pub copy_ups: Option<Vec<()>>,
-    pub critical_path: Option<()>,
+    /// Of each operation.
+    pub critical_path: Vec<super::critical::CriticalPath>,
     /// Names of the fields that are `null` because this version does not measure them.
     pub not_measured: Vec<&'static str>,
     pub losses: Vec<Loss>,
@@ -207,6 +208,8 @@ pub struct Phase {
     pub peak_rss_process: Option<u32>,
     /// States of the main thread; they and `unattributed_ns` add up to `wall_ns`.
     pub wall: Times,
+    /// States along the critical path of the phase, back from its end; they add up to `wall_ns`.
+    pub critical: Times,
     /// States of all threads of `processes` within the phase; `unattributed_ns` is 0.
     pub all: Times,
     /// The most by which a figure of `all` can be off: time in sums that the phase's edges cut.

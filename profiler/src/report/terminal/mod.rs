@@ -2,6 +2,7 @@
 //! processes used it, what was lost and what the profiler itself cost.
 
 mod closing;
+mod critical;
 mod header;
 mod memory;
 mod page;
@@ -36,8 +37,10 @@ pub struct Options {
     /// Limits phases and processes.
     pub query: Query,
     pub sort: Sort,
-    /// Programs listed.
+    /// Programs and reasons listed.
     pub top: usize,
+    /// The critical paths, with their chains, in place of programs and memory.
+    pub critical: bool,
 }
 
 impl Default for Options {
@@ -46,6 +49,7 @@ impl Default for Options {
             query: Query::default(),
             sort: Sort::default(),
             top: DEFAULT_TOP,
+            critical: false,
         }
     }
 }
@@ -60,8 +64,12 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
     let mut page = page::Page::new(*style);
     header::add(&mut page, session);
     phases::add(&mut page, session, &selection, options.sort);
-    processes::add(&mut page, session, &selection, options);
-    memory::add(&mut page, session, &selection);
+    if options.critical {
+        critical::add(&mut page, session, &selection, options.top);
+    } else {
+        processes::add(&mut page, session, &selection, options);
+        memory::add(&mut page, session, &selection);
+    }
     closing::unavailable(&mut page, session);
     closing::limits(&mut page, session);
     closing::losses(&mut page, session);
@@ -296,6 +304,41 @@ mod tests {
         session.throttles.clear();
         session.host_cpu = None;
         assert!(!rendered(80, &Options::default()).contains("overhead cap"));
+    }
+
+    /// Make sure that critical paths fit any width, add nothing that a process could forge, and tell their reasons.
+    #[test]
+    fn critical_paths() {
+        let critical = Options {
+            critical: true,
+            ..Options::default()
+        };
+        for width in [60, 80, 120, 200] {
+            let shown = rendered(width, &critical);
+            for line in shown.lines() {
+                assert!(text::width(line) <= width, "{width}: {line:?}");
+                assert!(!line.contains('\x1b'));
+            }
+        }
+        let shown = rendered(120, &critical);
+        for fact in [
+            "critical path of podman build",
+            "wait for a child in podman",
+            "podman (100)",
+            "share",
+        ] {
+            assert!(shown.contains(fact), "{fact} in\n{shown}");
+        }
+        assert!(rendered(120, &Options::default()).contains("critical path: "));
+        let one = Options {
+            query: Query {
+                phase: Some("run".into()),
+                ..Query::default()
+            },
+            critical: true,
+            ..Options::default()
+        };
+        assert!(rendered(120, &one).contains("critical path of run"));
     }
 
     /// Make sure that an empty recording (0 phases, 0 processes) is shown and not divided by.
