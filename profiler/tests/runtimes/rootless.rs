@@ -7,8 +7,6 @@ use super::support::podman;
 use super::support::rootless::Rootless;
 use super::support::workload;
 
-const ROW: &str = "podman, rootless";
-
 /// Make sure that a rootless container is found with its whole life, though it has no cgroup of its own, and that its
 /// `run` agrees with a stopwatch inside it.
 #[test]
@@ -30,7 +28,7 @@ fn rootless_run() {
     let run = container.phase("run");
     assert_agrees(run, workload::stamps(&profile.output, "one"));
     assert_eq!(profile.programs(run), ["stamp", "sleep"]);
-    coverage::assert(ROW, "rootless_run", &profile);
+    coverage::assert("podman, rootless", "rootless_run", &profile);
 }
 
 /// Make sure that exec and stop of a rootless container show in its run, each under its own operation.
@@ -50,7 +48,7 @@ fn rootless_life() {
     assert!(stop.to() - stop.from() >= 900_000_000 && stop.to() == container.phase("run").to());
     let asked = [container, exec, stop].map(|item| operation(&profile, item).to_owned());
     assert_eq!(asked, ["podman run", "podman exec", "podman stop"]);
-    coverage::assert(ROW, "rootless_life", &profile);
+    coverage::assert("podman, rootless", "rootless_life", &profile);
 }
 
 /// Make sure that `ready` ends in the very `listen` call of a rootless container.
@@ -62,5 +60,5 @@ fn rootless_ready() {
     let run = ["podman", "run", "--rm", "--network=none", "--name=one", "-v", &volume];
     let profile = rootless.profile(&[&run[..], &[podman::TINY, "/listener", "tcp", "8080"]].concat());
     assert_ready(&profile, profile.container("one"), "tcp/8080");
-    coverage::assert(ROW, "rootless_ready", &profile);
+    coverage::assert("podman, rootless", "rootless_ready", &profile);
 }
