@@ -4,6 +4,8 @@
 pub(crate) mod accuracy;
 pub(crate) mod bare;
 pub(crate) mod check;
+#[expect(dead_code, reason = "each test program uses its own part")]
+pub(crate) mod chromium;
 pub(crate) mod containerd;
 pub(crate) mod coverage;
 pub(crate) mod coverage_table;

@@ -8,7 +8,7 @@
 //! Counts are µs. They are rounded as a running sum, so each line is off by less than 1 µs and their total by less
 //! than 1 µs from the exact time that the other reports show.
 
-mod frames;
+pub(in crate::report) mod frames;
 mod roots;
 mod svg;
 
@@ -243,6 +243,16 @@ impl Flame {
             out.push('\n');
         }
         out
+    }
+
+    /// What is drawn, for people; harmless.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Every stack's frames, root first, with its exact time, ns; in order of the frames.
+    pub fn stacks(&self) -> impl Iterator<Item = (impl Iterator<Item = &str>, u64)> {
+        self.stacks.iter().map(|(line, ns)| (line.split(PART), *ns))
     }
 
     /// The flamegraph; leaf frames at the root with `reverse`, to see which functions take most from wherever they

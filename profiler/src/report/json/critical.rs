@@ -10,6 +10,7 @@ use crate::report::critical;
 
 /// What an operation's wall time was waited for: see `docs/design/0020-critical-path.md`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CriticalPath {
     /// Index in `operations`.
     pub operation: u32,
@@ -25,6 +26,7 @@ pub struct CriticalPath {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Share {
     /// `cpu`, `runqueue`, `disk`, `network`, `lock`, `ipc`, `child`, `sleep`, `other`, `short_waits`, `lost`,
     /// `unattributed`.
@@ -39,6 +41,7 @@ pub struct Share {
 
 /// A stretch of one thread in one state.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SegmentOut {
     pub from_ns: u64,
     pub to_ns: u64,

@@ -6,6 +6,7 @@
 //! a field named `…_hex`.
 
 pub mod critical;
+mod receipt;
 pub mod schema;
 
 use schema::{
@@ -65,6 +66,7 @@ pub fn report(session: &Session) -> Report {
         schema: SCHEMA,
         version: meta.version.clone(),
         name: meta.name.clone(),
+        receipt: receipt::receipt(session),
         host: Host {
             hostname: meta.hostname.clone(),
             kernel: meta.kernel.clone(),
@@ -461,5 +463,7 @@ fn own(session: &Session) -> Own {
     }
 }
 
+#[cfg(test)]
+mod published;
 #[cfg(test)]
 mod tests;

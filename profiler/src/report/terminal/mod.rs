@@ -15,8 +15,8 @@ mod tree;
 use super::select::{NoMatch, Query, Selection};
 use crate::model::Session;
 
-pub use page::Style;
 pub(crate) use page::{Page, Paint};
+pub use page::{Section, Style};
 
 /// Processes listed when nobody says how many.
 pub const DEFAULT_TOP: usize = 10;
@@ -68,16 +68,33 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
         critical::add(&mut page, session, &selection, options.top);
     } else {
         processes::add(&mut page, session, &selection, options);
-        memory::add(&mut page, session, &selection);
     }
-    closing::unavailable(&mut page, session);
-    closing::limits(&mut page, session);
-    closing::losses(&mut page, session);
-    closing::cap(&mut page, session);
-    closing::coverage(&mut page, session, &selection);
-    closing::cpus(&mut page, session);
-    closing::cost(&mut page, session);
+    trust(&mut page, session, &selection);
     Ok(page.finish())
+}
+
+/// What follows phases and programs: memory, and how far the figures can be trusted.
+fn trust(page: &mut Page, session: &Session, selection: &Selection) {
+    memory::add(page, session, selection);
+    closing::unavailable(page, session);
+    closing::limits(page, session);
+    closing::losses(page, session);
+    closing::cap(page, session);
+    closing::coverage(page, session, selection);
+    closing::cpus(page, session);
+    closing::cost(page, session);
+}
+
+/// The same of the whole session, for other sinks; harmless text.
+pub fn trust_sections(session: &Session) -> Vec<Section> {
+    // Wide enough for nothing to be cut: the lines are not used.
+    let mut page = page::Page::new(Style {
+        width: 200,
+        color: false,
+        utf8: true,
+    });
+    trust(&mut page, session, &Selection::all());
+    page.into_sections()
 }
 
 #[cfg(test)]
