@@ -68,6 +68,7 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
         critical::add(&mut page, session, &selection, options.top);
     } else {
         processes::add(&mut page, session, &selection, options);
+        memory::add(&mut page, session, &selection);
     }
     trust(&mut page, session, &selection);
     Ok(page.finish())
