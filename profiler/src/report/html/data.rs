@@ -206,9 +206,12 @@ pub(super) struct Trust {
     pub(super) unattributed: String,
     pub(super) losses: Vec<Loss>,
     pub(super) cost: String,
-    /// Longer: memory, evidence, limits, the profiler's cost. Title, detail, then label and text of each paragraph.
-    pub(super) sections: Vec<(String, String, Vec<(String, String)>)>,
+    /// Longer: memory, evidence, limits, the profiler's cost.
+    pub(super) sections: Vec<Section>,
 }
+
+/// Title, detail, then label and text of each paragraph.
+pub(super) type Section = (String, String, Vec<(String, String)>);
 
 #[derive(Debug, Serialize)]
 pub(super) struct Loss {
