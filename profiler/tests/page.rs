@@ -171,7 +171,7 @@ fn page_works() {
     page.drag((left + width * 0.25, top + 11.0), (left + width * 0.5, top + 11.0));
     assert_ne!(page.text(RANGE), whole);
     let [left, top, ..] = place(&mut page, "labels");
-    page.click((left + 80.0, top + 33.0));
+    page.click((left + 80.0, top + 55.0));
     assert_ne!(page.text(TITLE), "podman run");
 
     // The phase table chooses too, and sorts.
