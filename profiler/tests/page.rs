@@ -69,7 +69,7 @@ const BACK: &str = "getComputedStyle(document.documentElement).backgroundColor";
 /// A canvas's place in the window, after scrolling to it: left, top, width, height.
 fn place(page: &mut Page, id: &str) -> [f64; 4] {
     let script = format!(
-        "(() => {{ const e = document.getElementById('{id}'); e.scrollIntoView({{block: 'center'}}); \
+        "(() => {{ const e = document.getElementById('{id}'); e.scrollIntoView({{block: 'start'}}); \
          const r = e.getBoundingClientRect(); return [r.left, r.top, r.width, r.height]; }})()"
     );
     let value = page.value(&script);

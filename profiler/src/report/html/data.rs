@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use super::strings::Strings;
+use crate::report::terminal::Section;
 
 /// Everything.
 #[derive(Debug, Default, Serialize)]
@@ -206,8 +207,8 @@ pub(super) struct Trust {
     pub(super) unattributed: String,
     pub(super) losses: Vec<Loss>,
     pub(super) cost: String,
-    /// Longer: memory, evidence, limits, the profiler's cost. Title, detail, then label and text of each paragraph.
-    pub(super) sections: Vec<(String, String, Vec<(String, String)>)>,
+    /// Longer: memory, evidence, limits, the profiler's cost.
+    pub(super) sections: Vec<Section>,
 }
 
 #[derive(Debug, Serialize)]

@@ -131,7 +131,7 @@ impl Stacks {
             rows.sort_unstable_by_key(|(leaf, ns, _)| (std::cmp::Reverse(*ns), *leaf));
             let mut rest: BTreeMap<u8, (u64, u64)> = BTreeMap::new();
             for (leaf, ns, count) in rows.drain(most.min(rows.len())..) {
-                let state = tree.categories[leaf as usize].checked_sub(CLOSING).unwrap_or(0);
+                let state = tree.categories[leaf as usize].saturating_sub(CLOSING);
                 let sum = rest.entry(state).or_default();
                 *sum = (sum.0 + ns, sum.1 + count);
                 self.smaller += 1;
