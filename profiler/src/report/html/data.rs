@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use super::strings::Strings;
+use crate::report::terminal::Section;
 
 /// Everything.
 #[derive(Debug, Default, Serialize)]
