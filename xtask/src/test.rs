@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 }
 
 /// Packages that the tests use, and what for.
-const PACKAGES: [(&str, &[&str]); 10] = [
+const PACKAGES: [(&str, &[&str]); 11] = [
     (
         "compiling the tests and the workloads they profile",
         &["gcc", "libc6-dev", "make"],
@@ -39,9 +39,13 @@ const PACKAGES: [(&str, &[&str]); 10] = [
     ),
     (
         "podman and buildah builds and runs",
-        &["podman", "buildah", "conmon", "runc", "netavark"],
+        &["podman", "buildah", "conmon", "runc", "crun", "netavark", "uidmap"],
     ),
-    ("docker builds and runs", &["docker.io", "containerd"]),
+    (
+        "docker builds and runs",
+        &["docker.io", "docker-compose", "containerd", "curl"],
+    ),
+    ("registries to pull from", &["docker-registry", "skopeo"]),
     ("container images made on the spot", &["busybox-static", "mmdebstrap"]),
     (
         "what reads exports: Python's packages, promtool",

@@ -1,11 +1,12 @@
 //! Makes the page's data of a session.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::data::{Baseline, Containers, Data, Finding, Flame, Head, Kind, Operations, Phases, Strips, Wait, Works};
+use super::paths::Paths;
 use super::stacks::{Owner, Stacks, Tree, Work};
 use super::strings::Strings;
-use super::strip::{self, Row, STATES};
+use super::strip::{self, Row, STATES, Strip};
 use super::{baseline, facts};
 use crate::attribute::memory::Peaks;
 use crate::attribute::resources::{self, PhaseResources};
@@ -45,16 +46,19 @@ pub(super) fn data(session: &Session, baseline: Option<&Session>) -> Data {
     let mut strings = Strings::default();
     let mut tree = Tree::new(&mut strings);
     let stacks = Stacks::new(session, &mut tree, &mut strings);
+    let paths = Paths::new(session, &mut tree, &mut strings);
+    tree.forget_stacks();
     let baseline = baseline.map(|old| before(session, old, &mut tree, &mut strings));
     let mut page = Collector {
         session,
         strings,
         classifier,
         rows: Vec::new(),
+        made: HashMap::new(),
     };
-    let operations = page.operations();
+    let operations = page.operations(&paths);
     let containers = page.containers();
-    let phases = page.phases(&figures);
+    let phases = page.phases(&figures, &paths);
     let works = page.works(&stacks.work);
     let activity = page.activity();
     let waits = page.waits();
@@ -71,7 +75,7 @@ pub(super) fn data(session: &Session, baseline: Option<&Session>) -> Data {
         works,
         strips,
         activity,
-        flame: flame(tree, stacks),
+        flame: flame(tree, stacks, paths),
         baseline,
         waits,
         findings: findings
@@ -90,15 +94,17 @@ pub(super) fn data(session: &Session, baseline: Option<&Session>) -> Data {
 }
 
 fn kinds() -> Vec<Kind> {
-    let kind = |name, title, states: std::ops::Range<usize>| Kind {
+    let kind = |name, title, states: std::ops::Range<usize>, path| Kind {
         name,
         title,
         states: states.collect(),
+        path,
     };
     vec![
-        kind("cpu", "On-CPU", 0..1),
-        kind("offcpu", "Off-CPU", 2..10),
-        kind("wall", "All time", 0..11),
+        kind("cpu", "On-CPU", 0..1, false),
+        kind("offcpu", "Off-CPU", 2..10, false),
+        kind("wall", "All time", 0..11, false),
+        kind("critical", "Critical path", 0..STATES.len(), true),
     ]
 }
 
@@ -117,6 +123,8 @@ struct Collector<'a> {
     classifier: Classifier,
     /// What gets a strip.
     rows: Vec<Row>,
+    /// Strips of rows that are no threads', by number of the row.
+    made: HashMap<usize, Strip>,
 }
 
 impl Collector<'_> {
@@ -142,7 +150,7 @@ impl Collector<'_> {
         parts
     }
 
-    fn operations(&mut self) -> Operations {
+    fn operations(&mut self, paths: &Paths) -> Operations {
         let session = self.session;
         let mut out = Operations::default();
         let mut phases: Vec<Vec<&Phase>> = vec![Vec::new(); session.operations.len()];
@@ -171,6 +179,10 @@ impl Collector<'_> {
             let outside = figures::outside_phases(session, OperationIx(number as u32));
             out.unattributed.push(figures::length(&outside));
             out.strip.push(self.row(operation.span, parts));
+            out.path.extend(paths.operations[number]);
+            self.made.insert(self.rows.len(), paths.strips[number].clone());
+            out.path_strip.push(self.row(operation.span, BTreeMap::new()));
+            out.chain.push(paths.chains[number].clone());
         }
         out
     }
@@ -204,7 +216,7 @@ impl Collector<'_> {
         out
     }
 
-    fn phases(&mut self, figures: &[PhaseResources]) -> Phases {
+    fn phases(&mut self, figures: &[PhaseResources], paths: &Paths) -> Phases {
         let session = self.session;
         let peaks = Peaks::new(session);
         let mut out = Phases::default();
@@ -223,6 +235,7 @@ impl Collector<'_> {
             let main = phase.main.map(|ix| self.thread(ix)).unwrap_or_default();
             out.main.push(self.strings.add(&main));
             out.wall.extend(strip::times(&figures.wall, figures.unattributed));
+            out.path.extend(paths.phases[ix.ix()]);
             out.all.extend(strip::times(&figures.all, 0));
             out.cut.push(figures.all.cut);
             out.bytes.push(signed(phase.bytes));
@@ -336,10 +349,12 @@ impl Collector<'_> {
             pieces,
             ..Strips::default()
         };
-        for row in &self.rows {
-            strips
-                .numbers
-                .extend(row.strip(session, pieces, &mut self.classifier).numbers);
+        for (number, row) in self.rows.iter().enumerate() {
+            let strip = match self.made.remove(&number) {
+                Some(strip) => strip,
+                None => row.strip(session, pieces, &mut self.classifier),
+            };
+            strips.numbers.extend(strip.numbers);
             strips.starts.push(strips.numbers.len());
         }
         strips
@@ -389,7 +404,7 @@ impl Collector<'_> {
     }
 }
 
-fn flame(tree: Tree, stacks: Stacks) -> Flame {
+fn flame(tree: Tree, stacks: Stacks, paths: Paths) -> Flame {
     let parent = (0u32..)
         .zip(&tree.parents)
         .map(|(node, parent)| node - parent)
@@ -401,6 +416,7 @@ fn flame(tree: Tree, stacks: Stacks) -> Flame {
         category: tree.categories,
         rows: stacks.rows.into_iter().map(numbers).collect(),
         sets: sets.map(|(phases, operation)| (phases, index(operation))).collect(),
+        paths: paths.rows.into_iter().map(numbers).collect(),
         smaller: stacks.smaller,
         smaller_ns: stacks.smaller_ns,
     }

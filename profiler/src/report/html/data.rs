@@ -57,6 +57,8 @@ pub(super) struct Kind {
     pub(super) name: &'static str,
     pub(super) title: &'static str,
     pub(super) states: Vec<usize>,
+    /// Of critical paths instead of all threads.
+    pub(super) path: bool,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -69,6 +71,10 @@ pub(super) struct Operations {
     pub(super) processes: Vec<usize>,
     pub(super) unattributed: Vec<u64>,
     pub(super) strip: Vec<i64>,
+    /// States of the critical path, as many as there are states for each; its strip; its programs: from, to, name.
+    pub(super) path: Vec<u64>,
+    pub(super) path_strip: Vec<i64>,
+    pub(super) chain: Vec<Vec<u64>>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -99,6 +105,8 @@ pub(super) struct Phases {
     pub(super) main: Vec<u32>,
     /// States of the main thread, as many as there are states for each phase: they add up to its length.
     pub(super) wall: Vec<u64>,
+    /// States of the critical path: they add up to the phase's length.
+    pub(super) path: Vec<u64>,
     /// States of all threads.
     pub(super) all: Vec<u64>,
     pub(super) cut: Vec<u64>,
@@ -150,6 +158,8 @@ pub(super) struct Flame {
     pub(super) sets: Vec<(Vec<u32>, i64)>,
     /// Of each set: node (as how far it lies behind the one before), ns, samples or waits.
     pub(super) rows: Vec<Vec<u64>>,
+    /// Of critical paths: of all phases, then of all operations.
+    pub(super) paths: Vec<Vec<u64>>,
     pub(super) smaller: u64,
     pub(super) smaller_ns: u64,
 }
@@ -196,9 +206,12 @@ pub(super) struct Trust {
     pub(super) unattributed: String,
     pub(super) losses: Vec<Loss>,
     pub(super) cost: String,
-    /// Longer: memory, evidence, limits, the profiler's cost. Title, detail, then label and text of each paragraph.
-    pub(super) sections: Vec<(String, String, Vec<(String, String)>)>,
+    /// Longer: memory, evidence, limits, the profiler's cost.
+    pub(super) sections: Vec<Section>,
 }
+
+/// Title, detail, then label and text of each paragraph.
+pub(super) type Section = (String, String, Vec<(String, String)>);
 
 #[derive(Debug, Serialize)]
 pub(super) struct Loss {

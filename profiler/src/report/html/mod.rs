@@ -9,6 +9,7 @@ mod baseline;
 mod collect;
 mod data;
 mod facts;
+mod paths;
 mod stacks;
 mod strings;
 mod strip;

@@ -40,6 +40,9 @@ pub(super) enum Owner {
 /// The phases that a piece of time lies in (they may overlap), and the operation that its process belongs to.
 pub(super) type Set = (Vec<u32>, Option<u32>);
 
+/// ns, and samples or waits.
+pub(super) type Sum = (u64, u64);
+
 /// A process's time for one owner.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Work {
@@ -55,6 +58,8 @@ pub(super) struct Tree {
     pub(super) names: Vec<u32>,
     pub(super) categories: Vec<u8>,
     known: HashMap<(u32, u32, u8), u32>,
+    /// The node of a stack below a chain of processes.
+    stacked: HashMap<(u32, u32), u32>,
 }
 
 /// A recording's time.
@@ -76,8 +81,6 @@ impl Stacks {
         let mut classifier = Classifier::default();
         let mut sets: HashMap<Set, u32> = HashMap::new();
         let mut sums: Vec<HashMap<u32, (u64, u64)>> = Vec::new();
-        // The node of a stack below a chain of processes.
-        let mut stacked: HashMap<(u32, u32), u32> = HashMap::new();
         for process in (0..session.processes.len() as u32).map(ProcessIx) {
             let life = session.processes[process.ix()].span.clip(session.span);
             let operation = frames.operation(process);
@@ -96,17 +99,9 @@ impl Stacks {
                     (stacks.sets.len() - 1) as u32
                 });
                 let mut times = Times::default();
-                let mut chains: HashMap<u32, u32> = HashMap::new();
                 for row in attribute::wall(session, &[process], slice, &mut classifier) {
-                    let state = state(&row);
+                    let (leaf, state) = tree.row(&frames, slice.from, &row, strings);
                     times[state] += row.ns;
-                    let chain = *chains
-                        .entry(row.thread.0)
-                        .or_insert_with(|| tree.path(0, &frames.below(process, slice.from, &row), strings));
-                    let top = *stacked
-                        .entry((chain, row.stack))
-                        .or_insert_with(|| tree.path(chain, &frames.stack_frames(row.stack), strings));
-                    let leaf = tree.close(top, chain, &row, state, strings);
                     let sum = sums[set as usize].entry(leaf).or_default();
                     *sum = (sum.0 + row.ns, sum.1 + row.count);
                 }
@@ -125,7 +120,7 @@ impl Stacks {
     }
 
     /// Keeps the biggest rows of each set, as many as there is room for; the others are summed up by state.
-    fn keep(&mut self, sums: Vec<HashMap<u32, (u64, u64)>>, tree: &mut Tree, strings: &mut Strings) {
+    pub(super) fn keep(&mut self, sums: Vec<HashMap<u32, Sum>>, tree: &mut Tree, strings: &mut Strings) {
         let mut most = ROWS_OF_SET;
         while most > 16 && sums.iter().map(|rows| rows.len().min(most)).sum::<usize>() > ROWS {
             most /= 2;
@@ -136,7 +131,7 @@ impl Stacks {
             rows.sort_unstable_by_key(|(leaf, ns, _)| (std::cmp::Reverse(*ns), *leaf));
             let mut rest: BTreeMap<u8, (u64, u64)> = BTreeMap::new();
             for (leaf, ns, count) in rows.drain(most.min(rows.len())..) {
-                let state = tree.categories[leaf as usize].checked_sub(CLOSING).unwrap_or(0);
+                let state = tree.categories[leaf as usize].saturating_sub(CLOSING);
                 let sum = rest.entry(state).or_default();
                 *sum = (sum.0 + ns, sum.1 + count);
                 self.smaller += 1;
@@ -159,7 +154,35 @@ impl Tree {
             names: vec![strings.add("")],
             categories: vec![PROCESS],
             known: HashMap::new(),
+            stacked: HashMap::new(),
         }
+    }
+
+    /// Where a row's time stands, and its state.
+    pub(super) fn row(&mut self, frames: &Frames<'_>, ts: u64, row: &StackRow, strings: &mut Strings) -> (u32, usize) {
+        let state = state(row);
+        let chain = self.path(0, &frames.below(row.process, ts, row), strings);
+        let key = (chain, row.stack);
+        let top = match self.stacked.get(&key) {
+            Some(top) => *top,
+            None => {
+                let top = self.path(chain, &frames.stack_frames(row.stack), strings);
+                self.stacked.insert(key, top);
+                top
+            }
+        };
+        (self.close(top, chain, row, state, strings), state)
+    }
+
+    /// Where time that no thread covers stands.
+    pub(super) fn unattributed(&mut self, name: &str, strings: &mut Strings) -> u32 {
+        let name = strings.add(name);
+        self.node(0, name, CLOSING + strip::UNATTRIBUTED as u8)
+    }
+
+    /// Before another recording's stacks come in: their numbers mean others.
+    pub(super) fn forget_stacks(&mut self) {
+        self.stacked.clear();
     }
 
     /// The node at the end of a path of frames below another.

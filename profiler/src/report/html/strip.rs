@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::attribute::critical::{Path, Reason};
 use crate::attribute::resources::{self, Resources, Wait};
 use crate::attribute::waits::Classifier;
 use crate::model::{ProcessIx, Session, Span, State, ThreadIx};
@@ -42,6 +43,18 @@ pub(super) fn place(wait: Wait) -> usize {
         Wait::Child => 6,
         Wait::Sleep => 7,
         Wait::Other => 8,
+    }
+}
+
+/// Place of what a path was spent on.
+fn of_reason(reason: Reason) -> usize {
+    match reason {
+        Reason::Cpu => 0,
+        Reason::Runqueue => 1,
+        Reason::Wait(class) => place(class.wait),
+        Reason::ShortWaits => 9,
+        Reason::Lost => 10,
+        Reason::Unattributed => UNATTRIBUTED,
     }
 }
 
@@ -241,7 +254,7 @@ fn one(session: &Session, ix: ThreadIx, span: Span, shortest: u64, classifier: &
 
 /// Pieces of time in numbers: of one state `state, length`; of several `12 + how many, length`, then `state, ns` of
 /// each. The times of a piece add up to its length times the threads that lived in it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Strip {
     pub(super) numbers: Vec<u64>,
     /// A piece of one state that may go on.
@@ -272,6 +285,30 @@ impl Strip {
         for (state, ns) in present {
             self.numbers.extend([state as u64, ns]);
         }
+    }
+
+    /// A critical path's; segments shorter than `shortest` are joined.
+    pub(super) fn of_path(session: &Session, path: &Path, shortest: u64, classifier: &mut Classifier) -> Strip {
+        let mut strip = Strip::default();
+        let (mut len, mut sums) = (0, Times::default());
+        for segment in &path.segments {
+            let own = segment.span.len();
+            if own >= shortest {
+                strip.add(len, &sums);
+                (len, sums) = (0, Times::default());
+            }
+            for (reason, ns) in segment.parts(session, classifier) {
+                sums[of_reason(reason)] += ns;
+            }
+            len += own;
+            if len >= shortest {
+                strip.add(len, &sums);
+                (len, sums) = (0, Times::default());
+            }
+        }
+        strip.add(len, &sums);
+        strip.finish();
+        strip
     }
 
     fn finish(&mut self) {

@@ -68,14 +68,14 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
         critical::add(&mut page, session, &selection, options.top);
     } else {
         processes::add(&mut page, session, &selection, options);
+        memory::add(&mut page, session, &selection);
     }
     trust(&mut page, session, &selection);
     Ok(page.finish())
 }
 
-/// What follows phases and programs: memory, and how far the figures can be trusted.
+/// How far the figures can be trusted.
 fn trust(page: &mut Page, session: &Session, selection: &Selection) {
-    memory::add(page, session, selection);
     closing::unavailable(page, session);
     closing::limits(page, session);
     closing::losses(page, session);
@@ -85,7 +85,7 @@ fn trust(page: &mut Page, session: &Session, selection: &Selection) {
     closing::cost(page, session);
 }
 
-/// The same of the whole session, for other sinks; harmless text.
+/// The same of the whole session, with what was held in memory, for other sinks; harmless text.
 pub fn trust_sections(session: &Session) -> Vec<Section> {
     // Wide enough for nothing to be cut: the lines are not used.
     let mut page = page::Page::new(Style {
@@ -93,6 +93,7 @@ pub fn trust_sections(session: &Session) -> Vec<Section> {
         color: false,
         utf8: true,
     });
+    memory::add(&mut page, session, &Selection::all());
     trust(&mut page, session, &Selection::all());
     page.into_sections()
 }

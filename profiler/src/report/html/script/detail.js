@@ -64,17 +64,17 @@ function showDetail(data, flame, node, timeline) {
   const selection = { type, index };
   const sums = sumsOf(data, selection);
   const all = type === "p" ? timesAt(data, phases.all, index) : type === "w" ? timesAt(data, works.times, index) : sums.all;
-  const main = type === "p" ? timesAt(data, phases.wall, index) : null;
+  const path = type === "p" ? timesAt(data, phases.path, index) : type === "o" ? timesAt(data, operations.path, index) : null;
   const whole = sum(all);
   const columns = [];
-  if (main) columns.push(["main thread", main, node.to - node.from]);
+  if (path) columns.push(["critical path", path, node.to - node.from]);
   columns.push([type === "w" ? "its threads" : "all threads", all, whole]);
   const shown = data.states.map((_, state) => state).filter((state) => columns.some(([, times]) => times[state]));
   const waits = type === "p" ? [["Main thread waited for", phases.main_waits[index]], ["All threads waited for", phases.all_waits[index]]] : [];
   const programs = [...sums.programs].sort(([, a], [, b]) => b[0] - a[0] || sum(b) - sum(a)).slice(0, 8);
   const busy = (times) => times[2] + times[3];
   replace(byId("states"),
-    columns.map(([label, times, length]) => [el("h3", { text: label.charAt(0).toUpperCase() + label.slice(1) }), stack(data, times, Math.max(1, sum(times)), label)]).flat(),
+    [...columns.slice(0, -1), ...(type === "p" ? [["main thread", timesAt(data, phases.wall, index)]] : []), ...columns.slice(-1)].map(([label, times]) => [el("h3", { text: label.charAt(0).toUpperCase() + label.slice(1) }), stack(data, times, Math.max(1, sum(times)), label)]).flat(),
     el("table", { "aria-label": "Time by state" },
       el("tr", {}, el("th", { text: "state" }), columns.flatMap(([label]) => [el("th", { class: "n", text: label, colspan: 2 })])),
       shown.map((state) => el("tr", {}, el("td", {}, chip(state), STATE_NAMES[data.states[state]]),

@@ -4,17 +4,27 @@ const FRAME = 18;
 /** Frames above each other on paper: a picture does not break across pages. */
 const PRINTED = 32;
 
-/** Calls `each(node, ns, count)` for every row of time that belongs to a selection, now or in the baseline. */
+/** Calls `each(node, ns, count)` for every row of numbers. */
+function eachOf(rows, each) {
+  let node = 0;
+  for (let index = 0; index < rows.length; index += 3) {
+    node += rows[index];
+    each(node, rows[index + 1], rows[index + 2]);
+  }
+}
+
+/** The rows of a selection's critical path; containers and processes have none. */
+function pathOf(data, { type, index }) {
+  if (type === "p") return data.flame.paths[index];
+  if (type === "o") return data.flame.paths[data.counts.phases + index];
+  return [];
+}
+
+/** The same for every row of time that belongs to a selection, now or in the baseline. */
 function eachRow(data, selection, side, each) {
   const own = selection.type === "w" ? programOf(data, data.works.program[selection.index]) : null;
   for (const set of setsOf(data, selection, side)) {
-    const rows = side.rows[set];
-    let node = 0;
-    for (let index = 0; index < rows.length; index += 3) {
-      node += rows[index];
-      if (own && !own[node]) continue;
-      each(node, rows[index + 1], rows[index + 2]);
-    }
+    eachOf(side.rows[set], own ? (node, ns, many) => own[node] && each(node, ns, many) : each);
   }
 }
 
@@ -42,19 +52,21 @@ function programOf(data, program) {
   return own;
 }
 
-/** The tree of a selection for some states, with processes or without. */
-function flameTree(data, selection, states, processes) {
+/** The tree of a selection for one kind of time, with processes or without. */
+function flameTree(data, selection, kind, processes) {
   const { up, names, categories, nodes } = data.flame;
   const total = new Float64Array(nodes);
   const counts = new Float64Array(nodes);
   const before = new Float64Array(nodes);
-  const wanted = new Set(states);
-  eachRow(data, selection, data.flame, (node, ns, many) => {
+  const wanted = new Set(kind.states);
+  const add = (node, ns, many) => {
     if (!wanted.has(stateOf(categories[node]))) return;
     total[node] += ns;
     counts[node] += many;
-  });
-  if (data.baseline) {
+  };
+  if (kind.path) eachOf(pathOf(data, selection), add);
+  else eachRow(data, selection, data.flame, add);
+  if (data.baseline && !kind.path) {
     eachRow(data, selection, data.baseline, (node, ns) => {
       if (wanted.has(stateOf(categories[node]))) before[node] += ns;
     });
@@ -119,7 +131,7 @@ function Flame(data) {
 
   function rebuild() {
     const before = tree && path(focus).map((place) => `${tree.category[place]} ${tree.name[place]}`);
-    tree = flameTree(data, selection, data.kinds[kind].states, processes);
+    tree = flameTree(data, selection, data.kinds[kind], processes);
     focus = 0;
     // Stays where it was, as far as that is in the new one.
     for (const step of before ? before.slice(1) : []) {
@@ -188,7 +200,7 @@ function Flame(data) {
   function colorOf(place) {
     const category = tree.category[place];
     if (found.nodes && found.nodes[place]) return [palette.found, palette.foundInk];
-    if (compare) return changed(tree.value[place], tree.before[place]);
+    if (compare && !data.kinds[kind].path) return changed(tree.value[place], tree.before[place]);
     if (category >= CLOSING) {
       const color = palette.states[category - CLOSING];
       return [color, inkOn(color)];
@@ -256,9 +268,9 @@ function Flame(data) {
   }
 
   function facts(place) {
-    const kindName = { cpu: "on-CPU time", offcpu: "off-CPU time", wall: "all time" }[data.kinds[kind].name] || `${data.kinds[kind].title} time`;
+    const kindName = { cpu: "on-CPU time", offcpu: "off-CPU time", wall: "all time", critical: "the critical path" }[data.kinds[kind].name] || `${data.kinds[kind].title} time`;
     const parts = [time(tree.value[place]), `${share(tree.value[place], tree.value[0])} of ${kindName}`];
-    if (data.baseline) parts.push(tree.before[place] ? `${time(tree.before[place])} before (${change(tree.value[place], tree.before[place])})` : "none before");
+    if (data.baseline && !data.kinds[kind].path) parts.push(tree.before[place] ? `${time(tree.before[place])} before (${change(tree.value[place], tree.before[place])})` : "none before");
     if (tree.count[place]) parts.push(kind === 0 ? many(tree.count[place], "sample", "samples") : many(tree.count[place], "sample or wait", "samples and waits"));
     return parts;
   }
@@ -390,7 +402,7 @@ function Flame(data) {
       title = name;
       tree = null;
       choose(wanted);
-      if (!tree.value[0]) choose(data.kinds.length - 1);
+      if (!tree.value[0]) choose(data.kinds.findIndex((own) => own.name === "wall"));
     },
     search() {
       search.focus();

@@ -46,7 +46,7 @@ function showHead(data) {
 function showLegend(data) {
   const used = new Set();
   for (let bin = 0; bin < data.activity.length; bin++) if (data.activity[bin]) used.add(bin % data.S);
-  data.phases.wall.forEach((ns, index) => ns && used.add(index % data.S));
+  data.phases.path.forEach((ns, index) => ns && used.add(index % data.S));
   replace(byId("legend"), data.states.map((state, index) =>
     used.has(index) ? el("span", {}, chip(index), STATE_NAMES[state]) : null));
 }

@@ -31,16 +31,16 @@ function phaseColumns(data) {
       },
     ] : []),
     {
-      title: "main thread", value: (p) => state("wall", p, 0) / Math.max(1, phases.to[p] - phases.from[p]),
-      cell: (p) => el("td", { class: "cell" }, stack(data, timesAt(data, phases.wall, p), Math.max(1, phases.to[p] - phases.from[p]), "main thread")),
+      title: "critical path", value: (p) => state("path", p, 0) / Math.max(1, phases.to[p] - phases.from[p]),
+      cell: (p) => el("td", { class: "cell" }, stack(data, timesAt(data, phases.path, p), Math.max(1, phases.to[p] - phases.from[p]), "critical path")),
     },
     { title: "CPU, all", number: true, value: (p) => state("all", p, 0), cell: (p) => figure(state("all", p, 0), dot(state("all", p, 0))) },
     { title: "queue, all", number: true, value: (p) => state("all", p, 1), cell: (p) => figure(state("all", p, 1), dot(state("all", p, 1))) },
     { title: "disk, all", number: true, value: (p) => state("all", p, 2), cell: (p) => figure(state("all", p, 2), dot(state("all", p, 2))) },
     { title: "bytes", number: true, value: (p) => phases.bytes[p], cell: (p) => el("td", { class: "n", text: phases.bytes[p] >= 0 ? bytes(phases.bytes[p]) : "·" }) },
     {
-      title: "unattributed", number: true, value: (p) => state("wall", p, UNATTRIBUTED),
-      cell: (p) => figure(state("wall", p, UNATTRIBUTED), dot(state("wall", p, UNATTRIBUTED))),
+      title: "unattributed", number: true, value: (p) => state("path", p, UNATTRIBUTED),
+      cell: (p) => figure(state("path", p, UNATTRIBUTED), dot(state("path", p, UNATTRIBUTED))),
     },
   ];
 }

@@ -111,7 +111,7 @@ function Timeline(data, onSelect) {
   function select(node) {
     if (!node || node.type === "m" || node.type === "g") return;
     selected = node.id;
-    onSelect(node);
+    onSelect(node.owner || node);
     draw();
   }
 
@@ -253,8 +253,9 @@ function Timeline(data, onSelect) {
     if (right < 0 || left > width || node.to < view.from || node.from > view.to) return;
     const [x, top] = [Math.min(left, width - 1), y + (ROW - BAR) / 2];
     const wide = Math.max(1.5, right - left);
+    const high = node.chain ? 6 : BAR;
     context.fillStyle = palette.panel;
-    context.fillRect(x, top, wide, BAR);
+    context.fillRect(x, top, wide, high);
     if (right - left < 1.5) {
       // Too short for columns: its mixture in one.
       const times = new Float64Array(12);
@@ -262,15 +263,31 @@ function Timeline(data, onSelect) {
       strip.pieces.forEach((piece) => {
         for (let index = 0; index < piece.length; index += 2) times[piece[index]] += piece[index + 1];
       });
-      paintPiece(context, x, wide, top, BAR, times, Math.max(1, node.to - node.from));
+      paintPiece(context, x, wide, top, high, times, Math.max(1, node.to - node.from));
     } else {
-      paintStrip(context, strips.get(data, node.strip), node.from, view.from, view.to, width, top, BAR);
+      paintStrip(context, strips.get(data, node.strip), node.from, view.from, view.to, width, top, high);
     }
     context.strokeStyle = palette.faint;
     context.globalAlpha = 0.55;
     context.lineWidth = 1;
-    context.strokeRect(Math.round(x) + 0.5, top - 0.5, Math.max(1, Math.round(wide) - 1), BAR + 1);
+    context.strokeRect(Math.round(x) + 0.5, top - 0.5, Math.max(1, Math.round(wide) - 1), high + 1);
     context.globalAlpha = 1;
+    if (node.chain) drawChain(context, node.chain, xOf, top + high + 2);
+  }
+
+  /** The programs of a critical path below its bar, where there is room for their names. */
+  function drawChain(context, chain, xOf, top) {
+    context.fillStyle = palette.soft;
+    context.font = "9.5px system-ui, sans-serif";
+    context.textBaseline = "top";
+    for (let index = 0; index < chain.length; index += 3) {
+      const from = Math.max(0, xOf(chain[index]));
+      const room = Math.min(width, xOf(chain[index + 1])) - from - 3;
+      if (room < 14) continue;
+      const name = data.text(chain[index + 2]);
+      context.fillRect(from, top, 1, 7);
+      if (context.measureText(name).width <= room) context.fillText(name, from + 3, top - 1);
+    }
   }
 
   function label(node, depth, row, y) {
@@ -375,6 +392,10 @@ function Timeline(data, onSelect) {
     const parts = [el("b", { text: node.label }), el("div", { text: `${exact(node.to - node.from)}, from ${exact(node.from)}` })];
     if (node.type === "w") parts.push(el("div", { text: data.text(data.works.argv[node.index]) }));
     if (at < node.from || at > node.to) return parts;
+    for (let place = 0; node.chain && place < node.chain.length; place += 3) {
+      const [from, to, name] = node.chain.slice(place, place + 3);
+      if (from <= at && at < to) parts.push(el("div", { text: `through ${data.text(name)}, ${exact(to - from)} from ${exact(from)}` }));
+    }
     const strip = strips.get(data, node.strip);
     const index = first(strip.ends.length, (piece) => node.from + strip.ends[piece] > at);
     if (index >= strip.ends.length) return parts;

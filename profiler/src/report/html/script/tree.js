@@ -52,12 +52,18 @@ function makeTree(data) {
     }));
     return nodes;
   };
-  const roots = Array.from({ length: data.counts.operations }, (_, operation) =>
-    node("o", operation, `o${operation}`, {
+  const roots = Array.from({ length: data.counts.operations }, (_, operation) => {
+    const root = node("o", operation, `o${operation}`, {
       label: data.text(operations.name[operation]), small: `pid ${operations.pid[operation]}`,
       from: operations.from[operation], to: operations.to[operation], strip: operations.strip[operation], open: operations.open[operation],
-      children: () => below(data.operationPhases[operation], -1, `o${operation}`, data.operationWorks[operation], `-1 ${operation}`),
-    }));
+      children: () => [path, ...below(data.operationPhases[operation], -1, `o${operation}`, data.operationWorks[operation], `-1 ${operation}`)],
+    });
+    const path = node("k", operation, `k${operation}`, {
+      label: "critical path", from: root.from, to: root.to, strip: operations.path_strip[operation], owner: root,
+      chain: operations.chain[operation],
+    });
+    return root;
+  });
   roots.sort((a, b) => a.from - b.from || a.index - b.index);
   const loose = below(data.loosePhases, -1, "n", [], "");
   if (data.looseWorks.length) {
