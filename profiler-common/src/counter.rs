@@ -56,7 +56,7 @@ counters! {
     RingAccount = 22, "ring_full.account", "accounts of ended threads lost: ring full (a cross-check, no time)";
     RingWaitStack = 23, "ring_full.wait_stack", "user stacks of waits lost: ring full";
     RingCopy = 24, "ring_full.copied_stack", "copies of user stacks lost: ring full";
-    CopyShort = 25, "copied_stack_cut", "copies of user stacks that ended before the stack did";
+    CopyShort = 25, "copied_stack_cut", "copies of user stacks with a part that was not in memory";
     RingListen = 31, "ring_full.listen", "sockets that began to listen lost: ring full";
     ListenSocket = 32, "listen_socket_unreadable", "sockets that began to listen whose address could not be read";
     RingMemory = 33, "ring_full.memory", "memory readings lost: ring full";

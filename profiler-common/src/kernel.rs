@@ -124,17 +124,21 @@ pub struct Offsets {
     pub unix_sock_addr: u32,
     pub unix_address_len: u32,
     pub unix_address_name: u32,
+    /// Counts the changes of an address space's mappings (6.4 and later): what is known of them holds while it stays.
+    pub mm_lock_seq: u32,
+    pub task_exec_id: u32,
 }
 layout!(
     Offsets,
-    size = 372,
+    size = 380,
     task_pid = 0,
     pt_regs_orig_ax = 160,
     mm_mt_root = 164,
     sock_family = 224,
     task_write_bytes = 284,
     task_signal = 288,
-    unix_address_name = 368
+    unix_address_name = 368,
+    task_exec_id = 376
 );
 
 impl Offsets {
@@ -233,6 +237,8 @@ impl Offsets {
         unix_sock_addr: ABSENT,
         unix_address_len: ABSENT,
         unix_address_name: ABSENT,
+        mm_lock_seq: ABSENT,
+        task_exec_id: ABSENT,
     };
 }
 

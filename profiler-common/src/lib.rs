@@ -25,7 +25,7 @@ pub use counter::Counter;
 
 /// Version of this contract. Raised with every change of a layout or a meaning; the checked-in eBPF object carries
 /// it in its manifest and in the `CONTRACT` global, and a mismatch refuses to load.
-pub const CONTRACT_VERSION: u32 = 2;
+pub const CONTRACT_VERSION: u32 = 3;
 
 /// Asserts size and field offsets of a shared type at compile time.
 #[macro_export]

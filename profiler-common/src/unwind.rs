@@ -35,6 +35,8 @@ pub const FRAMES_A_PROGRAM: u32 = 8;
 
 /// Longest piece of a user stack that is copied, bytes.
 pub const COPY_BYTES: usize = 32 * 1024;
+/// What is copied at a time, bytes: the copy begins at a multiple of it, so no part lies in two pages.
+pub const COPY_PART: u64 = 2048;
 
 /// Why a walk has ended. The numbers are permanent, and recorded.
 pub mod end {
@@ -240,8 +242,13 @@ pub struct Registers {
     pub bx: u64,
 }
 
+/// Bytes below a frame's address that hold what most frames have saved: return address and six registers.
+pub const NEAR_BYTES: u64 = 64;
+
 /// What a step reads.
 pub trait Memory {
+    /// Told before more than one word of the [`NEAR_BYTES`] below `end` is read: they can be read at once.
+    fn near(&mut self, _end: u64) {}
     /// The word at an address of the stack.
     fn word(&self, address: u64) -> Option<u64>;
     /// An interrupted register by its index in `pt_regs`; `None` where only [`Registers`] are known.
@@ -261,7 +268,7 @@ pub enum Step {
 
 /// Goes from a frame to its caller.
 #[inline(always)]
-pub fn step<M: Memory>(rule: &Rule, at: &mut Registers, memory: &M) -> Step {
+pub fn step<M: Memory>(rule: &Rule, at: &mut Registers, memory: &mut M) -> Step {
     if rule.cfa == cfa::FRAME_POINTER || rule.cfa == cfa::OTHER_STACK {
         return frame_pointer(at, memory, rule.cfa == cfa::OTHER_STACK);
     }
@@ -290,6 +297,9 @@ pub fn step<M: Memory>(rule: &Rule, at: &mut Registers, memory: &M) -> Step {
         cfa::NONE => return Step::End(end::NO_ROW),
         _ => return Step::End(end::RULE),
     };
+    if rule.saved != 0 {
+        memory.near(frame);
+    }
     let pc = if rule.ra == 0 {
         match memory.word(frame.wrapping_sub(8)) {
             Some(value) => value,
@@ -335,13 +345,14 @@ pub fn step<M: Memory>(rule: &Rule, at: &mut Registers, memory: &M) -> Step {
 
 /// Code that keeps frame pointers.
 #[inline(always)]
-fn frame_pointer<M: Memory>(at: &mut Registers, memory: &M, other_stack: bool) -> Step {
+fn frame_pointer<M: Memory>(at: &mut Registers, memory: &mut M, other_stack: bool) -> Step {
     if at.bp == 0 {
         return Step::End(end::ZERO);
     }
     if (at.bp < at.sp && !other_stack) || at.bp & 7 != 0 {
         return Step::End(end::NO_ROW);
     }
+    memory.near(at.bp.wrapping_add(16));
     let (Some(bp), Some(pc)) = (memory.word(at.bp), memory.word(at.bp.wrapping_add(8))) else {
         return Step::End(end::MEMORY);
     };
@@ -454,7 +465,7 @@ pub mod flag {
 /// wait. Laid out as [`Sample`].
 pub type Wait = Sample;
 
-/// A piece of a user stack, for user space to go on with. Followed by `bytes` bytes from `at.sp` on.
+/// A piece of a user stack, for user space to go on with. Followed by `bytes` bytes from [`Copied::from`] on.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Copied {
@@ -465,9 +476,11 @@ pub struct Copied {
     pub registers: [u64; pt::LEN],
     pub bytes: u32,
     /// 1 when `at` is the interrupted code itself, all of whose registers are known.
-    pub leaf: u16,
+    pub leaf: u8,
     /// 1 when `at.pc` is exact, 0 when it is a return address.
-    pub exact: u16,
+    pub exact: u8,
+    /// A bit for each part of [`COPY_PART`] bytes that could not be read: a page that is not there.
+    pub holes: u16,
 }
 layout!(
     Copied,
@@ -477,5 +490,14 @@ layout!(
     registers = 72,
     bytes = 240,
     leaf = 244,
-    exact = 246
+    exact = 245,
+    holes = 246
 );
+
+impl Copied {
+    /// Address of the first byte that was copied: the stack pointer or a little below.
+    #[inline(always)]
+    pub const fn from(&self) -> u64 {
+        self.at.sp & !(COPY_PART - 1)
+    }
+}

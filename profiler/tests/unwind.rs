@@ -94,6 +94,12 @@ const GO: &str = "package main\n\nimport \"time\"\n\nvar sink uint64\n\n//go:noi
                   i++ {\n\t\t\tsink += i * n\n\t\t}\n\t}\n\treturn sink\n}\n\n//go:noinline\nfunc inner(n uint64) uint64 { \
                   return leaf(n) + 1 }\n\nfunc main() { sink += inner(3) }\n";
 
+/// Runs a program from memory alone, as container runtimes do with themselves.
+const MEMORY: &str = "#define _GNU_SOURCE\n#include <fcntl.h>\n#include <sys/mman.h>\n#include <sys/sendfile.h>\n#include \
+                      <unistd.h>\nint main(int c, char **v, char **e) { (void)c; int from = open(v[1], O_RDONLY), to = \
+                      memfd_create(\"x\", MFD_CLOEXEC); while (sendfile(to, from, 0, 1 << 20) > 0); return \
+                      fexecve(to, v + 1, e); }\n";
+
 struct Case {
     name: String,
     words: Vec<String>,
@@ -316,9 +322,10 @@ fn files_that_change() {
     let Some(program) = compile(&folder, "gcc", CHAIN, &["-O2"], "gone") else {
         return;
     };
+    let memory = compile(&folder, "gcc", MEMORY, &["-O2"], "memory").unwrap();
     let script = format!(
         "cp {program} {program}1; {program}1 c & sleep 0.1; rm {program}1; cp /bin/true {program}1; {program}1; wait; \
-         cp {program} {program}2; {program}2 c & sleep 0.1; mv {program} {program}2; wait"
+         cp {program} {program}2; {program}2 c & sleep 0.1; mv {program} {program}2; wait; {memory} {program}2 c"
     );
     let output = folder.profile("changed.phg", ["sh", "-c", &script]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 }
 
 /// Packages that the tests use, and what for.
-const PACKAGES: [(&str, &[&str]); 11] = [
+const PACKAGES: [(&str, &[&str]); 12] = [
     (
         "compiling the tests and the workloads they profile",
         &["gcc", "libc6-dev", "make"],
@@ -37,6 +37,7 @@ const PACKAGES: [(&str, &[&str]); 11] = [
         "programs of known calls in other languages",
         &["g++", "musl-tools", "golang-go"],
     ),
+    ("an unwinder to compare with", &["gdb"]),
     (
         "podman and buildah builds and runs",
         &["podman", "buildah", "conmon", "runc", "crun", "netavark", "uidmap"],

@@ -55,18 +55,23 @@ fn try_unwind(ctx: &PerfEventContext) -> Result<(), Counter> {
         return Err(Counter::SampleUntracked);
     }
     let now = task::now();
+    memory::sampled(task, now);
     let scratch = emit::scratch(&CPU_SCRATCH)?;
     let walk = walk()?;
+    let interrupted = interrupted(ctx, walk);
     const HEAD: usize = core::mem::size_of::<contract::Sample>();
-    // SAFETY: HEAD + STACK_BYTES is less than SCRATCH_LEN.
-    let kernel = unsafe { stack::current(ctx.as_ptr(), scratch.add(HEAD), false) };
-    let kernel_bytes = if kernel < 0 { 0 } else { kernel as u32 & 0x3f8 };
     // In user mode there is no kernel stack: -EFAULT (14).
+    let kernel = if interrupted {
+        -14
+    } else {
+        // SAFETY: HEAD + STACK_BYTES is less than SCRATCH_LEN.
+        unsafe { stack::current(ctx.as_ptr(), scratch.add(HEAD), false) }
+    };
+    let kernel_bytes = if kernel < 0 { 0 } else { kernel as u32 & 0x3f8 };
     if kernel < 0 && kernel != -14 {
         emit::count(Counter::KernelStack);
     }
     walk.head = HEAD as u32 + kernel_bytes;
-    let interrupted = interrupted(ctx, walk);
     let registers = interrupted || unwind::saved_registers(task, walk);
     unwind::begin(walk, registers, interrupted);
     let event = contract::Sample {

@@ -6,16 +6,19 @@
 mod space;
 
 use aya_ebpf::{
-    helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user},
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user},
+    },
     macros::map,
     maps::{Array, HashMap, PerCpuArray},
 };
 use profiler_common::{
     Counter, Header, kind,
     unwind::{
-        BLOCK_ENTRIES, BLOCK_ROWS, COPY_BYTES, Copied, FILES, FRAME_POINTERS, FRAMES_A_PROGRAM, FileKey, FileTable,
-        LOW_MASK, Memory, PAGE_SHIFT, RULES, Registers, Rule, Sample, Step, TABLE, USER_FRAMES, cfa, end, flag,
-        is_sigreturn, pt, search, step,
+        BLOCK_ENTRIES, BLOCK_ROWS, COPY_BYTES, COPY_PART, Copied, FILES, FRAME_POINTERS, FRAMES_A_PROGRAM, FileKey,
+        FileTable, LOW_MASK, Memory, NEAR_BYTES, PAGE_SHIFT, RULES, Registers, Rule, Sample, Step, TABLE, USER_FRAMES,
+        cfa, end, flag, is_sigreturn, pt, search, step,
     },
 };
 
@@ -36,6 +39,33 @@ static UNWIND_BLOCKS: Array<[u32; BLOCK_ROWS]> = Array::with_max_entries(1, 0);
 /// What rows refer to.
 #[map]
 static UNWIND_RULES: Array<Rule> = Array::with_max_entries(RULES, 0);
+
+/// Mappings that are kept from one walk to the next: most stacks go through the program, the C library, and the program
+/// again.
+const KEPT: usize = 4;
+
+/// An executable mapping.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Mapped {
+    start: u64,
+    /// 0: there is nothing here.
+    end: u64,
+    /// What to add to an address in it for the offset in its file.
+    bias: u64,
+    key: FileKey,
+}
+
+/// Whose mappings are kept, and as of which change of them.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Owner {
+    mm: u64,
+    pid_tgid: u64,
+    start: u64,
+    exec: u64,
+    changes: u64,
+}
 
 /// State of a walk.
 #[repr(C)]
@@ -65,6 +95,14 @@ pub struct Walk {
     pub head: u32,
     /// A node of the tree of mappings.
     node: [u64; 32],
+    /// The words of the stack from `near_from` on, and how far they go, bytes.
+    near: [u64; NEAR_BYTES as usize / 8],
+    near_from: u64,
+    near_bytes: u64,
+    owner: Owner,
+    kept: [Mapped; KEPT],
+    /// Where the next one is kept.
+    turn: u32,
 }
 
 /// A walk a CPU. Each kind of program has its own, since the sampling interrupt can hit in the middle of another.
@@ -78,11 +116,30 @@ const USER32_CS: u64 = 0x23;
 const EXECVE: u64 = 59;
 const EXECVEAT: u64 = 322;
 
-struct User<'a>(&'a Walk);
+struct User<'a>(&'a mut Walk);
 
 impl Memory for User<'_> {
     #[inline(always)]
+    fn near(&mut self, end: u64) {
+        let walk = &mut *self.0;
+        walk.near_from = end.wrapping_sub(NEAR_BYTES);
+        // SAFETY: the helper copes with any address, and `near` is as large as is asked for.
+        let failed = unsafe {
+            bpf_probe_read_user(
+                walk.near.as_mut_ptr().cast(),
+                NEAR_BYTES as u32,
+                walk.near_from as *const _,
+            )
+        };
+        walk.near_bytes = if failed == 0 { NEAR_BYTES } else { 0 };
+    }
+
+    #[inline(always)]
     fn word(&self, address: u64) -> Option<u64> {
+        let at = address.wrapping_sub(self.0.near_from);
+        if at < self.0.near_bytes && at & 7 == 0 {
+            return Some(self.0.near[(at >> 3) as usize & (NEAR_BYTES as usize / 8 - 1)]);
+        }
         let mut value = 0u64;
         // SAFETY: the helper copes with any address.
         let failed = unsafe { bpf_probe_read_user((&raw mut value).cast(), 8, address as *const _) };
@@ -126,7 +183,9 @@ pub fn begin(walk: &mut Walk, registers: bool, interrupted: bool) {
     walk.key = FileKey::default();
     walk.leaf = 1;
     walk.exact = 1;
+    walk.near_bytes = 0;
     walk.mm = task::read::<u64>(task, offset!(task_mm));
+    own(walk, task);
     walk.vdso = task::read::<u64>(walk.mm as *const u8, offset!(mm_vdso));
     if walk.mm == 0 || task::read::<u32>(task, offset!(task_flags)) & KERNEL_TASK != 0 {
         walk.stop = u32::from(end::NO_USER);
@@ -151,6 +210,30 @@ pub fn begin(walk: &mut Walk, registers: bool, interrupted: bool) {
         bp: walk.registers[pt::BP],
         bx: walk.registers[pt::BX],
     };
+}
+
+/// Forgets the mappings that are kept where they are of another address space, or have changed since.
+#[inline(always)]
+fn own(walk: &mut Walk, task: *const u8) {
+    let owner = Owner {
+        mm: walk.mm,
+        pid_tgid: bpf_get_current_pid_tgid(),
+        start: task::read::<u64>(task, offset!(task_start_time)),
+        exec: task::read::<u64>(task, offset!(task_exec_id)),
+        changes: u64::from(task::read::<u32>(walk.mm as *const u8, offset!(mm_lock_seq))),
+    };
+    let known = &walk.owner;
+    let differs = (owner.mm ^ known.mm)
+        | (owner.pid_tgid ^ known.pid_tgid)
+        | (owner.start ^ known.start)
+        | (owner.exec ^ known.exec)
+        | (owner.changes ^ known.changes);
+    if differs != 0 || !has(offset!(mm_lock_seq)) || !has(offset!(task_exec_id)) {
+        walk.owner = owner;
+        for kept in &mut walk.kept {
+            kept.end = 0;
+        }
+    }
 }
 
 /// Walks some frames; their addresses go to `event`. Whether the walk goes on.
@@ -205,7 +288,7 @@ unsafe fn frame(walk: &mut Walk, event: *mut u8) -> u8 {
         };
     }
     let mut at = walk.at;
-    let result = step(&rule, &mut at, &User(walk));
+    let result = step(&rule, &mut at, &mut User(walk));
     walk.at = at;
     walk.leaf = 0;
     match result {
@@ -219,10 +302,33 @@ unsafe fn frame(walk: &mut Walk, event: *mut u8) -> u8 {
 /// Takes in the mapping at an address and the table of its file.
 #[inline(always)]
 fn enter_file(walk: &mut Walk, address: u64) -> bool {
-    walk.start = 0;
-    walk.end = 0;
-    if !space::enter(walk, address) {
-        return false;
+    // Without a branch, since the verifier would follow each of two ways through; user addresses have no top bit.
+    let mut place = 0;
+    for index in 0..KEPT {
+        let kept = &walk.kept[index];
+        let before = address.wrapping_sub(kept.start) >> 63;
+        let inside = address.wrapping_sub(kept.end) >> 63 & !before;
+        place += inside * (index as u64 + 1);
+    }
+    if place != 0 {
+        let kept = &walk.kept[(place as usize - 1) & (KEPT - 1)];
+        walk.start = kept.start;
+        walk.end = kept.end;
+        walk.bias = kept.bias;
+        walk.key = kept.key;
+    } else {
+        walk.start = 0;
+        walk.end = 0;
+        if !space::enter(walk, address) {
+            return false;
+        }
+        walk.kept[walk.turn as usize & (KEPT - 1)] = Mapped {
+            start: walk.start,
+            end: walk.end,
+            bias: walk.bias,
+            key: walk.key,
+        };
+        walk.turn = walk.turn.wrapping_add(1);
     }
     walk.table = FileTable::default();
     if walk.key.ino == 0 {
@@ -305,7 +411,8 @@ pub fn copy(walk: &mut Walk, header: &Header) -> bool {
         return false;
     }
     let stack = space::find(walk, walk.at.sp);
-    let bytes = task::read::<u64>(stack, offset!(vma_end)).wrapping_sub(walk.at.sp);
+    let from = walk.at.sp & !(COPY_PART - 1);
+    let bytes = task::read::<u64>(stack, offset!(vma_end)).wrapping_sub(from);
     if stack.is_null() || bytes == 0 {
         return false;
     }
@@ -327,8 +434,6 @@ struct Copy<const WORDS: usize> {
 
 #[inline(always)]
 fn copied<const WORDS: usize>(walk: &Walk, header: &Header, wanted: u64) -> bool {
-    /// What is read at a time: a page that is not there ends the copy.
-    const STEP: u64 = 2048;
     let Some(mut entry) = emit::reserve::<Copy<WORDS>>() else {
         emit::count(Counter::RingCopy);
         return false;
@@ -341,26 +446,25 @@ fn copied<const WORDS: usize>(walk: &Walk, header: &Header, wanted: u64) -> bool
     };
     // Whole parts and a rest, at places counted by themselves: before 6.8 or so the verifier goes on in branches that
     // can't be (lengths above 2,049 and below 2,047), where it takes differences for negative and sums for no offset.
-    let whole = wanted / STEP;
-    let rest = wanted % STEP;
-    let mut bytes = 0u64;
-    for index in 0..WORDS as u64 * 8 / STEP {
-        let part = if index < whole { STEP } else { rest };
-        let at = index * STEP;
-        // SAFETY: `at` is a multiple of STEP below WORDS * 8, and STEP bytes fit behind it.
+    let whole = wanted / COPY_PART;
+    let rest = wanted % COPY_PART;
+    let from = walk.at.sp & !(COPY_PART - 1);
+    let mut holes = 0u64;
+    for index in 0..WORDS as u64 * 8 / COPY_PART {
+        let part = if index < whole { COPY_PART } else { rest };
+        let at = index * COPY_PART;
+        // SAFETY: `at` is a multiple of COPY_PART below WORDS * 8, and COPY_PART bytes fit behind it.
         let failed = unsafe {
             let into = (&raw mut (*to).stack).cast::<u8>().add(at as usize);
-            bpf_probe_read_user(into.cast(), part as u32, walk.at.sp.wrapping_add(at) as *const _)
+            bpf_probe_read_user(into.cast(), part as u32, from.wrapping_add(at) as *const _)
         };
-        if failed != 0 {
-            break;
-        }
-        bytes += part;
+        // Negative where it failed; without a branch, since the verifier would follow two ways for each part.
+        holes |= (failed as u64 >> 63) << index;
         if index >= whole {
             break;
         }
     }
-    if bytes < wanted {
+    if holes != 0 {
         emit::count(Counter::CopyShort);
     }
     // SAFETY: within the reserved memory.
@@ -372,9 +476,10 @@ fn copied<const WORDS: usize>(walk: &Walk, header: &Header, wanted: u64) -> bool
             },
             at: walk.at,
             registers: *walk.registers.first_chunk().unwrap_or(&[0; pt::LEN]),
-            bytes: bytes as u32,
-            leaf: walk.leaf as u16,
-            exact: walk.exact as u16,
+            bytes: wanted as u32,
+            leaf: walk.leaf as u8,
+            exact: walk.exact as u8,
+            holes: holes as u16,
         });
     }
     emit::submit(entry);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use profiler_common::unwind::end;
 
 use crate::model::{Process, Session};
-use crate::recording::record::Text;
+use crate::recording::record::{Stack, Text};
 
 /// A process that lives shorter than this is a short one, ns.
 pub const SHORT_NS: u64 = 10_000_000;
@@ -40,6 +40,8 @@ pub struct UserStacks {
     pub programs: BTreeMap<Text, Count>,
     /// Of processes that lived shorter than [`SHORT_NS`].
     pub short: Count,
+    /// User frames of all that are counted in `all`.
+    pub frames: u64,
 }
 
 impl UserStacks {
@@ -53,7 +55,11 @@ impl UserStacks {
                     None => stacks.unknown += 1,
                     Some(&end::NO_USER) => stacks.no_user += 1,
                     Some(&end::EXEC) => stacks.in_exec += 1,
-                    Some(end) => stacks.add(*end, process, *ts),
+                    Some(end) => {
+                        stacks.add(*end, process, *ts);
+                        let user = |stack: &Stack| stack.frames.len().saturating_sub(usize::from(stack.kernel));
+                        stacks.frames += session.stacks.get(*id).map_or(0, user) as u64;
+                    }
                 }
             }
         }

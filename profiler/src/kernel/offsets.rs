@@ -63,6 +63,7 @@ const BYTES: &str = "bytes that ended threads read and wrote";
 const MEMORY: &str = "what processes hold in memory";
 const CGROUP_MEMORY: &str = "the most that a container's cgroup held in memory";
 const SOCKET: &str = "the address of a socket that begins to listen";
+const KEPT: &str = "mappings kept from one sample to the next: each unwound stack looks its own up anew";
 const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
 
 macro_rules! members {
@@ -166,6 +167,8 @@ members! {
     unix_sock_addr = "unix_sock"::"addr" [8], SOCKET;
     unix_address_len = "unix_address"::"len" [4], SOCKET;
     unix_address_name = "unix_address"::"name", SOCKET;
+    mm_lock_seq = "mm_struct"::"mm_lock_seq.sequence" | "mm_struct"::"mm_lock_seq" [4], KEPT;
+    task_exec_id = "task_struct"::"self_exec_id" [8], KEPT;
 }
 /// The one bit field that is read.
 pub const IN_IOWAIT: Member = Member {

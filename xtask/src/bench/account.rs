@@ -26,6 +26,9 @@ pub(crate) struct Account {
     pub(crate) user_stacks: Option<UserStacks>,
 }
 
+/// What a build with gcc spends its time in.
+const COMPILERS: [&str; 5] = ["cc1", "as", "ld", "make", "sh"];
+
 /// The parts of `phasegraph show --json` that are used here.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Shown {
@@ -44,6 +47,9 @@ pub(crate) struct UserStacks {
     pub(crate) whole: u64,
     pub(crate) short: Whole,
     pub(crate) programs: Vec<ProgramStacks>,
+    /// User frames of all.
+    #[serde(default)]
+    pub(crate) frames: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -67,7 +73,6 @@ pub(crate) struct Text {
 impl UserStacks {
     /// The programs of a build with gcc, pooled.
     pub(crate) fn compilers(&self) -> Whole {
-        const COMPILERS: [&str; 5] = ["cc1", "as", "ld", "make", "sh"];
         let mut all = Whole::default();
         for program in &self.programs {
             if COMPILERS.contains(&program.program.text.as_str()) {
@@ -120,9 +125,17 @@ pub(crate) fn of(configuration: Configuration, phasegraph: &Path, file: &Path, l
         Configuration::PerfRecord | Configuration::PerfDwarf | Configuration::PerfSched => {
             let text = exec::output(Command::new("perf").args(["report", "--stats", "-i"]).arg(file))?;
             let (samples, lost) = perf_statistics(&text);
+            let user_stacks = match configuration {
+                Configuration::PerfSched => None,
+                _ => {
+                    let fields = ["script", "-F", "comm,ip,sym,dso", "--no-inline", "-i"];
+                    Some(perf_stacks(&exec::output(Command::new("perf").args(fields).arg(file))?))
+                }
+            };
             Account {
                 lost,
                 samples,
+                user_stacks,
                 ..Account::default()
             }
         }
@@ -179,6 +192,60 @@ fn perf_statistics(text: &str) -> (Option<u64>, u64) {
     (samples, lost)
 }
 
+/// Which of the stacks that `perf script` prints are whole, of the programs of a build with gcc: the last frame lies in the
+/// dynamic linker (which starts each program), or in the program itself and was called by the C library. Samples without a
+/// user frame, in an exec and at a task's end are no part of it, as with phasegraph.
+fn perf_stacks(text: &str) -> UserStacks {
+    let mut stacks = UserStacks::default();
+    for sample in text.split("\n\n") {
+        let mut lines = sample.trim_start_matches('\n').lines();
+        let Some(comm) = lines.next().map(str::trim) else {
+            continue;
+        };
+        let frames: Vec<&str> = lines.map(str::trim).collect();
+        let (kernel, user): (Vec<&str>, Vec<&str>) =
+            frames.into_iter().partition(|frame| frame.starts_with("ffffffff"));
+        let without = |frame: &&str| {
+            ["sys_execve", " do_exit ", " exit_mmap "]
+                .iter()
+                .any(|name| frame.contains(name))
+        };
+        if user.is_empty() || kernel.iter().any(without) {
+            continue;
+        }
+        let in_file = |frame: &&str, name: &str| file_of(frame).is_some_and(|file| file.starts_with(name));
+        let whole = match user.as_slice() {
+            [.., last] if in_file(last, "ld-linux") => true,
+            [.., caller, last] => in_file(caller, "libc.so") && !in_file(last, "libc.so") && file_of(last).is_some(),
+            _ => false,
+        };
+        stacks.samples += 1;
+        stacks.whole += u64::from(whole);
+        stacks.frames += user.len() as u64;
+        let of = |program: &&mut ProgramStacks| program.program.text == comm;
+        if let Some(program) = stacks.programs.iter_mut().find(of) {
+            program.count.samples += 1;
+            program.count.whole += u64::from(whole);
+        } else {
+            stacks.programs.push(ProgramStacks {
+                program: Text { text: comm.to_owned() },
+                count: Whole {
+                    samples: 1,
+                    whole: u64::from(whole),
+                },
+            });
+        }
+    }
+    stacks
+}
+
+/// Name of the file of a frame that `perf script` prints, `None` where it knows none.
+fn file_of<'f>(frame: &'f str) -> Option<&'f str> {
+    let (_, file) = frame.rsplit_once('(')?;
+    let name = file.strip_suffix(')')?.rsplit('/').next()?;
+    (!name.starts_with('[')).then_some(name)
+}
+
 /// Events and stacks that bpftrace says it has lost.
 fn bpftrace_losses(text: &str) -> u64 {
     text.lines()
@@ -206,6 +273,26 @@ mod tests {
                     3\n";
         assert_eq!(perf_statistics(text), (Some(198), 5));
         assert_eq!(perf_statistics("Error:\nThe x.data data has no samples!\n"), (None, 0));
+    }
+
+    /// Make sure that perf's whole stacks are told from those that end early, and that samples in an exec and without a
+    /// user frame are left out.
+    #[test]
+    fn perf_whole() {
+        let text = "cc1 \n\t   10 fold (/usr/lib/gcc/12/cc1)\n\t   20 main (/usr/lib/gcc/12/cc1)\n\t   30 [unknown] \
+                    (/usr/lib/libc.so.6)\n\t   40 _start (/usr/lib/gcc/12/cc1)\n\ncc1 \n\t   10 fold \
+                    (/usr/lib/gcc/12/cc1)\n\t   7f9015b968a8 [unknown] ([unknown])\n\nsh \n\tffffffff821c7668 \
+                    __x64_sys_execve ([kernel.kallsyms])\n\t   10 a (/lib/ld-linux-x86-64.so.2)\n\nsh \n\t   10 a \
+                    (/lib/ld-linux-x86-64.so.2)\n\nsh \n\tffffffff821c7668 x ([kernel.kallsyms])\n\n";
+        let stacks = perf_stacks(text);
+        assert_eq!((stacks.samples, stacks.whole, stacks.frames), (3, 2, 7));
+        assert_eq!((stacks.compilers().samples, stacks.compilers().whole), (3, 2));
+        let programs: Vec<_> = stacks
+            .programs
+            .iter()
+            .map(|program| program.program.text.as_str())
+            .collect();
+        assert_eq!(programs, ["cc1", "sh"]);
     }
 
     /// Make sure that bpftrace's lost events and failed stacks are added up, and nothing else.

@@ -29,6 +29,10 @@ const STACKS_PERCENT: f64 = 95.0;
 const COMPILERS_PERCENT: f64 = 98.0;
 /// As above, of all processes that lived less than 10 ms, %.
 const SHORT_PERCENT: f64 = 95.0;
+/// Unwinding a CPU sample in the kernel, all of the program that does it, us.
+const SAMPLE_US: f64 = 10.0;
+/// Names from the command's end on, ms.
+const NAMES_MS: f64 = 1_000.0;
 /// Recording against one with user stacks by frame pointers.
 const RECORDING_RATIO: f64 = 2.0;
 /// Against the bpftrace script on the storms.
@@ -165,6 +169,20 @@ pub(super) fn of_workload(rounds: &Rounds) -> Vec<Line> {
                     RECORDING_RATIO,
                     "x",
                 ),
+                most(
+                    part,
+                    &sample_line(rounds),
+                    ours(&|run| ratio(sampler_ns(run)? / 1e3, run.account.samples? as f64)),
+                    SAMPLE_US,
+                    "us",
+                ),
+                most(
+                    part,
+                    "names after the end",
+                    ours(&|run| Some(run.account.own.as_ref()?.symbolize_ns as f64 / 1e6)),
+                    NAMES_MS,
+                    "ms",
+                ),
             ]
         }
         Kind::Switch | Kind::Fork => vec![
@@ -195,6 +213,25 @@ pub(super) fn of_workload(rounds: &Rounds) -> Vec<Line> {
             ),
         ],
     }
+}
+
+/// Run time of the program that takes CPU samples, ns: with the ticks that hit nobody of ours.
+fn sampler_ns(run: &Measured) -> Option<f64> {
+    let programs = run.stamp.programs();
+    let sampler = programs.iter().find(|program| program.name.starts_with("cpu_unwind"))?;
+    Some(sampler.run_ns as f64)
+}
+
+/// Says how deep the stacks are.
+fn sample_line(rounds: &Rounds) -> String {
+    let depth = rounds.median(Configuration::Phasegraph, &|run| {
+        let stacks = run.account.user_stacks.as_ref()?;
+        ratio(stacks.frames as f64, stacks.samples as f64)
+    });
+    depth.map_or_else(
+        || "sampler, a sample".to_owned(),
+        |depth| format!("sampler, a sample (of {} user frames)", figure(depth)),
+    )
 }
 
 fn percent(stacks: Whole) -> Option<f64> {

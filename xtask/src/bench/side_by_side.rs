@@ -54,7 +54,7 @@ fn counted(run: &Measured, value: f64) -> Option<f64> {
     (bpf_ns(run) > 0).then_some(value)
 }
 
-const LINES: [Line; 17] = [
+const LINES: [Line; 18] = [
     ranged("wall, s", |run, _, _| Some(wall(run) / 1e9)),
     ranged("wall, ratio to unprofiled", |run, base, _| ratio(wall(run), wall(base))),
     ranged("workload's CPU, s", |run, _, _| Some(workload_cpu(run) / 1e9)),
@@ -90,6 +90,10 @@ const LINES: [Line; 17] = [
     line("written, MB", |run, _, _| profiled(run, run.written_bytes as f64 / 1e6)),
     line("samples, thousands", |run, _, _| {
         Some(run.account.samples? as f64 / 1e3)
+    }),
+    line("whole stacks of cc1, as, ld…, %", |run, _, _| {
+        let stacks = run.account.user_stacks.as_ref()?.compilers();
+        Some(100.0 * ratio(stacks.whole as f64, stacks.samples as f64)?)
     }),
     line("lost", |run, _, _| profiled(run, run.account.lost as f64)),
 ];

@@ -114,15 +114,12 @@ const REFUSED_WHEN_LOCKED: &str = "grep -F '[confidentiality]' /sys/kernel/secur
                                    ! [ -e ran ] && ! [ -e x.phg ]";
 
 /// Rungs that a kernel need not have; every other one must be had when it is forced.
-pub(crate) const LACKING: [(&str, &str); 5] = [
+pub(crate) const LACKING: [(&str, &str); 3] = [
     // Task storage for tracing programs came with 5.13.
     ("5.10", "task_state=storage"),
     // The tracepoint came with 6.3.
     ("5.10", "sock_send_length=tp_btf"),
     ("6.1", "sock_send_length=tp_btf"),
-    // Their verifiers take a pointer that the sampler's unwinder passes to a helper for a number.
-    ("5.10", "cpu_sample=unwind"),
-    ("6.1", "cpu_sample=unwind"),
 ];
 
 /// Forces every rung, and says of those that the kernel lacks why.

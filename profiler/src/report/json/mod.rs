@@ -173,6 +173,7 @@ fn user_stacks(session: &Session) -> UserStacksOut {
         early,
         programs,
         short,
+        frames,
     } = UserStacks::of(session);
     let count = |count: Count| StackCount {
         samples: count.samples,
@@ -185,6 +186,7 @@ fn user_stacks(session: &Session) -> UserStacksOut {
         whole: all.whole,
         no_user,
         in_exec,
+        frames,
         unknown,
         short: count(short),
         early: early

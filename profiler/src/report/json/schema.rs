@@ -488,6 +488,8 @@ pub struct UserStacksOut {
     pub no_user: u64,
     /// Samples in the middle of an exec.
     pub in_exec: u64,
+    /// User frames of `samples` in all.
+    pub frames: u64,
     /// Samples whose stack follows frame pointers: nobody tells whether it is whole.
     pub unknown: u64,
     /// Of processes that lived less than 10 ms.

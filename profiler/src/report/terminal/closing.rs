@@ -120,6 +120,7 @@ fn user_stacks(page: &mut Page, stacks: &UserStacks) {
         early,
         programs: _,
         short,
+        frames: _,
     } = stacks;
     let label = text::left("stacks", LABEL);
     if *unknown > 0 {

@@ -439,7 +439,7 @@ fn placed(from: u64, to: u64, segments: &[Segment]) -> Option<(u32, u32, u64)> {
 mod tests {
     use gimli::{CfaRule, Register, RegisterRule, UnwindContext, X86_64};
     use object::{Object as _, ObjectSection as _};
-    use profiler_common::unwind::{cfa, saved};
+    use profiler_common::unwind::{BLOCK_ROWS, cfa, saved};
 
     use super::*;
 
@@ -525,6 +525,60 @@ mod tests {
         if compared == 0 {
             eprintln!("skipped: none of the files is here");
         }
+    }
+
+    /// CPU time of this thread, ns.
+    fn cpu_ns() -> u64 {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: writes one timespec.
+        assert_eq!(
+            unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) },
+            0
+        );
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    }
+
+    /// Make sure that a compiler's table (30 MB of program) takes less than 150 ms of CPU time, and those of the 500 largest
+    /// programs and libraries of this host less than 100 MB.
+    #[test]
+    fn time_and_room() {
+        use std::os::unix::fs::MetadataExt as _;
+        let compiler = ["12", "13", "14", "15"].map(|version| format!("/usr/lib/gcc/x86_64-linux-gnu/{version}/cc1"));
+        match compiler.iter().find_map(|path| std::fs::File::open(path).ok()) {
+            Some(file) => {
+                let times = [(); 3].map(|()| {
+                    let begin = cpu_ns();
+                    read(&file).unwrap();
+                    cpu_ns() - begin
+                });
+                eprintln!("cc1: {times:?} ns");
+                assert!(times.iter().min() < Some(&150_000_000), "{times:?}");
+            }
+            None => eprintln!("without cc1: gcc is not installed"),
+        }
+        let folders = ["/usr/bin", "/usr/sbin", "/usr/lib/x86_64-linux-gnu"];
+        let entries = folders.iter().flat_map(std::fs::read_dir).flatten().flatten();
+        let mut files: Vec<_> = entries
+            .filter_map(|entry| {
+                let about = entry.path().symlink_metadata().ok().filter(|about| about.is_file())?;
+                Some((about.size(), about.ino(), entry.path()))
+            })
+            .collect();
+        files.sort_unstable_by(|a, b| b.cmp(a));
+        files.dedup_by_key(|(_, ino, _)| *ino);
+        let (mut count, mut bytes) = (0, 0);
+        for (_, _, path) in files {
+            let Some(table) = std::fs::File::open(path).ok().and_then(|file| read(&file).ok()) else {
+                continue;
+            };
+            count += 1;
+            bytes += table.blocks.len() * size_of::<[u32; BLOCK_ROWS]>() + table.rules.len() * size_of::<Rule>();
+            if count == 500 {
+                break;
+            }
+        }
+        eprintln!("{count} tables: {bytes} bytes");
+        assert!(bytes < 100_000_000, "{count} tables: {bytes} bytes");
     }
 
     /// A small program's bytes, or nothing where it is not.

@@ -1,6 +1,6 @@
 //! Walks on in user space where the kernel's walk has stopped, over the piece of the stack that it has copied.
 
-use profiler_common::unwind::{Copied, Memory, Registers, Rule, Step, USER_FRAMES, cfa, end, pt, step};
+use profiler_common::unwind::{COPY_PART, Copied, Memory, Registers, Rule, Step, USER_FRAMES, cfa, end, pt, step};
 
 use super::table::Table;
 
@@ -8,7 +8,7 @@ use super::table::Table;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
     pub head: Copied,
-    /// From `head.at.sp` on.
+    /// From `head.from()` on.
     pub bytes: Vec<u8>,
 }
 
@@ -31,6 +31,7 @@ pub struct NotYet;
 struct Stack<'a> {
     from: u64,
     bytes: &'a [u8],
+    holes: u16,
     registers: Option<&'a [u64; pt::LEN]>,
 }
 
@@ -38,6 +39,10 @@ impl Memory for Stack<'_> {
     fn word(&self, address: u64) -> Option<u64> {
         let at = usize::try_from(address.checked_sub(self.from)?).ok()?;
         let bytes = self.bytes.get(at..at.checked_add(8)?)?;
+        let parts = [at, at + 7].map(|at| at / COPY_PART as usize);
+        if parts.iter().any(|part| self.holes >> part & 1 != 0) {
+            return None;
+        }
         Some(u64::from_ne_bytes(bytes.try_into().ok()?))
     }
 
@@ -84,12 +89,13 @@ pub fn walk<'t>(piece: &Piece, frames: &mut Vec<u64>, mut code: impl FnMut(u64) 
                 rule => rule,
             },
         };
-        let memory = Stack {
-            from: piece.head.at.sp,
+        let mut memory = Stack {
+            from: piece.head.from(),
             bytes: &piece.bytes,
+            holes: piece.head.holes,
             registers: leaf.then_some(&piece.head.registers),
         };
-        match step(&rule, &mut at, &memory) {
+        match step(&rule, &mut at, &mut memory) {
             Step::Caller => exact = false,
             Step::Interrupted => exact = true,
             Step::End(end::MEMORY) => return Ok(end::COPY),
@@ -184,6 +190,21 @@ mod tests {
         assert_eq!(ended(&piece(0x7000, 0x7000, 0x1010, &[0x7000, 0])), end::ZERO);
         assert_eq!(ended(&piece(0x7000, 0x7000, 0x2010, &[])), end::RULE);
         assert_eq!(ended(&piece(u64::MAX, u64::MAX, u64::MAX, &[])), end::UNMAPPED);
+    }
+
+    /// Make sure that parts of the stack that were not there are neither read as zeros nor in the way of what lies beyond.
+    #[test]
+    fn holes_in_a_copy() {
+        let mut words = vec![0u64; 3 * 256];
+        // The frame pointer at 0x7010 leads to the third part, over the second, which is missing.
+        words[2..4].copy_from_slice(&[0x8000, 0x1010]);
+        words[512..514].copy_from_slice(&[0, 0]);
+        let mut piece = piece(0x7000, 0x7010, 0x1010, &words);
+        piece.head.holes = 0b10;
+        let ended = |piece: &Piece| walk(piece, &mut vec![0], |_| Code::FramePointers);
+        assert_eq!(ended(&piece), Ok(end::ZERO));
+        piece.head.holes = 0b100;
+        assert_eq!(ended(&piece), Ok(end::COPY));
     }
 
     /// Make sure that a walk that waits for a table leaves the frames as they were.
