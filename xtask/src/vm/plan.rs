@@ -192,7 +192,7 @@ pub(crate) const ROWS: &[Row] = &[
         tier: Tier::Full,
         setups: &["normal", "eight-cpus"],
         work: Work::Tests("hotplug", &[]),
-        never_skipped: &["a_cpu_goes_and_returns"],
+        never_skipped: &["a_cpu_goes_and_returns", "a_cpu_returns_unsampled"],
         seconds: 200,
     },
     Row {
@@ -253,7 +253,7 @@ pub(crate) const ROWS: &[Row] = &[
         tier: Tier::Full,
         setups: &["normal"],
         work: Work::Tests("lib", &["load::", "kernel::"]),
-        never_skipped: &[],
+        never_skipped: &["load::registry::verified::verified_instructions"],
         seconds: 200,
     },
     Row {
