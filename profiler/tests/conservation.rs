@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 
 use load::Stolen;
+use run::machine::emulated;
 use run::{Folder, Report, needs_root, sum_of};
 
 const MS: u64 = 1_000_000;
@@ -33,14 +34,9 @@ const HARMLESS: [&str; 10] = [
 /// kernel then leaves out, on a busy host tenths of it, and not all of that shows in `/proc/stat`.
 const ATTEMPTS: usize = 5;
 
-/// Whether the CPU is one that QEMU emulates. Its time means nothing: what lies between a thread's switch and the
-/// kernel's own stamp of it takes milliseconds there.
-fn emulated() -> bool {
-    fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("QEMU"))
-}
-
 /// Profiles a load until `check` is content and time on CPUs is what the kernel's own account says. What must hold
-/// however busy the host is must hold every time; where the CPU is emulated, only that.
+/// however busy the host is must hold every time; where the CPU is emulated, only that: what lies between a thread's switch
+/// and the kernel's own stamp of it takes milliseconds there.
 fn conserved(
     load: impl Fn(&Folder) -> Report,
     check: impl Fn(&Folder, &Report) -> Result<(), String>,

@@ -5,7 +5,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::support::bare::Bare;
-use super::support::check::{assert_order, emulated, scenario};
+use super::support::check::{assert_order, scenario};
+use super::support::machine::emulated;
 use super::support::podman::{self, Podman};
 use super::support::profile::{Item, Profile};
 

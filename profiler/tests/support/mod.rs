@@ -9,6 +9,7 @@ pub(crate) mod coverage;
 pub(crate) mod coverage_table;
 pub(crate) mod docker;
 pub(crate) mod host;
+pub(crate) mod machine;
 pub(crate) mod podman;
 pub(crate) mod profile;
 pub(crate) mod registry;

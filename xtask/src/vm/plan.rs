@@ -257,10 +257,13 @@ pub(crate) const ROWS: &[Row] = &[
         seconds: 200,
     },
     Row {
-        name: "runtimes",
+        name: "containers",
         tier: Tier::Full,
         setups: &["normal"],
-        work: Work::Tests("runtimes", &[]),
+        work: Work::Tests(
+            "runtimes",
+            &["bare::", "containerd::", "docker::", "exact::", "podman::"],
+        ),
         never_skipped: &[
             "bare::crun_life",
             "bare::crun_run",
@@ -273,6 +276,27 @@ pub(crate) const ROWS: &[Row] = &[
             "podman::podman_life",
             "podman::podman_run",
         ],
+        seconds: 600,
+    },
+    Row {
+        name: "scenarios",
+        tier: Tier::Full,
+        setups: &["normal"],
+        work: Work::Tests(
+            "runtimes",
+            &[
+                "build::",
+                "buildkit::",
+                "counts::",
+                "faults::",
+                "hostile::",
+                "operations::",
+                "pulls::",
+                "ready::",
+                "witness::",
+            ],
+        ),
+        never_skipped: &[],
         seconds: 900,
     },
 ];

@@ -28,13 +28,17 @@ const KERNEL_LIMIT: u32 = 1_000_000;
 /// got a loop or a branch too many, or needs a new row here with a reason in its commit.
 const LIMITS: &[(&str, u32)] = &[
     ("sched_switch", 60_000),
+    // Each end of each watched call, with the names of the files that some are about.
+    ("call_exit", 16_000),
+    ("call_fexit", 16_000),
+    ("call_kretprobe", 16_000),
     // Each walks a stack as far as one program may; what comes next is a tail call.
     ("cpu_unwind", 40_000),
     ("cpu_unwind_more", 200_000),
     ("wait_unwind_more", 200_000),
 ];
 /// For programs without a row.
-const OTHERS: u32 = 20_000;
+const OTHERS: u32 = 10_000;
 
 /// Instructions by program (with its variant), by kernel.
 type Table = BTreeMap<String, BTreeMap<String, u32>>;
