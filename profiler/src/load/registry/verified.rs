@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use aya::{
-    Btf,
+    Btf, VerifierLogLevel,
     programs::{Program, ProgramError},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -106,7 +106,8 @@ fn measured() -> BTreeMap<String, u32> {
 /// log of a program that is refused. One that passed the verifier is refused after it, for want of a descriptor, when
 /// this process may have no more; so this is for a machine of the tests' own, where one test runs at a time.
 fn logged(btf: &Btf, resolved: &Resolved, options: &LoadOptions, state: Rung) -> BTreeMap<String, u32> {
-    let mut ebpf = load_object(btf, resolved, options, state).unwrap();
+    // Every step of every program would be megabytes.
+    let mut ebpf = load_object(btf, resolved, options, state, VerifierLogLevel::STATS).unwrap();
     let before = getrlimit(Resource::Nofile);
     let none = Rlimit {
         current: Some(0),
