@@ -211,9 +211,6 @@ pub(super) struct Trust {
     pub(super) sections: Vec<Section>,
 }
 
-/// Title, detail, then label and text of each paragraph.
-pub(super) type Section = (String, String, Vec<(String, String)>);
-
 #[derive(Debug, Serialize)]
 pub(super) struct Loss {
     pub(super) count: u64,
