@@ -442,8 +442,8 @@ fn terminal_is_the_commands() {
     );
     let report = folder.report("x.phg");
     assert!(report.closed());
-    let killed = report.named("sleep").map(|process| process.0["signal"].as_i64());
-    assert_eq!(killed.collect::<Vec<_>>(), [Some(i64::from(libc::SIGINT))]);
+    // Whichever program it had come to by then.
+    assert_eq!(report.command().0["signal"], libc::SIGINT);
 }
 
 /// Make sure that colour is for a terminal only, and not with NO_COLOR.

@@ -11,24 +11,25 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use run::{Folder, Started, needs_root, shell_status, until};
+use run::{Folder, Report, Started, needs_root, shell_status, until};
 
 /// Whether CPU 1 is in use.
 const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";
 
-/// Make sure that a CPU that goes and returns is noticed both times, that nothing breaks meanwhile, and that what runs on
-/// it afterwards is sampled, with its mappings.
-#[test]
-fn a_cpu_goes_and_returns() {
-    needs_root!();
-    if std::env::var_os("PHASEGRAPH_OWN_MACHINE").is_none() || !Path::new(SWITCH).exists() {
+const PARANOIA: &str = "/proc/sys/kernel/perf_event_paranoid";
+
+/// Whether a CPU can be taken away here; says why not.
+fn may_take_a_cpu() -> bool {
+    let may = std::env::var_os("PHASEGRAPH_OWN_MACHINE").is_some() && Path::new(SWITCH).exists();
+    if !may {
         eprintln!("skipped: this machine is not the test's own, or has no second CPU to take away");
-        return;
     }
-    // Debian's kernels have a level 3, at which a CPU's event takes CAP_SYS_ADMIN, which the profiler has given up by
-    // the time; the recording then says so.
-    fs::write("/proc/sys/kernel/perf_event_paranoid", "2").unwrap();
-    let folder = Folder::new();
+    may
+}
+
+/// Records the host at this `perf_event_paranoid` while CPU 1 goes and returns, and then `burner` runs on it.
+fn recorded(folder: &Folder, paranoia: &str) -> Report {
+    fs::write(PARANOIA, paranoia).unwrap();
     let words = ["record", "--no-summary", "--max-overhead", "off", "-o", "x.phg"];
     let mut program = Started::new(folder.phasegraph(words).stderr(Stdio::piped()));
     let attached = || {
@@ -66,19 +67,42 @@ fn a_cpu_goes_and_returns() {
 
     let report = folder.report("x.phg");
     assert!(report.closed() && report.damage().is_empty(), "{:?}", report.damage());
-    let changes: Vec<(u64, bool, &str)> = report.0["host"]["cpu_changes"]
-        .as_array()
-        .unwrap()
-        .iter()
+    // A CPU that is not sampled takes nothing away from the times.
+    for thread in report.threads() {
+        assert_eq!(thread.states(), thread.lived(), "{:#}", thread.value);
+    }
+    assert_eq!(report.named("burner").count(), 1);
+    let page = folder.phasegraph(["show", "x.phg"]).output().unwrap();
+    let page = run::stdout(&page);
+    assert!(
+        page.contains("CPU 1 went offline") && page.contains("CPU 1 came online"),
+        "{page}"
+    );
+    report
+}
+
+/// The CPUs that went and came, and what of them could not be followed.
+fn changes(report: &Report) -> Vec<(u64, bool, &str)> {
+    let changes = report.0["host"]["cpu_changes"].as_array().unwrap().iter();
+    changes
         .map(|change| {
             let cpu = change["cpu"].as_u64().unwrap();
             (cpu, change["online"] == true, change["problem"].as_str().unwrap())
         })
-        .collect();
-    assert_eq!(changes, [(1, false, ""), (1, true, "")]);
-    for thread in report.threads() {
-        assert_eq!(thread.states(), thread.lived(), "{:#}", thread.value);
+        .collect()
+}
+
+/// Make sure that a CPU that goes and returns is noticed both times, that nothing breaks meanwhile, and that what runs on
+/// it afterwards is sampled, with its mappings.
+#[test]
+fn a_cpu_goes_and_returns() {
+    needs_root!();
+    if !may_take_a_cpu() {
+        return;
     }
+    let folder = Folder::new();
+    let report = recorded(&folder, "2");
+    assert_eq!(changes(&report), [(1, false, ""), (1, true, "")]);
     let flame = folder
         .phasegraph(["flame", "x.phg", "--process", "burner", "--folded"])
         .output()
@@ -88,10 +112,23 @@ fn a_cpu_goes_and_returns() {
         .lines()
         .filter(|line| line.contains("burner") && !line.contains("[not sampled]"));
     assert!(sampled.count() > 0, "{flame}");
-    let page = folder.phasegraph(["show", "x.phg"]).output().unwrap();
-    let page = run::stdout(&page);
-    assert!(
-        page.contains("CPU 1 went offline") && page.contains("CPU 1 came online"),
-        "{page}"
-    );
+}
+
+/// Make sure that where a CPU's events take `CAP_SYS_ADMIN`, which the profiler has given up by then, the recording says
+/// what it lacks and why, and its times are whole.
+#[test]
+fn a_cpu_returns_unsampled() {
+    needs_root!();
+    if !may_take_a_cpu() {
+        return;
+    }
+    let folder = Folder::new();
+    // A level that Debian's kernels add.
+    let report = recorded(&folder, "3");
+    let [(1, false, ""), (1, true, problem)] = changes(&report)[..] else {
+        panic!("{:?}", changes(&report));
+    };
+    for part in ["not sampled: ", "mappings not recorded: ", "Permission denied"] {
+        assert!(problem.contains(part), "no `{part}` in: {problem}");
+    }
 }

@@ -12,6 +12,7 @@ use std::io;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use run::machine::slowness;
 use run::{Folder, Started, kill, monotonic_ns, needs_root, shell_status, until};
 
 /// Tells that it is there, with its pid, and works in small steps until it may end or its folder is gone.
@@ -191,7 +192,7 @@ fn killed() {
     let mut short = 0;
     for _ in 0..ATTEMPTS {
         let mut recording = Recording::new();
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(Duration::from_secs(2) * slowness());
         let killed_at = monotonic_ns();
         recording.program.signal(libc::SIGKILL);
         assert_eq!(shell_status(recording.program.status()), 128 + libc::SIGKILL);
@@ -243,7 +244,7 @@ fn panicked() {
     let mut recording = Recording::with(|command, folder| {
         command.env("PHASEGRAPH_FORCE_PANIC", folder.path("panic"));
     });
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(1) * slowness());
     fs::write(recording.folder.path("panic"), "").unwrap();
     // Rust's exit status of a panic in the main thread.
     assert_eq!(shell_status(recording.program.status()), 101);

@@ -156,7 +156,7 @@ fn ours(session: &Session, pid: u32, seen: &Seen) -> Option<Vec<Frame>> {
         (interval.span.from < seen.to && interval.span.to > seen.from).then_some(stack)
     });
     let stacks = &session.stacks;
-    let user = waits.filter_map(|id| {
+    let mut user = waits.filter_map(|id| {
         let stack = stacks.get(id)?;
         let user = stack.frames.get(usize::from(stack.kernel)..)?;
         (!user.is_empty()).then_some(user)
@@ -168,7 +168,7 @@ fn ours(session: &Session, pid: u32, seen: &Seen) -> Option<Vec<Frame>> {
         }
         other => (format!("{other:?}"), 0),
     };
-    user.last().map(|user| user.iter().map(frame).collect())
+    user.next_back().map(|user| user.iter().map(frame).collect())
 }
 
 /// Whether two stacks are the same. Of return addresses gdb's are given less one; ours may be either.
@@ -235,7 +235,7 @@ fn as_gdb_says() {
         recording.status();
         let mut reader = Reader::open(&folder.path(&file)).unwrap();
         let mut builder = Builder::new();
-        (&mut reader).into_iter().for_each(|record| builder.push(record));
+        (&mut reader).for_each(|record| builder.push(record));
         let session = builder.finish(reader.damage().to_vec());
         for seen in stops.iter().filter(|seen| seen.whole) {
             whole += 1;

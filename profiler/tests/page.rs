@@ -69,7 +69,7 @@ const BACK: &str = "getComputedStyle(document.documentElement).backgroundColor";
 /// A canvas's place in the window, after scrolling to it: left, top, width, height.
 fn place(page: &mut Page, id: &str) -> [f64; 4] {
     let script = format!(
-        "(() => {{ const e = document.getElementById('{id}'); e.scrollIntoView({{block: 'center'}}); \
+        "(() => {{ const e = document.getElementById('{id}'); e.scrollIntoView({{block: 'start'}}); \
          const r = e.getBoundingClientRect(); return [r.left, r.top, r.width, r.height]; }})()"
     );
     let value = page.value(&script);
@@ -171,7 +171,7 @@ fn page_works() {
     page.drag((left + width * 0.25, top + 11.0), (left + width * 0.5, top + 11.0));
     assert_ne!(page.text(RANGE), whole);
     let [left, top, ..] = place(&mut page, "labels");
-    page.click((left + 80.0, top + 33.0));
+    page.click((left + 80.0, top + 55.0));
     assert_ne!(page.text(TITLE), "podman run");
 
     // The phase table chooses too, and sorts.

@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
+use run::machine::slowness;
 use run::{Folder, Started, needs_root, shell_status, stderr, until};
 
 /// Works in small steps for ever.
@@ -57,8 +58,10 @@ fn whole_host_for_a_time() {
     needs_root!();
     let folder = Folder::new();
     let before = busy(&folder);
+    let seconds = 2 * slowness();
+    let duration = format!("{seconds}s");
     let output = folder
-        .phasegraph(["record", "--duration", "2s", "--max-overhead", "off"])
+        .phasegraph(["record", "--duration", &duration, "--max-overhead", "off"])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
@@ -72,7 +75,7 @@ fn whole_host_for_a_time() {
     let report = folder.report(name);
     assert!(report.closed());
     let length = report.0["span"]["length_ns"].as_u64().unwrap();
-    assert!(length >= 2_000_000_000, "{length}");
+    assert!(length >= u64::from(seconds) * 1_000_000_000, "{length}");
     let process = report
         .processes()
         .find(|process| process.pid() == u64::from(before.pid()))
@@ -144,7 +147,7 @@ fn one_container() {
             .phasegraph([
                 "record",
                 "--duration",
-                "1s",
+                &format!("{}s", slowness()),
                 "--no-summary",
                 "--max-overhead",
                 "off",

@@ -36,7 +36,7 @@ pub(crate) struct Args {
 
     /// The most that it may cost, percent of the host's CPU time, or `off`: above it less is recorded, and the
     /// recording says what and when
-    #[arg(long, value_name = "PERCENT", default_value = "2", value_parser = overhead)]
+    #[arg(long, value_name = "PERCENT", default_value = "2", value_parser = overhead, env = "PHASEGRAPH_MAX_OVERHEAD")]
     pub(crate) max_overhead: Cap,
 
     /// Keep arguments that look like secrets (passwords, tokens) in the recording

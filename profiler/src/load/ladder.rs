@@ -33,15 +33,8 @@ pub struct Outcome {
 impl Outcome {
     /// One line for people. What is not to be had begins with `not available`.
     pub fn text(&self) -> String {
-        let mut why: Vec<String> = Vec::new();
-        for (rung, reason) in &self.refused {
-            why.push(format!("{rung}: {reason}"));
-        }
         let Some(rung) = self.rung else {
-            if self.refused.is_empty() {
-                return "not available: left out by --rung".to_owned();
-            }
-            return format!("not available: {}", why.join("; "));
+            return format!("not available, so no {}: {}", self.gives, self.why());
         };
         let mut text = rung.name().to_owned();
         if !self.detail.is_empty() {
@@ -50,10 +43,19 @@ impl Outcome {
         }
         if self.forced {
             text.push_str(" (forced)");
-        } else if !why.is_empty() {
-            text.push_str(&format!(" ({})", why.join("; ")));
+        } else if !self.refused.is_empty() {
+            text.push_str(&format!(" ({})", self.why()));
         }
         text
+    }
+
+    /// Why it can't be had, or not by a better rung.
+    fn why(&self) -> String {
+        if self.refused.is_empty() {
+            return "left out by --rung".to_owned();
+        }
+        let why = self.refused.iter().map(|(rung, reason)| format!("{rung}: {reason}"));
+        why.collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -172,15 +174,14 @@ pub(super) fn judge(probe: &'static Probe, outcome: &Outcome) -> Result<(), Load
             why: why.clone(),
         });
     }
-    let text = outcome.text();
-    let why = text.strip_prefix("not available: ").unwrap_or(&text).to_owned();
     if probe.required {
         return Err(LoadError::Required {
             probe: probe.program,
             gives: probe.gives,
-            why,
+            why: outcome.why(),
         });
     }
-    tracing::warn!("probe {} is not available, so no {}: {why}", probe.program, probe.gives);
+    // The recording has it, and every report shows it.
+    tracing::info!("{}: {}", probe.program, outcome.text());
     Ok(())
 }

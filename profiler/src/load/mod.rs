@@ -22,7 +22,7 @@ mod tests;
 
 use std::{any::Any, os::fd::OwnedFd, path::PathBuf};
 
-use aya::{Btf, Ebpf, EbpfLoader, Pod};
+use aya::{Btf, Ebpf, EbpfLoader, Pod, VerifierLogLevel};
 use profiler_common::{
     kernel::{Features, Offsets},
     net::Exchange,
@@ -88,8 +88,14 @@ pub struct Loaded {
     _statistics: Option<OwnedFd>,
 }
 
-/// The object of one of the rungs of the per-task state.
-fn load_object(btf: &Btf, resolved: &Resolved, options: &LoadOptions, state: Rung) -> Result<Ebpf, LoadError> {
+/// The object of one of the rungs of the per-task state. `log` is how much the verifier says of what it refuses.
+fn load_object(
+    btf: &Btf,
+    resolved: &Resolved,
+    options: &LoadOptions,
+    state: Rung,
+    log: VerifierLogLevel,
+) -> Result<Ebpf, LoadError> {
     let offsets = Global(resolved.offsets);
     let mut features = resolved.features;
     if state == Rung::HashUntyped {
@@ -102,6 +108,7 @@ fn load_object(btf: &Btf, resolved: &Resolved, options: &LoadOptions, state: Run
     loader
         .btf(Some(btf))
         .allow_unsupported_maps()
+        .verifier_log_level(log)
         .override_global("OFFSETS", &offsets, true)
         .override_global("FEATURES", &features, true)
         .override_global("SELF_TGID", &tgid, true)
@@ -167,7 +174,7 @@ impl Loaded {
     fn load_variant(btf: &Btf, resolved: &Resolved, options: &LoadOptions, state: Rung) -> Result<Loaded, LoadError> {
         let statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime).ok();
         let mut loaded = Loaded {
-            ebpf: load_object(btf, resolved, options, state)?,
+            ebpf: load_object(btf, resolved, options, state, VerifierLogLevel::default())?,
             clocks: Vec::new(),
             links: Vec::new(),
             functions: Vec::new(),

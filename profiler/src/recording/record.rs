@@ -51,7 +51,7 @@ pub struct Meta {
     /// `--name`.
     pub name: String,
     pub user: String,
-    /// Which programs were attached, with their rung: `("sched_switch", "tp_btf")`; `"not available: why"`.
+    /// Which programs were attached, with their rung: `("sched_switch", "tp_btf")`; `"not available, so no …: why"`.
     pub probes: Vec<(String, String)>,
     /// Further facts: `("cgroup", "v2")`, `("redaction", "on")`.
     pub facts: Vec<(String, String)>,

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::support::bare::Bare;
 use super::support::check::{assert_agrees, assert_order, scenario};
 use super::support::coverage;
+use super::support::machine::slowness;
 use super::support::workload;
 
 /// Runs of one container in the restart test.
@@ -47,7 +48,8 @@ fn crun_run() {
 fn life(runtime: &'static str, row: &str, test: &str) {
     let bare = scenario!(Bare::new(runtime));
     // The stopwatch does not care for SIGTERM as pid 1, so that `stop` has a length.
-    bare.bundle("two", &["/stamp", "two", "/bin/sleep", "1.2"]);
+    let seconds = format!("{:.1}", 1.2 * f64::from(slowness()));
+    bare.bundle("two", &["/stamp", "two", "/bin/sleep", &seconds]);
     let profile = bare.script(
         "$RT create --bundle two phg-two < /dev/null; $RT start phg-two; $RT exec phg-two /bin/echo hi; \
          $RT kill phg-two TERM; while $RT state phg-two | grep -q '\"running\"'; do sleep 0.05; done; \

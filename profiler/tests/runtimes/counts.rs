@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::support::bare::Bare;
-use super::support::check::{assert_order, emulated, scenario};
+use super::support::check::{assert_order, scenario};
 use super::support::docker::{self, Docker};
+use super::support::machine::emulated;
 use super::support::podman::{self, Podman};
 use super::support::profile::{Item, Profile};
 use super::support::workload;

@@ -2,7 +2,8 @@
 
 use super::support::accuracy::{self, Edge};
 use super::support::bare::Bare;
-use super::support::check::{emulated, scenario};
+use super::support::check::scenario;
+use super::support::machine::emulated;
 use super::support::tracefs::Trace;
 use super::support::workload;
 

@@ -5,8 +5,9 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::support::bare::Bare;
-use super::support::check::{assert_order, emulated, operation, scenario};
+use super::support::check::{assert_order, operation, scenario};
 use super::support::docker::{self, Docker};
+use super::support::machine::emulated;
 use super::support::podman::{self, Podman};
 use super::support::profile::{self, Item, Profile};
 

@@ -10,9 +10,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::support::accuracy::{self, Edge};
-use super::support::check::{emulated, scenario};
+use super::support::check::scenario;
 use super::support::docker::{self, Docker};
 use super::support::host::succeed;
+use super::support::machine::emulated;
 use super::support::podman::{self, Podman};
 use super::support::profile::{Item, Profile};
 use super::support::rfc3339;

@@ -224,7 +224,8 @@ impl Container<'_> {
             pid_ns,
             ns_tid,
             exe_dev: 1,
-            exe_ino: 7,
+            // A program's file: the runtime's own is told by it.
+            exe_ino: words[0].bytes().map(u64::from).sum(),
             comm: words[0].as_bytes().iter().copied().take(15).collect(),
             filename: words[0].into(),
             argv: words.iter().map(|word| word.as_bytes().to_vec()).collect(),

@@ -1,5 +1,6 @@
 //! What is asserted of many runtimes' phases.
 
+use super::machine::emulated;
 use super::profile::{Item, Profile};
 
 /// How far a `run` phase may reach beyond the stopwatch in it: exec to `main()`, and the last stamp to the exit, on a host
@@ -19,11 +20,6 @@ macro_rules! scenario {
     };
 }
 pub(crate) use scenario;
-
-/// Whether the CPU is one that qemu emulates.
-pub(crate) fn emulated() -> bool {
-    std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("QEMU"))
-}
 
 /// The stopwatch lies in the phase, and the phase reaches no further than 5 ms beyond it, besides what the
 /// container's first process waited for a CPU: on a busy host that is no error of the phase. Where the CPU is emulated,

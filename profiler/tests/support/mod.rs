@@ -12,6 +12,7 @@ pub(crate) mod coverage_table;
 pub(crate) mod cri;
 pub(crate) mod docker;
 pub(crate) mod host;
+pub(crate) mod machine;
 pub(crate) mod podman;
 pub(crate) mod profile;
 pub(crate) mod registry;

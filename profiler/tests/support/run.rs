@@ -10,9 +10,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+#[path = "machine.rs"]
+pub(crate) mod machine;
+
+use machine::slowness;
+
 pub(crate) const PHASEGRAPH: &str = env!("CARGO_BIN_EXE_phasegraph");
 
-/// After this a program counts as hanging. A test's result never depends on it.
+/// After this, times [`slowness`], a program counts as hanging. A test's result never depends on it.
 const HANGS: Duration = Duration::from_secs(100);
 
 /// `CAP_SYS_ADMIN` of `include/uapi/linux/capability.h`.
@@ -181,7 +186,7 @@ pub(crate) fn kill(pid: u32, signal: i32) {
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < HANGS, "never: {what}");
+        assert!(start.elapsed() < HANGS * slowness(), "never: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -240,7 +240,7 @@ fn perf_stacks(text: &str) -> UserStacks {
 }
 
 /// Name of the file of a frame that `perf script` prints, `None` where it knows none.
-fn file_of<'f>(frame: &'f str) -> Option<&'f str> {
+fn file_of(frame: &str) -> Option<&str> {
     let (_, file) = frame.rsplit_once('(')?;
     let name = file.strip_suffix(')')?.rsplit('/').next()?;
     (!name.starts_with('[')).then_some(name)

@@ -22,6 +22,8 @@ pub(crate) const SUITES: [(&str, &str); 4] = [
 /// A kernel that is ready to boot.
 #[derive(Clone, Debug)]
 pub(crate) struct Kernel {
+    /// As in [`SUITES`].
+    pub(crate) name: &'static str,
     pub(crate) suite: &'static str,
     /// As `uname -r` tells it.
     pub(crate) release: String,
@@ -63,6 +65,7 @@ pub(crate) fn ready(cache: &Cache, name: &str) -> anyhow::Result<Kernel> {
         .with_context(|| format!("no kernel {name}"))?;
     let folder = cache.folder("kernels")?.join(suite);
     let kernel = |folder: &Path, release: String| Kernel {
+        name,
         suite,
         release,
         image: folder.join("vmlinuz"),

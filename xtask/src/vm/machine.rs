@@ -93,7 +93,7 @@ pub(crate) fn interactive(kernel: &Kernel, shape: &Shape, disks: Disks<'_>) -> a
     ]))
 }
 
-/// Runs a machine to its end; its console goes to `console` and to standard error.
+/// Runs a machine to its end; its console goes to `console` and, each line with the kernel's name, to standard error.
 ///
 /// # Errors
 ///
@@ -115,7 +115,8 @@ pub(crate) fn run(
         .spawn()
         .with_context(|| format!("can't run {QEMU}: Debian's package qemu-system-x86 has it"))?;
     let output = child.stdout.take().context("QEMU has no standard output")?;
-    let reader = std::thread::spawn(move || copy(output, file));
+    let name = kernel.name;
+    let reader = std::thread::spawn(move || copy(name, output, file));
     let ended = wait(&mut child, deadline);
     if !matches!(ended, Ok(Some(_))) {
         // Its console ends with it.
@@ -148,7 +149,7 @@ fn wait(child: &mut Child, deadline: Duration) -> anyhow::Result<Option<std::pro
 }
 
 /// Copies the console; returns its last lines.
-fn copy(output: ChildStdout, mut file: File) -> anyhow::Result<String> {
+fn copy(name: &str, output: ChildStdout, mut file: File) -> anyhow::Result<String> {
     let mut last = VecDeque::new();
     let mut reader = BufReader::new(output);
     let mut line = Vec::new();
@@ -159,7 +160,7 @@ fn copy(output: ChildStdout, mut file: File) -> anyhow::Result<String> {
         }
         file.write_all(&line).context("can't write the console's file")?;
         let text = plain(&line);
-        eprintln!("{text}");
+        eprintln!("{name:>4} | {text}");
         if last.len() == SHOWN {
             last.pop_front();
         }

@@ -5,6 +5,7 @@
 //! their times mean nothing.
 
 mod apt;
+mod bench;
 mod build;
 mod cache;
 mod disk;
@@ -79,6 +80,7 @@ enum Command {
         options: Options,
     },
     Test(test::Arguments),
+    Bench(bench::Arguments),
     /// Make the tables in docs anew, from what the last run of a whole tier gave on each kernel
     Table,
 }
@@ -136,6 +138,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         } => run_words(&cache, kernel, options, output.as_deref(), test, words),
         Command::Shell { kernel, options } => shell(&cache, kernel, options),
         Command::Test(arguments) => test::run(&cache, arguments),
+        Command::Bench(arguments) => bench::run(&cache, arguments),
         Command::Table => table::write(&test::results_folder()?),
     }
 }

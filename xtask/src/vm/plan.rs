@@ -189,7 +189,7 @@ pub(crate) const ROWS: &[Row] = &[
         tier: Tier::Full,
         setups: &["normal", "eight-cpus"],
         work: Work::Tests("hotplug", &[]),
-        never_skipped: &["a_cpu_goes_and_returns"],
+        never_skipped: &["a_cpu_goes_and_returns", "a_cpu_returns_unsampled"],
         seconds: 200,
     },
     Row {
@@ -250,14 +250,17 @@ pub(crate) const ROWS: &[Row] = &[
         tier: Tier::Full,
         setups: &["normal"],
         work: Work::Tests("lib", &["load::", "kernel::"]),
-        never_skipped: &[],
+        never_skipped: &["load::registry::verified::verified_instructions"],
         seconds: 200,
     },
     Row {
-        name: "runtimes",
+        name: "containers",
         tier: Tier::Full,
         setups: &["normal"],
-        work: Work::Tests("runtimes", &[]),
+        work: Work::Tests(
+            "runtimes",
+            &["bare::", "containerd::", "docker::", "exact::", "podman::"],
+        ),
         never_skipped: &[
             "bare::crun_life",
             "bare::crun_run",
@@ -270,6 +273,27 @@ pub(crate) const ROWS: &[Row] = &[
             "podman::podman_life",
             "podman::podman_run",
         ],
+        seconds: 600,
+    },
+    Row {
+        name: "scenarios",
+        tier: Tier::Full,
+        setups: &["normal"],
+        work: Work::Tests(
+            "runtimes",
+            &[
+                "build::",
+                "buildkit::",
+                "counts::",
+                "faults::",
+                "hostile::",
+                "operations::",
+                "pulls::",
+                "ready::",
+                "witness::",
+            ],
+        ),
+        never_skipped: &[],
         seconds: 900,
     },
 ];

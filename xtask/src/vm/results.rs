@@ -90,6 +90,30 @@ impl Kernel {
             .collect()
     }
 
+    /// This, and what `before` has of rows that did not run now. Of another build of the kernel nothing is kept.
+    pub(crate) fn over(mut self, before: Option<Kernel>) -> Kernel {
+        let Some(before) = before.filter(|before| before.release == self.release) else {
+            return self;
+        };
+        if self.signals.is_empty() {
+            (self.signals, self.facts) = (before.signals, before.facts);
+        }
+        if self.rungs.is_empty() {
+            self.rungs = before.rungs;
+        }
+        for setup in before.setups {
+            match self.setups.iter_mut().find(|now| now.name == setup.name) {
+                Some(now) => {
+                    let lacks = |item: &Item| !now.items.iter().any(|known| known.name == item.name);
+                    let more: Vec<Item> = setup.items.into_iter().filter(lacks).collect();
+                    now.items.extend(more);
+                }
+                None => self.setups.push(setup),
+            }
+        }
+        self
+    }
+
     /// Takes over what the demo's recording says of the kernel, as `show --json` has it.
     ///
     /// # Errors
@@ -232,6 +256,34 @@ mod tests {
             judge("x", None, None, &[]).failures,
             ["the machine ended before it did"]
         );
+    }
+
+    /// Make sure that a run of a part replaces that part alone, and that nothing of another kernel's build is kept.
+    #[test]
+    fn part_of_the_rows() {
+        let kernel = |release: &str, items: &[(&str, usize)], rungs: &str| {
+            let item = |(name, passed): &(&str, usize)| Item {
+                name: (*name).to_owned(),
+                passed: *passed,
+                skipped: Vec::new(),
+                failures: Vec::new(),
+            };
+            let mut kernel = Kernel {
+                release: release.to_owned(),
+                setups: vec![Setup {
+                    name: "normal".to_owned(),
+                    items: items.iter().map(item).collect(),
+                }],
+                ..Kernel::default()
+            };
+            kernel.take_rungs(rungs);
+            kernel
+        };
+        let before = kernel("6.1.1", &[("a", 1), ("b", 2)], "x=y ok\n");
+        let now = kernel("6.1.1", &[("b", 3)], "").over(Some(before.clone()));
+        assert_eq!(now, kernel("6.1.1", &[("b", 3), ("a", 1)], "x=y ok\n"));
+        let newer = kernel("6.1.2", &[("b", 3)], "");
+        assert_eq!(newer.clone().over(Some(before)), newer);
     }
 
     /// Make sure that a recording's rungs and the forced ones are taken over.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -13,7 +14,7 @@ use super::exchange::{Item, Outcome, quoted};
 use super::plan::{self, Row, Setup, Tier, Work};
 use super::results::{self, judge};
 use super::session::Session;
-use super::{host, kernel, table};
+use super::{host, kernel, root, table};
 use crate::{exec, workspace};
 
 /// How much slower a machine may be than one that has the host to itself before it counts as hanging.
@@ -23,7 +24,8 @@ const BOOT: Duration = Duration::from_secs(60);
 
 /// Run the tests in machines: every kernel, every set-up
 ///
-/// What each kernel gave goes to target/vm/results; `--write-docs` makes the tables in docs from it.
+/// What each kernel gave goes to target/vm/results, where a run of a part takes the place of that part; `--write-docs` makes
+/// the tables in docs from it.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// 5.10, 6.1, 6.12, 7.2, a Debian suite, or all
@@ -41,6 +43,9 @@ pub(crate) struct Arguments {
     /// Write what was found into docs
     #[arg(long)]
     write_docs: bool,
+    /// Machines at a time; each takes one of the host's CPUs [default: the host's CPUs]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    jobs: Option<u32>,
 }
 
 /// Runs the subcommand.
@@ -51,10 +56,8 @@ pub(crate) fn run(cache: &Cache, arguments: &Arguments) -> anyhow::Result<()> {
         tier,
         setup: arguments.setup.as_deref(),
         row: arguments.row.as_deref(),
+        jobs: arguments.jobs,
     };
-    if arguments.write_docs && (selection.setup.is_some() || selection.row.is_some()) {
-        bail!("the documents tell of whole runs: --write-docs goes with neither --setup nor --row");
-    }
     matrix(cache, &names, selection, None)?;
     if arguments.write_docs {
         table::write(&results_folder()?)?;
@@ -74,6 +77,7 @@ pub(crate) fn all(full: bool, objects: Option<&Path>) -> anyhow::Result<()> {
         tier: if full { Tier::Full } else { Tier::Smoke },
         setup: None,
         row: None,
+        jobs: None,
     };
     matrix(&Cache::new()?, &kernel::names("all")?, selection, objects)
 }
@@ -84,6 +88,7 @@ struct Selection<'a> {
     tier: Tier,
     setup: Option<&'a str>,
     row: Option<&'a str>,
+    jobs: Option<u32>,
 }
 
 impl Selection<'_> {
@@ -102,7 +107,7 @@ impl Selection<'_> {
     }
 }
 
-/// Where runs of a whole tier leave what each kernel gave.
+/// Where runs leave what each kernel gave.
 pub(crate) fn results_folder() -> anyhow::Result<PathBuf> {
     let folder = workspace()?.join("target/vm/results");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -110,7 +115,7 @@ pub(crate) fn results_folder() -> anyhow::Result<PathBuf> {
 }
 
 /// Where a machine's console, its logs and what it left go.
-fn logs(kernel: &str, setup: &str) -> anyhow::Result<PathBuf> {
+pub(super) fn logs(kernel: &str, setup: &str) -> anyhow::Result<PathBuf> {
     Ok(workspace()?.join("target/vm/logs").join(kernel).join(setup))
 }
 
@@ -125,43 +130,32 @@ fn matrix(
         bail!("no row of the plan is meant; its set-ups are {}", setups());
     }
     let programs = build::programs(&needed(&machines), objects)?;
+    // Before the workers, which would each make one.
+    root::ready(cache)?;
     let start = Instant::now();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = selection.jobs.map_or(cpus, |jobs| jobs as usize).min(names.len());
+    let waiting = Mutex::new(names.iter());
+    let next = || waiting.lock().ok()?.next();
+    let worker = || -> anyhow::Result<Vec<String>> {
+        let mut failures = Vec::new();
+        while let Some(name) = next() {
+            let found = all_of(cache, name, &machines, &programs)?;
+            summary(&found, start.elapsed());
+            failures.extend(found.failures());
+            keep(found)?;
+        }
+        Ok(failures)
+    };
     let mut failures = Vec::new();
-    for name in names {
-        let kernel = kernel::ready(cache, name)?;
-        let mut found = results::Kernel {
-            name: (*name).to_owned(),
-            release: kernel.release.clone(),
-            distribution: format!("Debian {}", kernel.suite),
-            ..results::Kernel::default()
-        };
-        for (setup, rows) in &machines {
-            let session = Session {
-                cache,
-                kernel: &kernel,
-                shape: setup.shape(),
-                cgroups: setup.cgroups,
-                programs: &programs,
-            };
-            let folder = logs(name, setup.name)?;
-            let items = machine(&session, rows, &folder, &mut found)
-                .with_context(|| format!("{name}, set-up {}", setup.name))?;
-            found.setups.push(results::Setup {
-                name: setup.name.to_owned(),
-                items,
-            });
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(worker)).collect();
+        for worker in workers {
+            let result = worker.join();
+            failures.extend(result.ok().context("a thread that runs machines failed")??);
         }
-        summary(&found, start.elapsed());
-        failures.extend(found.failures());
-        if selection.setup.is_none() && selection.row.is_none() {
-            let kept = results_folder()?;
-            results::write(&kept, &found)?;
-            let verified = logs(name, "normal")?.join("out/verified");
-            if verified.exists() {
-                fs::copy(&verified, results::verified(&kept, name)).context("can't keep the verifier's counts")?;
-            }
-        }
-    }
+        anyhow::Ok(())
+    })?;
     if failures.is_empty() {
         return Ok(());
     }
@@ -170,6 +164,50 @@ fn matrix(
         failures.len(),
         failures.join("\n")
     );
+}
+
+/// All machines of one kernel, one after the other.
+fn all_of(
+    cache: &Cache,
+    name: &'static str,
+    machines: &[(&'static Setup, Vec<&'static Row>)],
+    programs: &Programs,
+) -> anyhow::Result<results::Kernel> {
+    let kernel = kernel::ready(cache, name)?;
+    let mut found = results::Kernel {
+        name: name.to_owned(),
+        release: kernel.release.clone(),
+        distribution: format!("Debian {}", kernel.suite),
+        ..results::Kernel::default()
+    };
+    for (setup, rows) in machines {
+        let session = Session {
+            cache,
+            kernel: &kernel,
+            shape: setup.shape(),
+            cgroups: setup.cgroups,
+            programs,
+        };
+        let folder = logs(name, setup.name)?;
+        let items =
+            machine(&session, rows, &folder, &mut found).with_context(|| format!("{name}, set-up {}", setup.name))?;
+        found.setups.push(results::Setup {
+            name: setup.name.to_owned(),
+            items,
+        });
+    }
+    Ok(found)
+}
+
+/// Keeps what the rows gave on a kernel, beside what others gave before.
+fn keep(found: results::Kernel) -> anyhow::Result<()> {
+    let kept = results_folder()?;
+    let verified = logs(&found.name, "normal")?.join("out/verified");
+    if verified.exists() {
+        fs::copy(&verified, results::verified(&kept, &found.name)).context("can't keep the verifier's counts")?;
+    }
+    let before = results::read(&kept, &[found.name.as_str()])?.pop();
+    results::write(&kept, &found.over(before))
 }
 
 /// The test programs that the rows run.

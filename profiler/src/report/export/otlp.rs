@@ -249,7 +249,7 @@ fn id(session: &Session, role: &str, of: Of, bytes: usize) -> String {
         Of::Container(ix) => ("container", ix.0),
         Of::Phase(ix) => ("phase", ix.0),
     };
-    let real = figures::real_time(&session.clocks, session.span.from).unwrap_or(0);
+    let real = date(session, session.span.from);
     let text = format!(
         "{role} {} {real} {} {kind} {index}",
         session.meta.hostname, session.span.from
@@ -262,9 +262,15 @@ fn span_id(session: &Session, of: Of) -> String {
     id(session, "span", of, 8)
 }
 
+/// A time as ns since 1970. All by the first pair of clocks: by the nearest one, real time's corrections in the middle of
+/// a span would make it longer or shorter than it was.
+fn date(session: &Session, ns: u64) -> u64 {
+    figures::real_time(session.clocks.get(..1).unwrap_or_default(), ns).unwrap_or(0)
+}
+
 /// A span of a trace whose root is `root`.
 fn span(session: &Session, root: Of, of: Of, parent: Option<Of>, name: String, time: Time) -> Span {
-    let date = |ns| figures::real_time(&session.clocks, ns).unwrap_or(0).to_string();
+    let date = |ns| date(session, ns).to_string();
     Span {
         trace_id: id(session, "trace", root, 16),
         span_id: span_id(session, of),
@@ -436,6 +442,24 @@ mod tests {
                 session.phases[4].span.len()
             );
             assert_eq!(ns("startTimeUnixNano"), 1_770_000_000_000_000_000 + 1_700 * fixture::MS);
+        }
+    }
+
+    /// Make sure that a correction of real time in the middle changes no span's length.
+    #[test]
+    fn lengths_are_kept() {
+        let mut session = fixture::session();
+        let later = session.clocks[0];
+        session.clocks.push(crate::recording::record::Clock {
+            mono: later.mono + 10_000 * fixture::MS,
+            real: later.real + 10_000 * fixture::MS + 12_345,
+        });
+        for span in spans(&session)
+            .iter()
+            .filter(|span| span["name"] == "step 2/2 RUN make -j2")
+        {
+            let ns = |field: &str| span[field].as_str().unwrap().parse::<u64>().unwrap();
+            assert_eq!(ns("endTimeUnixNano") - ns("startTimeUnixNano"), 8_500 * fixture::MS);
         }
     }
 

@@ -24,6 +24,9 @@ use crate::model::{Interval, OperationIx, ProcessIx, Session, Span};
 use frames::{Frames, PART};
 pub use roots::Roots;
 
+/// Less is 0 µs: nothing to draw, ns.
+const SHORTEST: u64 = 500;
+
 /// Which time is drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
@@ -157,7 +160,7 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Root
             }
         }
     }
-    if flame.total_ns == 0 {
+    if flame.total_ns < SHORTEST {
         return Err(Empty::NoTime {
             kind: kind.title(),
             selection: named,

@@ -234,3 +234,26 @@ fn roots_as_asked() {
     begins("operation,thread", "podman build;");
     begins("process,arguments", "make;-j2;");
 }
+
+/// Make sure that time which rounds to no µs is none, and that what is there can be drawn.
+#[test]
+fn less_than_a_microsecond() {
+    let mut session = fixture::session();
+    let whole = session.processes[4].span;
+    for (ns, drawn) in [(499, false), (500, true)] {
+        let phase = &mut session.phases[4];
+        phase.processes = vec![ProcessIx(4)];
+        phase.span = Span {
+            from: whole.from,
+            to: whole.from + ns,
+        };
+        let selection = Selection {
+            phases: Some(vec![crate::model::PhaseIx(4)]),
+            ..Selection::all()
+        };
+        match collect(&session, &selection, Kind::Wall, Roots::default()) {
+            Ok(flame) => assert!(drawn && flame.svg(false).is_ok()),
+            Err(error) => assert!(!drawn && matches!(error, Empty::NoTime { .. }), "{error}"),
+        }
+    }
+}

@@ -417,8 +417,8 @@ fn flame(tree: Tree, stacks: Stacks, paths: Paths) -> Flame {
         rows: stacks.rows.into_iter().map(numbers).collect(),
         sets: sets.map(|(phases, operation)| (phases, index(operation))).collect(),
         paths: paths.rows.into_iter().map(numbers).collect(),
-        smaller: stacks.smaller,
-        smaller_ns: stacks.smaller_ns,
+        smaller: stacks.smaller + paths.smaller,
+        smaller_ns: stacks.smaller_ns + paths.smaller_ns,
     }
 }
 

@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use super::strings::Strings;
+use crate::report::terminal::Section;
 
 /// Everything.
 #[derive(Debug, Default, Serialize)]
@@ -209,9 +210,6 @@ pub(super) struct Trust {
     /// Longer: memory, evidence, limits, the profiler's cost.
     pub(super) sections: Vec<Section>,
 }
-
-/// Title, detail, then label and text of each paragraph.
-pub(super) type Section = (String, String, Vec<(String, String)>);
 
 #[derive(Debug, Serialize)]
 pub(super) struct Loss {

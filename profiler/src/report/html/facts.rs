@@ -115,10 +115,7 @@ pub(super) fn trust(session: &Session) -> Trust {
                 units::bytes(session.self_cost.peak_rss_bytes)
             ),
         },
-        sections: terminal::trust_sections(session)
-            .into_iter()
-            .map(|section| (section.title, section.detail, section.paragraphs))
-            .collect(),
+        sections: terminal::trust_sections(session),
     }
 }
 

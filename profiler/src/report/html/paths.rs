@@ -27,6 +27,9 @@ pub(super) struct Paths {
     pub(super) operations: Vec<Times>,
     /// Rows of time, as in [`Stacks::rows`]: of all phases, then of all operations.
     pub(super) rows: Vec<Vec<(u32, u64, u64)>>,
+    /// As of [`Stacks`].
+    pub(super) smaller: u64,
+    pub(super) smaller_ns: u64,
     /// Of each operation.
     pub(super) strips: Vec<Strip>,
     /// Of each operation: from, to (since the recording's start) and program, again and again.
@@ -70,7 +73,7 @@ impl Paths {
         }
         let mut kept = Stacks::default();
         kept.keep(sums, tree, strings);
-        paths.rows = kept.rows;
+        (paths.rows, paths.smaller, paths.smaller_ns) = (kept.rows, kept.smaller, kept.smaller_ns);
         paths
     }
 }

@@ -44,7 +44,7 @@ impl Paint {
 }
 
 /// A heading with the paragraphs below it, before they are broken into lines.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Section {
     pub title: String,
     pub detail: String,

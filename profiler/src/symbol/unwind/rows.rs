@@ -531,10 +531,8 @@ mod tests {
     fn cpu_ns() -> u64 {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: writes one timespec.
-        assert_eq!(
-            unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) },
-            0
-        );
+        let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+        assert_eq!(failed, 0);
         time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
     }
 

@@ -88,6 +88,6 @@ function showDetail(data, flame, node, timeline) {
     ]),
     programs.length ? el("table", { "aria-label": "Programs" },
       el("tr", {}, ...["program", "on-CPU", "queue", "disk, net"].map((text, at) => el("th", { text, class: at ? "n" : "" }))),
-      programs.map(([name, times]) => el("tr", {}, el("td", { text: data.text(name), class: "name" }), ...[times[0], times[1], busy(times)].map((ns) => el("td", { class: "n", text: ns ? time(ns) : "·", title: exact(ns) }))))) : null);
+      programs.map(([name, times]) => el("tr", {}, el("td", { text: data.text(name), title: data.text(name), class: "name" }), ...[times[0], times[1], busy(times)].map((ns) => el("td", { class: "n", text: ns ? time(ns) : "·", title: exact(ns) }))))) : null);
   flame.show(selection, type === "w" ? `${node.label}, all of that name` : title);
 }

@@ -191,7 +191,7 @@ const pairs = (list) => el("dl", { class: "pairs" }, list.flatMap(([label, text]
 
 function showTrust(data) {
   const { sections } = data.trust;
-  const own = sections.map(([title, detail, paragraphs]) =>
+  const own = sections.map(({ title, detail, paragraphs }) =>
     el("div", {}, el("h3", { text: title.charAt(0).toUpperCase() + title.slice(1) }), detail ? el("p", { class: "note", text: detail }) : null, pairs(paragraphs)));
   const page = [];
   if (data.flame.smaller) page.push(["flamegraphs", `${many(data.flame.smaller, "stack", "stacks")} of ${time(data.flame.smaller_ns)} in sum, the smallest of their phases, are drawn as one each`]);
