@@ -123,13 +123,15 @@ impl Cost {
     /// Sums over the programs.
     pub fn of(session: &Session) -> Cost {
         let own = &session.self_cost;
-        let bpf_ns: u64 = own.programs.iter().map(|(_, ns, _, _)| ns).sum();
+        // A broken recording can hold any number.
+        let sum = |sum: u64, part: &u64| sum.saturating_add(*part);
+        let bpf_ns = own.programs.iter().map(|(_, ns, _, _)| ns).fold(0, sum);
         Cost {
             bpf_ns: (bpf_ns > 0).then_some(bpf_ns),
-            bpf_runs: own.programs.iter().map(|(_, _, runs, _)| runs).sum(),
-            bpf_missed: own.programs.iter().map(|(_, _, _, missed)| missed).sum(),
-            process_ns: own.user_ns + own.system_ns,
-            host_ns: session.span.len() * u64::from(session.meta.cpus),
+            bpf_runs: own.programs.iter().map(|(_, _, runs, _)| runs).fold(0, sum),
+            bpf_missed: own.programs.iter().map(|(_, _, _, missed)| missed).fold(0, sum),
+            process_ns: own.user_ns.saturating_add(own.system_ns),
+            host_ns: session.span.len().saturating_mul(u64::from(session.meta.cpus)),
         }
     }
 }

@@ -189,7 +189,10 @@ pub(super) fn cap(page: &mut Page, session: &Session) {
 /// What happened to the host's CPUs: time stolen from them, and those that came and went.
 pub(super) fn cpus(page: &mut Page, session: &Session) {
     if let Some(host) = session.host_cpu.filter(|host| host.steal_ns > 0) {
-        let all = host.to.saturating_sub(host.from) * u64::from(session.meta.cpus);
+        let all = host
+            .to
+            .saturating_sub(host.from)
+            .saturating_mul(u64::from(session.meta.cpus));
         let stolen = format!(
             "{} ({}) of the host's CPU time went to other guests of its hypervisor; threads that were hit show as \
              on-CPU meanwhile",
