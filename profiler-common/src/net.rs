@@ -2,8 +2,12 @@
 
 use crate::{Header, layout};
 
-/// Longest beginning of a request that is looked at.
+/// Longest beginning of a request that is looked at: a line of HTTP, or frames that are no longer.
 pub const REQUEST_LEN: usize = 512;
+
+/// The same of frames that are longer. containerd's call to unpack a layer holds up to 300 bytes of headers and digest
+/// before the first path of its overlay, the only one that is needed, so that path may have some 1,700 bytes.
+pub const LONG_REQUEST_LEN: usize = 2048;
 
 /// A request and its answer on one TCP connection of an engine: from the first byte sent to the last byte read before
 /// the next one is sent. `header` is that of the task that sent, with the time at which the exchange was closed.
@@ -45,7 +49,7 @@ layout!(
 );
 
 /// A task sent what begins like an HTTP request, or small HTTP/2 frames to an engine (containerd's interface). Followed
-/// by [`REQUEST_LEN`] bytes, the first `text_len` of which are its.
+/// by [`REQUEST_LEN`] or [`LONG_REQUEST_LEN`] bytes, the first `text_len` of which are its.
 ///
 /// Over TCP its time is [`Exchange::begin`] of its exchange.
 #[repr(C)]
@@ -85,9 +89,9 @@ pub const fn is_request(first: [u8; 8]) -> bool {
     begins(first, b"GET /") || begins(first, b"POST /") || begins(first, b"HEAD /") || begins(first, b"DELETE /")
 }
 
-/// Largest message of HTTP/2 frames that is looked at: what names an image or a container is small, what carries a
-/// layer is not.
-pub const MAX_FRAMES_LEN: u64 = 2048;
+/// Largest message of HTTP/2 frames that is looked at. containerd's call to unpack a layer names the folder of each layer
+/// below it, up to 127; what carries a layer itself fills frames of 16 KiB.
+pub const MAX_FRAMES_LEN: u64 = 16 << 10;
 
 /// What is smaller has no room for a digest.
 pub const MIN_FRAMES_LEN: u64 = 80;

@@ -22,7 +22,20 @@ pub(crate) fn missing<'a>(packages: &[&'a str]) -> Vec<&'a str> {
 fn is_installed(package: &str) -> bool {
     let mut query = Command::new("dpkg-query");
     query.args(["--show", "--showformat=${db:Status-Status}", "--", package]);
-    exec::first_line(&mut query).is_some_and(|status| status == "installed")
+    exec::first_line(&mut query).is_some_and(|status| status == "installed") || is_provided(package)
+}
+
+/// Whether an installed package says that it stands for this one: builds of Node.js that are not Debian's bring npm with
+/// them, and Debian's can't be installed beside them.
+fn is_provided(package: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status} ${Provides}\n"]);
+    let installed = exec::output(&mut query).unwrap_or_default();
+    let mut provided = installed.lines().filter_map(|line| line.strip_prefix("installed "));
+    provided.any(|names| {
+        let mut names = names.split(',').filter_map(|name| name.split_whitespace().next());
+        names.any(|name| name == package)
+    })
 }
 
 /// Version that apt would install, `None` when it knows none.

@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 }
 
 /// Packages that the tests use, and what for.
-const PACKAGES: [(&str, &[&str]); 6] = [
+const PACKAGES: [(&str, &[&str]); 11] = [
     (
         "compiling the tests and the workloads they profile",
         &["gcc", "libc6-dev", "make"],
@@ -39,14 +39,25 @@ const PACKAGES: [(&str, &[&str]); 6] = [
     ),
     (
         "podman and buildah builds and runs",
-        &["podman", "buildah", "conmon", "runc", "netavark"],
+        &["podman", "buildah", "conmon", "runc", "crun", "netavark", "uidmap"],
     ),
-    ("docker builds and runs", &["docker.io", "containerd"]),
+    (
+        "docker builds and runs",
+        &["docker.io", "docker-compose", "containerd", "curl"],
+    ),
+    ("registries to pull from", &["docker-registry", "skopeo"]),
     ("container images made on the spot", &["busybox-static", "mmdebstrap"]),
+    (
+        "what reads exports: Python's packages, promtool",
+        &["python3-venv", "prometheus"],
+    ),
+    ("speedscope, which reads one of them", &["npm"]),
+    ("checkouts to take a commit of", &["git"]),
     (
         "mounts, namespaces and addresses",
         &["util-linux", "mount", "iproute2", "ca-certificates"],
     ),
+    ("pages in a browser", &["chromium"]),
 ];
 
 /// Runs the subcommand.
@@ -125,25 +136,25 @@ fn packages(install: bool) {
         );
         return;
     }
-    let result = debian::update().and_then(|()| {
-        lacking.iter().try_for_each(|(_, missing)| {
-            let known: Vec<_> = missing
-                .iter()
-                .copied()
-                .filter(|name| debian::candidate(name).is_some())
-                .collect();
-            if known.len() < missing.len() {
-                exec::announce(format!("of {missing:?} this Debian has only {known:?}"));
-            }
-            if known.is_empty() {
-                Ok(())
-            } else {
-                debian::install(&known)
-            }
-        })
-    });
-    if let Err(error) = result {
-        exec::announce(format!("going on without: {error:#}"));
+    if let Err(error) = debian::update() {
+        exec::announce(format!("going on with the package lists that there are: {error:#}"));
+    }
+    for (purpose, missing) in &lacking {
+        let known: Vec<_> = missing
+            .iter()
+            .copied()
+            .filter(|name| debian::candidate(name).is_some())
+            .collect();
+        if known.len() < missing.len() {
+            exec::announce(format!("of {missing:?} this Debian has only {known:?}"));
+        }
+        if known.is_empty() {
+            continue;
+        }
+        // What one purpose lacks takes nothing from the others.
+        if let Err(error) = debian::install(&known) {
+            exec::announce(format!("going on without what is for {purpose}: {error:#}"));
+        }
     }
 }
 

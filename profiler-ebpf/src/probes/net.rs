@@ -11,8 +11,8 @@ use aya_ebpf::{
 use profiler_common::{
     Counter, Header, kind,
     net::{
-        AF_INET, AF_INET6, AF_UNIX, Exchange, MAX_FRAMES_LEN, MIN_FRAMES_LEN, REQUEST_LEN, Request, TCP_CLOSE,
-        TCP_SYN_SENT, is_frames, is_request,
+        AF_INET, AF_INET6, AF_UNIX, Exchange, LONG_REQUEST_LEN, MAX_FRAMES_LEN, MIN_FRAMES_LEN, REQUEST_LEN, Request,
+        TCP_CLOSE, TCP_SYN_SENT, is_frames, is_request,
     },
     task::COMM_LEN,
 };
@@ -229,38 +229,53 @@ fn request(task: Task, sock: *const u8, header: Header, family: u16, sent: u64) 
         return Ok(());
     }
     let scratch = emit::scratch(&NET_SCRATCH)?;
-    const HEAD: usize = core::mem::size_of::<Request>();
-    // As much as there is room for: what lies behind the bytes sent is cut off below. Where memory ends there, the
-    // request is up to its first NUL.
-    // SAFETY: HEAD + REQUEST_LEN is less than SCRATCH_LEN; the helper copes with any source.
-    let failed = unsafe { bpf_probe_read_user(scratch.add(HEAD).cast(), REQUEST_LEN as u32, text as *const _) };
-    let there = if failed == 0 {
-        REQUEST_LEN as u64
-    } else {
-        // SAFETY: as above.
-        let len = unsafe { bpf_probe_read_user_str(scratch.add(HEAD).cast(), REQUEST_LEN as u32, text as *const _) };
-        if len > 0 { len as u64 - 1 } else { 0 }
-    };
-    let peer = if family == AF_UNIX {
-        // The outermost namespace's number stands first.
-        let pid = task::read_ptr(sock, offset!(sock_peer_pid));
-        if pid.is_null() {
-            0
-        } else {
-            task::read::<u32>(pid.wrapping_add(offset!(pid_numbers) as usize), offset!(upid_nr))
-        }
-    } else {
-        0
-    };
-    let event = Request {
+    let mut event = Request {
         header,
-        peer,
+        peer: if family == AF_UNIX { peer(sock) } else { 0 },
         family,
-        text_len: if sent < there { sent as u16 } else { there as u16 },
+        text_len: 0,
     };
-    // SAFETY: as above; scratch memory is 8-aligned.
+    // One of two lengths, both known to the verifier.
+    let len = if frames && sent > REQUEST_LEN as u64 {
+        event.text_len = beginning::<LONG_REQUEST_LEN>(scratch, text, sent);
+        LONG_REQUEST_LEN
+    } else {
+        event.text_len = beginning::<REQUEST_LEN>(scratch, text, sent);
+        REQUEST_LEN
+    };
+    // SAFETY: HEAD + LONG_REQUEST_LEN is less than SCRATCH_LEN; scratch memory is 8-aligned.
     unsafe {
         scratch.cast::<Request>().write(event);
-        emit::send_raw(scratch, HEAD + REQUEST_LEN, Counter::RingRequest)
+        emit::send_raw(scratch, HEAD + len, Counter::RingRequest)
     }
+}
+
+/// Where the text of a request begins in scratch memory.
+const HEAD: usize = core::mem::size_of::<Request>();
+
+/// Reads up to `LEN` bytes of what was sent behind the event in scratch memory, and gives how many of them were sent. As
+/// much as there is room for: what lies behind the bytes sent is cut off. Where memory ends there, the request is up to
+/// its first NUL.
+#[inline(always)]
+fn beginning<const LEN: usize>(scratch: *mut u8, text: u64, sent: u64) -> u16 {
+    // SAFETY: HEAD + LEN is less than SCRATCH_LEN; the helper copes with any source.
+    let failed = unsafe { bpf_probe_read_user(scratch.add(HEAD).cast(), LEN as u32, text as *const _) };
+    let there = if failed == 0 {
+        LEN as u64
+    } else {
+        // SAFETY: as above.
+        let len = unsafe { bpf_probe_read_user_str(scratch.add(HEAD).cast(), LEN as u32, text as *const _) };
+        if len > 0 { len as u64 - 1 } else { 0 }
+    };
+    if sent < there { sent as u16 } else { there as u16 }
+}
+
+/// The process at the other end of a local socket; the outermost namespace's number stands first.
+#[inline(always)]
+fn peer(sock: *const u8) -> u32 {
+    let pid = task::read_ptr(sock, offset!(sock_peer_pid));
+    if pid.is_null() {
+        return 0;
+    }
+    task::read::<u32>(pid.wrapping_add(offset!(pid_numbers) as usize), offset!(upid_nr))
 }

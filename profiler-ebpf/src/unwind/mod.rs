@@ -339,22 +339,26 @@ fn copied<const WORDS: usize>(walk: &Walk, header: &Header, wanted: u64) -> bool
     } else {
         wanted
     };
+    // Whole parts and a rest, at places counted by themselves: before 6.8 or so the verifier goes on in branches that
+    // can't be (lengths above 2,049 and below 2,047), where it takes differences for negative and sums for no offset.
+    let whole = wanted / STEP;
+    let rest = wanted % STEP;
     let mut bytes = 0u64;
-    for _ in 0..WORDS * 8 / STEP as usize {
-        if bytes >= wanted {
-            break;
-        }
-        let left = wanted - bytes;
-        let part = if left > STEP { STEP } else { left };
-        // SAFETY: `bytes` is a multiple of STEP below WORDS * 8, and STEP bytes fit behind it.
+    for index in 0..WORDS as u64 * 8 / STEP {
+        let part = if index < whole { STEP } else { rest };
+        let at = index * STEP;
+        // SAFETY: `at` is a multiple of STEP below WORDS * 8, and STEP bytes fit behind it.
         let failed = unsafe {
-            let into = (&raw mut (*to).stack).cast::<u8>().add(bytes as usize);
-            bpf_probe_read_user(into.cast(), part as u32, (walk.at.sp + bytes) as *const _)
+            let into = (&raw mut (*to).stack).cast::<u8>().add(at as usize);
+            bpf_probe_read_user(into.cast(), part as u32, walk.at.sp.wrapping_add(at) as *const _)
         };
         if failed != 0 {
             break;
         }
         bytes += part;
+        if index >= whole {
+            break;
+        }
     }
     if bytes < wanted {
         emit::count(Counter::CopyShort);

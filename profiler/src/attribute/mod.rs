@@ -1,5 +1,6 @@
 //! Charges the time of threads to phases, by resource state.
 
+pub mod critical;
 pub mod memory;
 pub mod resources;
 pub mod stacks;

@@ -147,7 +147,7 @@ impl Resources {
     }
 
     /// Counts a piece of a thread's time; `whole` tells that it was not cut.
-    fn count(&mut self, session: &Session, piece: Interval, whole: bool, classifier: &mut Classifier) {
+    pub(super) fn count(&mut self, session: &Session, piece: Interval, whole: bool, classifier: &mut Classifier) {
         let ns = piece.span.len();
         match piece.state {
             State::Cpu => self.cpu += ns,

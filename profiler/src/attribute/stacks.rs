@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::resources::{Wait, clipped, distinct};
 use super::waits::Classifier;
-use crate::model::{ProcessIx, Session, Span, State, ThreadIx};
+use crate::model::{Interval, ProcessIx, Session, Span, State, ThreadIx};
 
 /// Label of on-CPU time of threads that no sample hit.
 pub const NOT_SAMPLED: &str = "[not sampled]";
@@ -62,38 +62,90 @@ pub fn on_cpu(session: &Session, processes: &[ProcessIx], span: Span) -> Vec<Sta
                 State::Runqueue | State::Blocked { .. } | State::Lost => 0,
             })
             .fold(0, u64::saturating_add);
-        let first = thread.samples.partition_point(|(ts, _)| *ts < span.from);
-        let end = thread.samples.partition_point(|(ts, _)| *ts < span.to).max(first);
-        let samples = &thread.samples[first..end];
-        let row = |stack, label, ns, count| StackRow {
-            process,
-            thread: ix,
-            stack,
-            label,
-            wait: None,
-            ns,
-            count,
-        };
-        if samples.is_empty() {
-            if cpu > 0 {
-                rows.push(row(0, Some(NOT_SAMPLED), cpu, 0));
-            }
-            continue;
-        }
-        let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
-        for (_, stack) in samples {
-            *counts.entry(usable(session, *stack)).or_default() += 1;
-        }
-        // Differences of rounded running sums: exact in total, and no stack is off by more than 1 ns.
-        let share = |count: u64| u128::from(cpu) * u128::from(count) / samples.len() as u128;
-        let mut before = 0;
-        for (stack, count) in counts {
-            let ns = share(before + count) - share(before);
-            before += count;
-            let label = (stack == 0).then_some(NO_STACK);
-            rows.push(row(stack, label, u64::try_from(ns).unwrap_or(cpu), count));
-        }
+        rows.extend(sampled(session, process, ix, span, cpu));
     }
+    rows
+}
+
+/// The samples of a thread within `span` as shares of the `cpu` ns that it was on CPUs there.
+fn sampled(session: &Session, process: ProcessIx, ix: ThreadIx, span: Span, cpu: u64) -> Vec<StackRow> {
+    let Some(thread) = session.threads.get(ix.ix()) else {
+        return Vec::new();
+    };
+    let first = thread.samples.partition_point(|(ts, _)| *ts < span.from);
+    let end = thread.samples.partition_point(|(ts, _)| *ts < span.to).max(first);
+    let samples = &thread.samples[first..end];
+    let row = |stack, label, ns, count| StackRow {
+        process,
+        thread: ix,
+        stack,
+        label,
+        wait: None,
+        ns,
+        count,
+    };
+    if samples.is_empty() {
+        let unseen = (cpu > 0).then(|| row(0, Some(NOT_SAMPLED), cpu, 0));
+        return unseen.into_iter().collect();
+    }
+    let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+    for (_, stack) in samples {
+        *counts.entry(usable(session, *stack)).or_default() += 1;
+    }
+    // Differences of rounded running sums: exact in total, and no stack is off by more than 1 ns.
+    let share = |count: u64| u128::from(cpu) * u128::from(count) / samples.len() as u128;
+    let mut before = 0;
+    let mut rows = Vec::new();
+    for (stack, count) in counts {
+        let ns = share(before + count) - share(before);
+        before += count;
+        let label = (stack == 0).then_some(NO_STACK);
+        rows.push(row(stack, label, u64::try_from(ns).unwrap_or(cpu), count));
+    }
+    rows
+}
+
+/// One interval of a thread, or a part of one, by stack. The rows add up to its length.
+pub fn of_piece(
+    session: &Session,
+    process: ProcessIx,
+    thread: ThreadIx,
+    piece: Interval,
+    classifier: &mut Classifier,
+) -> Vec<StackRow> {
+    let ns = piece.span.len();
+    let row = |stack, label, wait, ns, count| StackRow {
+        process,
+        thread,
+        stack,
+        label,
+        wait,
+        ns,
+        count,
+    };
+    let mut rows = match piece.state {
+        State::Cpu => sampled(session, process, thread, piece.span, ns),
+        State::Runqueue => vec![row(0, Some(RUN_QUEUE), None, ns, 1)],
+        State::Lost => vec![row(0, Some(LOST), None, ns, 1)],
+        State::Blocked { stack, .. } => {
+            let stack = usable(session, stack);
+            let wait = classifier.classify(session, piece.state).wait;
+            let label = (stack == 0).then_some(no_stack(wait));
+            vec![row(stack, label, (stack != 0).then_some(wait), ns, 1)]
+        }
+        State::Mixed {
+            cpu,
+            runqueue,
+            blocked,
+            count,
+        } => {
+            let mut rows = sampled(session, process, thread, piece.span, cpu);
+            rows.push(row(0, Some(RUN_QUEUE), None, runqueue, u64::from(count)));
+            rows.push(row(0, Some(SHORT_WAITS), None, blocked, u64::from(count)));
+            rows
+        }
+    };
+    rows.retain(|row| row.ns > 0);
     rows
 }
 

@@ -16,7 +16,7 @@ const TASK_STOPPED: u32 = 4;
 const TASK_TRACED: u32 = 8;
 
 /// Why a thread waited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Class {
     pub wait: Wait,
     /// A few words for people: `pipe read`, `kernel mutex: rtnl`.

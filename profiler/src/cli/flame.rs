@@ -1,15 +1,17 @@
 //! `flame`: a flamegraph of a recording or a part of it.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
 use super::output::Target;
 use super::problem::tell;
-use super::{Problem, load, names};
+use super::{Problem, load, names as better};
+use crate::model::{PhaseIx, Session};
 use crate::report::flame::{self, Empty};
-use crate::report::select::{Query, Selection};
-use crate::report::text;
+use crate::report::select::{Query, Selection, all_phases};
+use crate::report::{names, text, units};
 
 /// Draw a flamegraph of a recording, or of a phase, container or process of it
 ///
@@ -19,7 +21,9 @@ use crate::report::text;
 #[command(after_help = "Examples:\n  \
                         phasegraph flame build.phg --phase 'step 3' -o step3.svg\n  \
                         phasegraph flame build.phg --phase create --kind offcpu\n  \
+                        phasegraph flame build.phg --phase 'step 3' --kind critical\n  \
                         phasegraph flame build.phg --process cc1 --folded > cc1.folded\n  \
+                        phasegraph flame build.phg --slowest 5 -o slow\n  \
                         phasegraph flame build.phg --roots process\n  \
                         phasegraph flame build.phg --debug-dir /srv/debug --inline")]
 pub(crate) struct Args {
@@ -60,7 +64,7 @@ pub(crate) struct Args {
     roots: flame::Roots,
 
     #[command(flatten)]
-    names: names::Args,
+    names: better::Args,
 
     /// Write here; - is standard output [default: <recording>-<phase>-<kind>.svg in the current folder; with --folded
     /// standard output]
@@ -70,6 +74,11 @@ pub(crate) struct Args {
     /// Write folded lines (frames parted by ';', then µs) instead of an SVG
     #[arg(long, conflicts_with = "reverse")]
     folded: bool,
+
+    /// Draw the N slowest phases, an SVG each, into the folder that -o names
+    #[arg(long, value_name = "N", requires = "output", conflicts_with_all = ["folded", "phase", "process"],
+        value_parser = clap::value_parser!(u16).range(1..))]
+    slowest: Option<u16>,
 
     /// Put the leaves at the root: which functions take most, from wherever they are called
     #[arg(long)]
@@ -81,7 +90,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Kind {
+pub(super) enum Kind {
     /// Time on CPUs
     #[default]
     Cpu,
@@ -89,16 +98,31 @@ enum Kind {
     Offcpu,
     /// All time of all threads: on CPUs, in run queues, blocked
     Wall,
+    /// Wall time along the critical path of the operation or phase: what its end waited for
+    Critical,
+}
+
+impl From<Kind> for flame::Kind {
+    fn from(kind: Kind) -> flame::Kind {
+        match kind {
+            Kind::Cpu => flame::Kind::Cpu,
+            Kind::Offcpu => flame::Kind::OffCpu,
+            Kind::Wall => flame::Kind::Wall,
+            Kind::Critical => flame::Kind::Critical,
+        }
+    }
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
-    let kind = match args.kind {
-        Kind::Cpu => flame::Kind::Cpu,
-        Kind::Offcpu => flame::Kind::OffCpu,
-        Kind::Wall => flame::Kind::Wall,
-    };
+    let kind = flame::Kind::from(args.kind);
+    if kind == flame::Kind::Critical && args.process.is_some() {
+        return Err(Problem::new("a critical path goes through many processes")
+            .because("--process limits a flamegraph to one program's")
+            .next("--phase, --container or --operation with --kind critical")
+            .with_status(2));
+    }
     let mut session = load::with_rules(&args.file, args.config.as_deref())?;
-    names::improve(&mut session, &args.names)?;
+    better::improve(&mut session, &args.names)?;
     let failed = || Problem::new(format!("can't draw {}", args.file.display()));
     let query = Query {
         phase: args.phase.clone(),
@@ -107,6 +131,9 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         operation: args.operation.clone(),
     };
     let selection = Selection::find(&session, &query).map_err(|error| failed().because(error))?;
+    if let Some(count) = args.slowest {
+        return slowest(args, &session, &selection, kind, count);
+    }
     let flame = flame::collect(&session, &selection, kind, args.roots).map_err(|error| {
         let next = match &error {
             Empty::NoProcess { .. } => "another phase, container or process: see phasegraph show",
@@ -132,6 +159,66 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
             "written: {}",
             text::visible(path.as_os_str().as_encoded_bytes())
         ));
+    }
+    Ok(0)
+}
+
+/// The slowest phases of the selection that have such time, slowest first, an SVG each. Files are named by numbers alone:
+/// `01-phase-17-cpu.svg`.
+fn slowest(
+    args: &Args,
+    session: &Session,
+    selection: &Selection,
+    kind: flame::Kind,
+    count: u16,
+) -> Result<u8, Problem> {
+    let folder = args.output.as_deref().unwrap_or(Path::new("."));
+    let failed = || Problem::new(format!("can't draw into {}", folder.display()));
+    let mut phases: Vec<PhaseIx> = match &selection.phases {
+        Some(phases) => phases.clone(),
+        None => all_phases(session).collect(),
+    };
+    phases.retain(|ix| {
+        let operation = session.phases[ix.ix()].operation;
+        selection.operation.is_none() || selection.operation == operation
+    });
+    phases.sort_by_key(|ix| (std::cmp::Reverse(session.phases[ix.ix()].span.len()), ix.0));
+    let mut drawn = Vec::new();
+    for ix in phases {
+        if drawn.len() == usize::from(count) {
+            break;
+        }
+        let title = format!("phase {} ({})", ix.0, names::phase(session, ix));
+        let part = Selection {
+            phases: Some(vec![ix]),
+            title: title.clone(),
+            ..Selection::all()
+        };
+        match flame::collect(session, &part, kind, args.roots) {
+            Ok(flame) => {
+                let svg = flame.svg(args.reverse).map_err(|error| failed().because(error))?;
+                let rank = drawn.len() + 1;
+                let length = units::time(session.phases[ix.ix()].span.len());
+                let name = format!("{rank:02}-phase-{}-{}.svg", ix.0, kind.name());
+                drawn.push((folder.join(name), svg, format!("{title}, {length}")));
+            }
+            // It says which phase itself.
+            Err(error) => tell(&format!("left out: {error}")),
+        }
+    }
+    if drawn.is_empty() {
+        return Err(failed()
+            .because("no phase has such time")
+            .next("--kind wall, which shows all time"));
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed().because(error)),
+        _ => {}
+    }
+    for (path, svg, what) in drawn {
+        Target::File(path.clone()).write(&svg, args.force)?;
+        let path = text::visible(path.as_os_str().as_encoded_bytes());
+        tell(&format!("written: {path}  {what}"));
     }
     Ok(0)
 }

@@ -4,15 +4,20 @@
 //! sense; `run` passes on the command's own, 126 when the command can't be executed and 127 when there is none.
 
 mod capture;
+mod completions;
 mod demo;
 mod doctor;
+mod endpoint;
+mod export;
 mod flame;
 mod load;
+mod man;
 mod mark;
 mod names;
 mod output;
 mod problem;
 mod record;
+mod report;
 mod run;
 mod rungs;
 mod show;
@@ -27,9 +32,12 @@ use tracing_subscriber::EnvFilter;
 pub use load::load;
 pub use problem::Problem;
 
+/// The program's name, whatever its file is called.
+const NAME: &str = "phasegraph";
+
 #[derive(Parser)]
 #[command(
-    name = "phasegraph",
+    name = NAME,
     version,
     about = "Where a container's time goes, phase by phase",
     long_about = "Profiles a container command from the kernel: its lifecycle's phases with CPU and waiting time for \
@@ -40,6 +48,7 @@ pub use problem::Problem;
                   sudo phasegraph run -- podman build -t app .          profile one command and all that it causes\n  \
                   sudo phasegraph record --duration 60s                 the whole host\n  \
                   phasegraph show phasegraph-20260131T120000Z.phg       look at a recording, without root\n  \
+                  phasegraph report phasegraph-20260131T120000Z.phg     all of it as a page for a browser\n  \
                   phasegraph flame phasegraph-20260131T120000Z.phg --phase 'step 3'\n\n\
                   Environment:\n  \
                   NO_COLOR         set to anything: no colour even on a terminal\n  \
@@ -56,9 +65,13 @@ enum Command {
     Record(record::Args),
     Show(show::Args),
     Flame(flame::Args),
+    Export(export::Args),
+    Report(report::Args),
     Mark(mark::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
+    Completions(completions::Args),
+    Man(man::Args),
     #[command(hide = true)]
     Rungs(rungs::Args),
 }
@@ -87,9 +100,13 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::run(args),
         Command::Show(args) => show::run(args),
         Command::Flame(args) => flame::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Report(args) => report::run(args),
         Command::Mark(args) => mark::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
         Command::Rungs(args) => rungs::run(args),
     };
     match done {
@@ -149,6 +166,12 @@ mod tests {
             &["phasegraph", "show", "x.phg", "--width", "3"],
             &["phasegraph", "flame", "x.phg", "--kind", "heap"],
             &["phasegraph", "flame", "x.phg", "--roots", "everything"],
+            &["phasegraph", "flame", "x.phg", "--slowest", "3"],
+            &["phasegraph", "flame", "x.phg", "--slowest", "0", "-o", "x"],
+            &["phasegraph", "export", "x.phg"],
+            &["phasegraph", "export", "x.phg", "--format", "html"],
+            &["phasegraph", "completions", "tcsh"],
+            &["phasegraph", "report"],
         ] {
             assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
         }

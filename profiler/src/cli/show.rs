@@ -15,13 +15,14 @@ use crate::report::terminal::{self as summary, DEFAULT_TOP};
 #[command(after_help = "Examples:\n  \
                         phasegraph show build.phg\n  \
                         phasegraph show build.phg --phase 'step 3' --sort wall\n  \
+                        phasegraph show build.phg --critical --phase 'step 3'\n  \
                         phasegraph show build.phg --json | jq '.containers[].phases[] | {name, wall_ns}'")]
 pub(crate) struct Args {
     /// The recording
     file: PathBuf,
 
     /// Print everything as JSON, integers in ns and bytes
-    #[arg(long, conflicts_with_all = ["phase", "container", "sort", "top", "width"])]
+    #[arg(long, conflicts_with_all = ["phase", "container", "critical", "sort", "top", "width"])]
     json: bool,
 
     /// Only this phase: its name, 'step 3', or its number
@@ -32,6 +33,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "C")]
     container: Option<String>,
 
+    /// Show the critical path, of each operation or of the chosen phases: the chain of processes that its end waited for,
+    /// and what to mend first
+    #[arg(long)]
+    critical: bool,
+
     /// Take the rules for phases of your own from here instead of from the recording
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -40,7 +46,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t)]
     sort: Sort,
 
-    /// Programs to list
+    /// Programs, or reasons with --critical, to list
     #[arg(long, value_name = "N", default_value_t = DEFAULT_TOP)]
     top: usize,
 
@@ -79,6 +85,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
             Sort::Start => summary::Sort::Start,
         },
         top: args.top,
+        critical: args.critical,
     };
     let style = terminal::style(&io::stdout(), args.width.map(usize::from));
     let summary = summary::render(&session, &options, &style)

@@ -102,6 +102,7 @@ mod tests {
                 ],
                 samples: Vec::new(),
                 sum_exec: None,
+                maker: None,
                 user_system: None,
             }],
             ..Session::default()

@@ -37,6 +37,15 @@ impl Command {
         found.and_then(|(_, value)| value.as_ref())
     }
 
+    /// Whether an engine runs it by itself, so that it is nobody's request: after a container's end, as a runtime's hook,
+    /// to write a container's log.
+    pub(crate) fn is_internal(&self) -> bool {
+        match self.tool {
+            "nerdctl" => self.verb == "internal" || self.verb == "_NERDCTL_INTERNAL_LOGGING",
+            _ => self.verb == "container cleanup",
+        }
+    }
+
     /// `podman build`
     pub(crate) fn name(&self) -> String {
         format!("{} {}", self.tool, self.verb).trim_end().to_owned()
@@ -51,7 +60,8 @@ pub(crate) fn base(path: &[u8]) -> &[u8] {
 /// The command line of a client, if the image is one's.
 ///
 /// Helpers that re-execute the client's file carry another name as their first argument (`buildah-copier`), so both
-/// the file (unless it is a link to itself) and the first argument must be the client's.
+/// the file (unless it is a link to itself) and the first argument must be the client's. Of a script (docker-compose of
+/// version 1 is one) the kernel puts the interpreter, with one argument at most, before the file.
 pub(crate) fn client(image: &Image) -> Option<Command> {
     let file = base(&image.filename);
     // What a fork inherits is its parent's command line, not its own.
@@ -61,7 +71,9 @@ pub(crate) fn client(image: &Image) -> Option<Command> {
     if file != b"exe" && !file.is_empty() && tool(file).is_none() {
         return None;
     }
-    parse(&image.argv)
+    let by_interpreter =
+        |at: &usize| tool(file).is_some() && image.argv.get(*at).is_some_and(|word| base(word) == file);
+    parse(&image.argv).or_else(|| parse(&image.argv[[1, 2].into_iter().find(by_interpreter)?..]))
 }
 
 fn tool(name: &[u8]) -> Option<&'static Tool> {
@@ -263,5 +275,44 @@ mod tests {
         assert!(client(&image("/usr/bin/conmon", "podman")).is_none());
         assert!(client(&image("/usr/bin/podman", "podman ps")).is_some());
         assert!(client(&image("/proc/self/exe", "podman ps")).is_some());
+    }
+
+    /// Make sure that a client that is a script is known behind its interpreter, and a script that is given a client's
+    /// name is none.
+    #[test]
+    fn scripts() {
+        let name = |file: &str, argv: &str| {
+            let image = Image {
+                filename: file.into(),
+                argv: argv.split(' ').map(|word| word.into()).collect(),
+                exec: true,
+                ..Image::default()
+            };
+            client(&image).map(|command| command.name())
+        };
+        let compose = "/usr/bin/docker-compose";
+        for argv in [
+            "/usr/bin/python3 /usr/bin/docker-compose -f x.yml up -d",
+            "/usr/bin/python3 -s /usr/bin/docker-compose --project-name p up",
+            "/usr/bin/docker-compose up",
+        ] {
+            assert_eq!(name(compose, argv).as_deref(), Some("docker-compose up"), "{argv}");
+        }
+        assert_eq!(name("/usr/bin/python3", "python3 /usr/bin/docker-compose up"), None);
+        assert_eq!(name("/x/wrapper", "/bin/sh /x/wrapper docker run"), None);
+        assert_eq!(name("/usr/bin/docker", "x"), None);
+    }
+
+    /// Make sure that what engines call by themselves is nobody's request.
+    #[test]
+    fn internal_commands() {
+        for text in [
+            "podman --root /r container cleanup --rm a",
+            "nerdctl --data-root /d internal oci-hook createRuntime",
+            "nerdctl _NERDCTL_INTERNAL_LOGGING /d",
+        ] {
+            assert!(command(text).is_internal(), "{text}");
+        }
+        assert!(!command("nerdctl --data-root /d run img").is_internal());
     }
 }

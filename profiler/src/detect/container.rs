@@ -1,8 +1,13 @@
 //! Finds containers from what runtimes were asked to do, and each one's cgroup, entrypoint and root file system.
 
+mod cgroups;
+mod rootfs;
+
 use std::collections::{HashMap, HashSet};
 
-use super::context::{CgroupLife, Context, Exec};
+use self::cgroups::CgroupIndex;
+pub(super) use self::rootfs::mount_by_cleanup;
+use super::context::{Context, Exec};
 use super::oci::{Call, Verb};
 use super::{RUNTIMES, Runtime};
 use crate::model::{Container, Image, OperationIx, ProcessIx, Span, ThreadIx};
@@ -252,9 +257,9 @@ pub(super) fn find(context: &Context<'_>) -> Vec<Draft> {
         if let Some(create) = draft.create() {
             draft.tree = context.tree(create.process);
         }
-        find_cgroups(context, &cgroups, draft);
+        cgroups::find(context, &cgroups, draft);
         find_entry(context, draft);
-        find_rootfs(context, draft);
+        rootfs::find(context, draft);
         draft.mount = draft.mount.filter(|mount| taken.insert(*mount));
     }
     find_mentions(context, &by_id, &mut drafts);
@@ -280,86 +285,6 @@ pub(super) fn is_own(image: &Image, runtime: Option<&Image>) -> bool {
     image.filename == b"/proc/self/exe"
         || COPIES.iter().any(|prefix| image.filename.starts_with(prefix))
         || runtime.is_some_and(|runtime| image.exe != (0, 0) && image.exe == runtime.exe)
-}
-
-/// Cgroups by the container ids that the last part of their path may hold.
-struct CgroupIndex<'a> {
-    by_name: HashMap<&'a [u8], Vec<&'a CgroupLife>>,
-    /// In order of path.
-    by_path: Vec<&'a CgroupLife>,
-}
-
-impl<'a> CgroupIndex<'a> {
-    fn new(context: &'a Context<'_>) -> CgroupIndex<'a> {
-        let mut by_name: HashMap<&[u8], Vec<&CgroupLife>> = HashMap::new();
-        let mut by_path: Vec<&CgroupLife> = context.cgroups.values().collect();
-        by_path.sort_by(|a, b| (&a.path, a.seen.from).cmp(&(&b.path, b.seen.from)));
-        for life in &by_path {
-            for name in names(&life.path) {
-                by_name.entry(name).or_default().push(life);
-            }
-        }
-        CgroupIndex { by_name, by_path }
-    }
-
-    /// The cgroup and those below it.
-    fn subtree(&self, path: &[u8]) -> impl Iterator<Item = &'a CgroupLife> + '_ {
-        let start = self.by_path.partition_point(|life| life.path.as_slice() < path);
-        let path = path.to_vec();
-        self.by_path[start..]
-            .iter()
-            .copied()
-            .take_while({
-                let path = path.clone();
-                move |life| life.path.starts_with(&path)
-            })
-            .filter(move |life| matches!(life.path.get(path.len()), None | Some(b'/')))
-    }
-}
-
-/// What container ids a cgroup's path may be that of: its last part (`buildah-buildah123`), or what follows a prefix
-/// there (`libpod-<id>`, `docker-<id>.scope`, `cri-containerd-<id>.scope`).
-fn names(path: &[u8]) -> Vec<&[u8]> {
-    let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let last = last.strip_suffix(b".scope").unwrap_or(last);
-    // conmon has a cgroup of its own beside the container's: libpod-conmon-<id>.scope.
-    if last.is_empty() || last.windows(7).any(|window| window == b"conmon-") {
-        return Vec::new();
-    }
-    let separators = last.iter().enumerate().filter(|(_, byte)| matches!(byte, b'-' | b':'));
-    std::iter::once(last)
-        .chain(separators.map(|(at, _)| &last[at + 1..]))
-        .filter(|name| !name.is_empty())
-        .collect()
-}
-
-fn find_cgroups(context: &Context<'_>, index: &CgroupIndex<'_>, draft: &mut Draft) {
-    let from = draft.from();
-    let created = draft.create().is_some();
-    let matches = index
-        .by_name
-        .get(draft.id.as_slice())
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    // Made while the runtime created the container; of one that was there before, any that bears its id.
-    let own = matches
-        .iter()
-        .filter(|life| match life.made {
-            Some(made) => (from..draft.until).contains(&made),
-            None => !created && life.seen.from < draft.until,
-        })
-        .min_by_key(|life| life.seen.from);
-    let Some(own) = own else { return };
-    draft.made = own.made;
-    draft.removed = own.removed;
-    draft.cgroups = vec![own.id];
-    for life in index.subtree(&own.path) {
-        let in_time = life.made.is_none_or(|made| made >= own.made.unwrap_or(0)) && life.seen.from < draft.until;
-        if life.id != own.id && life.path != own.path && in_time {
-            draft.cgroups.push(life.id);
-        }
-    }
-    debug_assert!(context.cgroups.contains_key(&own.id));
 }
 
 /// The entrypoint is the first program in the container that is not the runtime's own.
@@ -444,47 +369,6 @@ fn entry_before(context: &Context<'_>, draft: &Draft) -> Option<Entry> {
     })
 }
 
-/// The runtime binds the root file system on itself before it pivots into it; from there back to the overlay mount.
-fn find_rootfs(context: &Context<'_>, draft: &mut Draft) {
-    let Some(create) = draft.create() else { return };
-    let end = draft.entry.map_or(create.span.to, |entry| entry.ts);
-    let bound =
-        draft.tree.iter().flat_map(|ix| context.mounts_by(*ix)).find(|mount| {
-            mount.span.from >= create.span.from && mount.span.to <= end && draft.kind.binds_rootfs(mount)
-        });
-    let Some(bound) = bound else { return };
-    let mut path = bound.target.clone();
-    let mut before = bound.span.from;
-    if bound.source != bound.target {
-        draft.rootfs.push(path);
-        path = bound.source.clone();
-    }
-    // Each step goes back in time, so it ends.
-    loop {
-        draft.rootfs.push(path.clone());
-        let Some((index, mount)) = context
-            .mounts_at(&path)
-            .rev()
-            .find(|(_, mount)| mount.span.to <= before)
-        else {
-            return;
-        };
-        let gone = |umount: &super::context::Umount| umount.span.from >= mount.span.to && umount.span.from < before;
-        if context.umounts_at(&path).any(gone) {
-            return;
-        }
-        if mount.fstype == b"overlay" {
-            draft.mount = Some(index);
-            return;
-        }
-        if !mount.is_bind() || mount.source == path {
-            return;
-        }
-        before = mount.span.from;
-        path = mount.source.clone();
-    }
-}
-
 /// One pass over all arguments and umounted paths, for those that hold a container's id.
 fn find_mentions(context: &Context<'_>, by_id: &HashMap<Text, Vec<usize>>, drafts: &mut [Draft]) {
     // The run of the id that began last before `ts`, or its first.
@@ -525,35 +409,6 @@ fn find_mentions(context: &Context<'_>, by_id: &HashMap<Text, Vec<usize>>, draft
         if let Some(draft) = by_path.or(by_part) {
             drafts[draft].umounts.push(index);
         }
-    }
-}
-
-/// A runtime that enters its root file system without binding it first (crun from 1.29 on Linux 7.0, which opens it by
-/// `open_tree(OPEN_TREE_NAMESPACE)`) does not tell where that is. Who cleans up after the container does, by its umount:
-/// what it unmounts of an overlay that was mounted before the runtime's `create` is the root file system.
-pub(super) fn mount_by_cleanup(context: &Context<'_>, draft: &mut Draft) {
-    if !draft.rootfs.is_empty() {
-        return;
-    }
-    let (Some(create), Some(exit)) = (draft.create(), draft.exit(context)) else {
-        return;
-    };
-    let (created, until) = (create.span.from, draft.until);
-    let cleaning = |ix: &ProcessIx| draft.cleanups.iter().any(|piece| piece.processes.contains(ix));
-    let unmounted = context.umounts.iter().enumerate().filter(|(_, umount)| {
-        (exit..until).contains(&umount.span.from) && umount.process.as_ref().is_some_and(cleaning)
-    });
-    let found: Vec<(usize, usize)> = unmounted
-        .filter_map(|(index, umount)| {
-            let mut mounts = context.mounts_at(&umount.target).rev();
-            let (mount, _) = mounts.find(|(_, mount)| mount.fstype == b"overlay" && mount.span.to <= created)?;
-            Some((index, mount))
-        })
-        .collect();
-    if let [(umount, mount)] = found.as_slice() {
-        draft.rootfs.push(context.mounts[*mount].target.clone());
-        draft.mount = Some(*mount);
-        draft.umounts.push(*umount);
     }
 }
 

@@ -19,6 +19,12 @@
 //! fsconfig   context's-fd key value
 //! fsmount    mount's-fd context's-fd
 //! move_mount mount's-fd target
+//! rename     from to
+//! sync       file
+//! listen     port|path                         (TCP, or a unix socket)
+//! request    peer method path [word=value…]    (to the process `peer` over a local socket)
+//! frames     peer [word=value…]                (the same, of HTTP/2: `digest`, `id`, `snapshot`)
+//! exchange   begin last bytes method path      (with a registry, told at its end)
 //! wait       from kernel-function              (a wait of that thread, ended at the line's time)
 //! ```
 
@@ -27,18 +33,20 @@ mod write;
 use std::collections::HashMap;
 
 use profiler_common::container::call;
+use profiler_common::net::{AF_INET, AF_UNIX};
 
 use super::detect;
 use crate::model::build::Builder;
 use crate::model::{Interval, Phase, PhaseKind, Session, Span, State};
 use crate::recording::record::{
-    Adopt, At, Begin, Cgroup, CgroupOp, End, Exec, Exit, Fork, Frame, Lookup, Place, Record, Stack, Symbol, Syscall,
-    TaskId, Text,
+    Adopt, At, Begin, Cgroup, CgroupOp, End, Exchange, Exec, Exit, Fork, Frame, Listen, Lookup, Place, Record, Request,
+    Stack, Symbol, Syscall, TaskId, Text,
 };
 
 /// The start of the recording: fixtures count from there.
 const BASE: u64 = 1_000_000_000;
 const CLONE_THREAD: u64 = 0x0001_0000;
+const IPPROTO_TCP: u16 = 6;
 
 /// What is known of a process while its fixture is read.
 #[derive(Clone, Copy)]
@@ -322,6 +330,55 @@ impl Fixture {
                 let strings = [Text::new(), text(1), Text::new()];
                 self.push(call(call::MOVE_MOUNT, ts, 0, number(0) as u64, strings));
             }
+            "rename" => self.push(call(call::RENAME, ts, 0, 0, [text(0), text(1), Text::new()])),
+            "sync" => self.push(call(call::SYNC, ts, 0, 0, [text(0), Text::new(), Text::new()])),
+            "listen" => {
+                let port: Option<u16> = fields[0].parse().ok();
+                self.push(Listen {
+                    at,
+                    enter: ts,
+                    family: if port.is_some() { AF_INET } else { AF_UNIX },
+                    socket_type: 1,
+                    protocol: if port.is_some() { IPPROTO_TCP } else { 0 },
+                    port: port.unwrap_or(0),
+                    address: Vec::new(),
+                    path: if port.is_some() { Text::new() } else { text(0) },
+                });
+            }
+            "request" => self.push(Request {
+                at,
+                peer: number(0) as u32,
+                method: text(1),
+                path: text(2),
+                query: pairs(&fields[3..]),
+            }),
+            "frames" => self.push(Request {
+                at,
+                peer: number(0) as u32,
+                method: b"frames".to_vec(),
+                path: Text::new(),
+                query: pairs(&fields[1..]),
+            }),
+            "exchange" => {
+                let begin = BASE + number(0) as u64;
+                self.push(Request {
+                    at: At { ts: begin, ..at },
+                    peer: 0,
+                    method: text(3),
+                    path: text(4),
+                    query: Vec::new(),
+                });
+                self.push(Exchange {
+                    at,
+                    connect: 0,
+                    begin,
+                    last: BASE + number(1) as u64,
+                    sent: 200,
+                    received: number(2) as u64,
+                    address: vec![192, 0, 2, 1],
+                    port: 5000,
+                });
+            }
             "wait" => {
                 let stack = self.stack(fields[1]);
                 let span = Span {
@@ -363,6 +420,12 @@ impl Fixture {
         });
         id
     }
+}
+
+/// `word=value`
+fn pairs(words: &[&str]) -> Vec<(Text, Text)> {
+    let pairs = words.iter().map(|word| word.split_once('=').unwrap());
+    pairs.map(|(word, value)| (word.into(), value.into())).collect()
 }
 
 /// Tells the session what the build whose client is `tool` read.

@@ -26,6 +26,7 @@ mod demo;
 mod docker;
 mod instruction;
 mod lifecycle;
+mod nerdctl;
 mod operation;
 mod podman;
 mod pull;
@@ -88,6 +89,7 @@ const ENGINES: &[&dyn Engine] = &[
     &crio::Crio,
     &docker::Docker,
     &buildkit::BuildKit,
+    &nerdctl::Nerdctl,
     &containerd::Containerd,
     &demo::Demo,
 ];

@@ -93,15 +93,13 @@ pub(super) fn find(context: &Context<'_>) -> Requests {
         let Some(command) = cli::client(context.image(*exec)) else {
             continue;
         };
-        // What an engine runs by itself after a container's end is nobody's request.
-        let internal = command.verb == "container cleanup";
         let nested = |ix: ProcessIx| {
             requests
                 .by_client
                 .get(&ix)
                 .is_some_and(|client| requests[client.ix()].command.is_some())
         };
-        if internal || nested(exec.process) || context.ancestors(exec.process).any(nested) {
+        if command.is_internal() || nested(exec.process) || context.ancestors(exec.process).any(nested) {
             continue;
         }
         let process = context.process(exec.process);

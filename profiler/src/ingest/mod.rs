@@ -14,7 +14,7 @@ pub mod stacks;
 pub mod unwound;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs,
     os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
@@ -33,12 +33,12 @@ use crate::{
     kernel::host,
     load::unwind::UnwindMaps,
     lookup::{
-        dockerfile, images,
+        dockerfile, engines, images,
         state::{self, Root},
     },
     recording::{
         Summary, WriteError, Writer,
-        record::{Adopt, ContainerState, Exec, Exit, Fork, Lookup, Losses, Mark, Parsing, Record, TaskId},
+        record::{Adopt, ContainerState, Exec, Exit, Fork, Lookup, Losses, Mark, Parsing, Record, TaskId, Versions},
     },
     symbol::kernel::{Kernel, KernelError},
 };
@@ -89,6 +89,8 @@ pub struct Ingest {
     /// Programs that began meanwhile.
     unmapped_execs: u64,
     work: Work,
+    /// Engines and runtimes that ran.
+    engines: BTreeSet<&'static str>,
 }
 
 impl Ingest {
@@ -123,6 +125,7 @@ impl Ingest {
             mappings_paused: false,
             unmapped_execs: 0,
             work: Work::default(),
+            engines: BTreeSet::new(),
         }
     }
 
@@ -413,6 +416,7 @@ impl Ingest {
                     self.stacks.exec(exec.at.task.tgid);
                     self.unmapped_execs += 1;
                 }
+                self.engines.extend(engine(&exec.filename, &exec.argv));
                 self.build_file(exec);
                 self.container_state(exec);
                 self.mark(exec);
@@ -430,6 +434,7 @@ impl Ingest {
                     self.mnt_ns.insert(task.tgid, adopt.at.mnt_ns);
                     self.stacks.process(task.tgid, adopt.ns_tid);
                     let (argv, exe) = program_of(task.tgid);
+                    self.engines.extend(engine(&exe, &argv));
                     adopt.argv = argv;
                     adopt.exe = exe;
                     self.monitored_state(adopt);
@@ -605,6 +610,23 @@ impl Ingest {
         })
     }
 
+    /// Asks the engines and runtimes that ran for their versions, all at once: what they say was not part of the
+    /// recording, which is over.
+    pub fn write_versions(&mut self) -> Result<(), IngestError> {
+        let asked: Vec<_> = self
+            .engines
+            .iter()
+            .map(|program| (*program, std::thread::spawn(|| engines::version(program))))
+            .collect();
+        let mut programs = Vec::new();
+        for (program, thread) in asked {
+            if let Ok(Some((path, version))) = thread.join() {
+                programs.push((program.to_owned(), version, path.into_os_string().into_vec()));
+            }
+        }
+        self.write(Versions { programs })
+    }
+
     /// Gives the recording up: there is nothing to be recorded.
     pub fn discard(self) {
         self.writer.discard();
@@ -647,4 +669,14 @@ fn program_of(pid: u32) -> (Vec<Vec<u8>>, Vec<u8>) {
     let argv = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     (decode::arguments(&argv), exe.into_os_string().into_encoded_bytes())
+}
+
+/// The engine or runtime that a process runs, by its file or what it was started as: runc and crun execute themselves
+/// through `/proc`.
+fn engine(file: &[u8], argv: &[Vec<u8>]) -> Option<&'static str> {
+    let names = [Some(file), argv.first().map(Vec::as_slice)];
+    names
+        .into_iter()
+        .flatten()
+        .find_map(|name| engines::known(name.rsplit(|byte| *byte == b'/').next().unwrap_or_default()))
 }

@@ -39,13 +39,17 @@ pub(super) fn read(at: At, peer: u32, text: &[u8]) -> Request {
 }
 
 /// The digests (`sha256:` and 64 hex digits) and ids (64 hex digits) in a message, and the folder of containerd's that
-/// its first path names: strings stand in protobuf as they are. Nothing else of it is kept.
+/// its first path names, in their order: strings stand in protobuf as they are. Nothing else of it is kept.
 fn names(message: &[u8]) -> Vec<(Text, Text)> {
     const HEX: usize = 64;
     let digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    let mut found: Vec<_> = snapshot(message).into_iter().collect();
+    let mut found = Vec::new();
+    let mut folder = snapshot(message);
     let mut at = 0;
     while at + HEX <= message.len() && found.len() < MAX_NAMES {
+        if let Some((_, name)) = folder.take_if(|(place, _)| *place < at) {
+            found.push((b"snapshot".to_vec(), name));
+        }
         let Some(other) = message[at..at + HEX].iter().rposition(|byte| !digit(byte)) else {
             let name = &message[at..at + HEX];
             found.push(match message[..at].strip_suffix(b"sha256:") {
@@ -57,12 +61,13 @@ fn names(message: &[u8]) -> Vec<(Text, Text)> {
         };
         at += other + 1;
     }
+    found.extend(folder.map(|(_, name)| (b"snapshot".to_vec(), name)));
     found
 }
 
-/// The number of the first folder `snapshots/N/…` that a message names. Of an overlay's options that is the writable one
+/// Place and number of the first folder `snapshots/N/…` that a message names. Of an overlay's options that is the writable one
 /// (`workdir=`, `upperdir=` stand before `lowerdir=`; containerd `snapshots/overlay/overlay.go`).
-fn snapshot(message: &[u8]) -> Option<(Text, Text)> {
+fn snapshot(message: &[u8]) -> Option<(usize, Text)> {
     const FOLDER: &[u8] = b"/snapshots/";
     /// Digits of the largest number.
     const LONGEST: usize = 20;
@@ -70,7 +75,7 @@ fn snapshot(message: &[u8]) -> Option<(Text, Text)> {
     let rest = &message[at + FOLDER.len()..];
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let whole = (1..=LONGEST).contains(&digits) && rest.get(digits) == Some(&b'/');
-    whole.then(|| (b"snapshot".to_vec(), rest[..digits].to_vec()))
+    whole.then(|| (at, rest[..digits].to_vec()))
 }
 
 /// Reads an HTTP request's first line.
@@ -187,6 +192,12 @@ mod tests {
             "\0\0\x10\x00workdir={folder}/12/work\x1aupperdir={folder}/12/fs\x1alowerdir={folder}/7/fs"
         ));
         assert_eq!(request.query, [(b"snapshot".to_vec(), b"12".to_vec())]);
+        // Between what was named before and what comes after it.
+        let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
+        let (blob, other) = (digest("a"), digest("b"));
+        let call = read(&format!("\0\0\x10\x00{blob} {folder}/12/work {folder}/7/fs {other}"));
+        let kept: Vec<&[u8]> = call.query.iter().map(|(_, value)| value.as_slice()).collect();
+        assert_eq!(kept, [blob.as_bytes(), b"12", other.as_bytes()]);
         // Cut before its end, no number, a file of another's.
         for path in ["/12", "/", "/x12/fs", "/123456789012345678901/fs"] {
             assert_eq!(read(&format!("\0\0\x10\x00{folder}{path}")).query, []);

@@ -1,8 +1,13 @@
 //! Facts of the host: what a recording's reader wants to know of where it was made.
 
+use std::collections::HashSet;
+use std::path::Path;
 use std::{fs, io};
 
 use crate::recording::record::{Clock, Meta};
+
+/// Name of the fact that tells the number of physical cores.
+pub const CORES: &str = "cores";
 
 /// Fills in what concerns the host.
 pub fn describe(meta: &mut Meta) {
@@ -29,6 +34,26 @@ pub fn describe(meta: &mut Meta) {
     // SAFETY: no memory is passed.
     meta.page_size = u32::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(0);
     meta.facts.push(("cgroup".to_owned(), cgroup_version().to_owned()));
+    if let Some(cores) = cores(Path::new("/sys/devices/system/cpu")) {
+        meta.facts.push((CORES.to_owned(), cores.to_string()));
+    }
+}
+
+/// Physical cores of the CPUs that are online: those with the same list of siblings are one
+/// (`Documentation/ABI/stable/sysfs-devices-system-cpu`). `None` where the kernel does not tell.
+fn cores(folder: &Path) -> Option<usize> {
+    let cpus = fs::read_dir(folder).ok()?;
+    let siblings: HashSet<String> = cpus
+        .flatten()
+        .filter_map(|cpu| {
+            let topology = cpu.path().join("topology");
+            let list = fs::read_to_string(topology.join("core_cpus_list"));
+            // The name before 5.3.
+            list.or_else(|_| fs::read_to_string(topology.join("thread_siblings_list")))
+                .ok()
+        })
+        .collect();
+    (!siblings.is_empty()).then_some(siblings.len())
 }
 
 /// `release`, `machine`, `nodename`.
@@ -189,6 +214,21 @@ mod tests {
         describe(&mut meta);
         assert!(!meta.kernel.is_empty() && !meta.hostname.is_empty());
         assert!(meta.cpus > 0 && meta.memory_bytes > 1 << 20 && meta.page_size >= 4096);
+    }
+
+    /// Make sure that two CPUs of one core are counted as one, and that nothing is told where there is nothing.
+    #[test]
+    fn physical_cores() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(cores(folder.path()), None);
+        for (cpu, siblings) in [("cpu0", "0,2"), ("cpu1", "1,3"), ("cpu2", "0,2"), ("cpu3", "1,3")] {
+            let topology = folder.path().join(cpu).join("topology");
+            fs::create_dir_all(&topology).unwrap();
+            fs::write(topology.join("core_cpus_list"), siblings).unwrap();
+        }
+        fs::create_dir(folder.path().join("cpufreq")).unwrap();
+        assert_eq!(cores(folder.path()), Some(2));
+        assert_eq!(cores(Path::new("/no/such/folder")), None);
     }
 
     /// Make sure that the host's line is taken, not a CPU's, and that a short line counts nothing.

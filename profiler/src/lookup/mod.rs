@@ -4,6 +4,8 @@ pub mod beside;
 pub mod binaries;
 pub mod dockerfile;
 pub mod elf;
+pub mod engines;
+pub mod git;
 pub mod images;
 pub mod locate;
 pub mod mounts;

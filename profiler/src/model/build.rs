@@ -137,6 +137,7 @@ impl Builder {
             Record::Parsing(parsing) => self.session.parsing = parsing,
             Record::Throttle(throttle) => self.session.throttles.push(throttle),
             Record::HostCpu(host) => self.session.host_cpu = Some(host),
+            Record::Versions(versions) => self.session.versions = versions.programs,
             Record::CpuChange(change) => self.session.cpu_changes.push(change),
         }
     }

@@ -121,6 +121,8 @@ pub struct Session {
     pub host_cpu: Option<HostCpu>,
     /// In order of time.
     pub cpu_changes: Vec<CpuChange>,
+    /// Engines and runtimes that ran: name, version, path.
+    pub versions: Vec<(String, String, Text)>,
     /// Filled by [`crate::detect`].
     pub operations: Vec<Operation>,
     pub containers: Vec<Container>,

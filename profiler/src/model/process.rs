@@ -100,6 +100,8 @@ impl Process {
 pub struct Thread {
     pub id: TaskId,
     pub process: ProcessIx,
+    /// The thread that made it by `fork`, `clone` or `vfork`; `None` when its birth, or that thread, was not recorded.
+    pub maker: Option<ThreadIx>,
     pub comm: Text,
     /// Birth or adoption to its last moment on a CPU, clipped to the recording.
     pub span: Span,

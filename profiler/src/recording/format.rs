@@ -243,6 +243,7 @@ pub fn time_of(record: &Record) -> Option<u64> {
         | Record::Layer(_)
         | Record::Stored(_)
         | Record::ContainerState(_)
+        | Record::Versions(_)
         | Record::Rules(_)
         | Record::Losses(_) => return None,
     };

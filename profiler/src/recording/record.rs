@@ -586,6 +586,13 @@ pub struct CpuChange {
     pub problem: String,
 }
 
+/// Versions of the engines and runtimes that ran, as those in PATH say after the recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// Name, version (empty when it did not say) and path.
+    pub programs: Vec<(String, String, Text)>,
+}
+
 /// Last record of a recording that was closed in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
@@ -671,4 +678,5 @@ records! {
     52 => Throttle,
     53 => HostCpu,
     54 => CpuChange,
+    60 => Versions,
 }

@@ -488,6 +488,10 @@ pub(crate) fn samples() -> Vec<Record> {
             problem: String::new(),
         }
         .into(),
+        Versions {
+            programs: vec![("podman".into(), "4.3.1".into(), b"/usr/bin/podman".to_vec())],
+        }
+        .into(),
         End {
             mono: at.ts + 1_000,
             exit_code: Some(137),
@@ -537,6 +541,7 @@ fn place_of(record: &Record) -> usize {
         Record::Mark(_) => 34,
         Record::ContainerState(_) => 35,
         Record::Rules(_) => 36,
+        Record::Versions(_) => 37,
     }
 }
 

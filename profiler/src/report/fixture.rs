@@ -306,6 +306,7 @@ fn thread(session: &mut Session, process: ProcessIx, states: &[(u64, State)]) {
         intervals,
         samples: Vec::new(),
         sum_exec: None,
+        maker: None,
         user_system: None,
     });
 }

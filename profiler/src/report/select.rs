@@ -165,7 +165,7 @@ impl Selection {
 }
 
 /// Sorts spans and joins those that touch or overlap.
-fn merge(spans: &mut Vec<Span>) {
+pub(super) fn merge(spans: &mut Vec<Span>) {
     spans.sort_unstable();
     let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
     for span in spans.drain(..) {

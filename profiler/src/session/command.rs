@@ -27,6 +27,11 @@ pub struct User {
 }
 
 impl User {
+    /// Its id.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
     /// Looks a user up in the host's user database.
     pub fn find(name: &str) -> Result<User, Error> {
         let unknown = |why: String| Error::User {

@@ -34,6 +34,7 @@ use crate::{
         forced::{ForceError, Forced},
         ring_bytes,
     },
+    lookup::git,
     recording::{
         WriteError, Writer,
         record::{Begin, Clock, End, HostCpu, Meta, Rules, SelfCost},
@@ -383,6 +384,9 @@ impl Attached {
         }
         let redaction = if options.redact { "on" } else { "off" };
         meta.facts.push(("redaction".to_owned(), redaction.to_owned()));
+        if options.host.is_none() {
+            meta.facts.extend(checkout(options));
+        }
         meta.facts.extend(limits::limits(resolved, &loaded.ladder));
         ingest.write(meta)?;
         if let Some(rules) = &options.rules {
@@ -489,6 +493,35 @@ impl Attached {
     }
 }
 
+/// Names of the facts that tell which commit the command's working folder is of, where that checkout is, or why it is not
+/// known.
+pub const COMMIT: &str = "git commit";
+pub const CHECKOUT: &str = "git checkout";
+pub const NO_COMMIT: &str = "no git commit";
+
+/// Which commit the working folder is of, before the command can change it. Its owner may be whoever runs phasegraph, or
+/// ran sudo, or the command's user.
+fn checkout(options: &Options) -> Vec<(String, String)> {
+    let sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse::<u32>().ok());
+    let mut owners = vec![rustix::process::getuid().as_raw()];
+    owners.extend(sudo);
+    owners.extend(
+        options
+            .user
+            .as_deref()
+            .and_then(|name| User::find(name).ok())
+            .map(|user| user.uid()),
+    );
+    let folder = std::env::current_dir().unwrap_or_default();
+    match git::commit(&folder, &owners) {
+        Ok(commit) => {
+            let folder = commit.folder.to_string_lossy().into_owned();
+            vec![(COMMIT.to_owned(), commit.id), (CHECKOUT.to_owned(), folder)]
+        }
+        Err(why) => vec![(NO_COMMIT.to_owned(), why.to_string())],
+    }
+}
+
 /// Ends a command that is still held.
 fn cancel(held: Option<Held>) {
     if let Some(held) = held {
@@ -564,6 +597,7 @@ fn finish(loaded: &mut Loaded, mut ingest: Ingest, ending: Ending, options: &Opt
     let parsing = ingest.close_parser();
     ingest.write_exchanges(&loaded.open_exchanges()?)?;
     ingest.write_losses(losses, guard.losses())?;
+    ingest.write_versions()?;
     ingest.write(cost)?;
     ingest.write(parsing)?;
     if let Some((before, after)) = counts {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::support::check::{assert_agrees, assert_order, scenario};
+use super::support::chromium;
 use super::support::coverage;
 use super::support::docker::{self, Docker};
 use super::support::host::{self, Skip};
@@ -93,6 +94,9 @@ fn podman_build() {
     ];
     assert_build(&profile, &labels, true);
     coverage::assert("podman build", "podman_build", &profile);
+    let folder = podman.corner.folder();
+    let texts = ["step 4/7 RUN", "podman build", "cc1", "cleanup"];
+    chromium::opens(&folder.join("profile.phg"), folder, &texts);
 }
 
 /// A storage for buildah.

@@ -1,9 +1,10 @@
 //! docker: dockerd with containerd and runc.
 
 use super::life::life;
-use super::support::check::{assert_agrees, assert_order, scenario};
+use super::support::check::{assert_agrees, assert_order, operation, scenario};
 use super::support::coverage;
 use super::support::docker::{self, Docker};
+use super::support::host;
 use super::support::workload;
 
 /// Make sure that `docker run` gives the container's whole life, with the daemon's part of it, and the network's hook
@@ -75,4 +76,54 @@ fn docker_two_clients() {
         profile.container("first").0["operation"],
         profile.container("second").0["operation"]
     );
+}
+
+/// Make sure that docker-compose, a script that speaks to dockerd by itself, is the operation of what it starts and
+/// stops.
+#[test]
+fn docker_compose() {
+    let docker = scenario!(host::require(&["docker-compose"]).and_then(|()| Docker::new()));
+    let image = docker::TINY;
+    let service = |sleep: &str| {
+        format!(r#"{{image: {image}, network_mode: none, command: [/stamp, "{sleep}", /bin/sleep, "{sleep}"]}}"#)
+    };
+    let text = format!(
+        "version: \"2.4\"\nservices:\n  short: {}\n  long: {}\n",
+        service("0.3"),
+        service("100")
+    );
+    let folder = docker.corner.folder();
+    std::fs::write(folder.join("compose.yaml"), text).unwrap();
+    let compose = "docker-compose --project-name phg -f compose.yaml";
+    let script =
+        format!("{compose} up -d; docker wait phg_short_1; docker exec phg_long_1 /bin/true; {compose} down -t 1");
+    let profile = docker.profile(&["sh", "-ec", &script]);
+    assert_eq!(
+        profile.operations(),
+        [
+            "sh",
+            "docker-compose up",
+            "docker wait",
+            "docker exec",
+            "docker-compose down"
+        ]
+    );
+    assert_eq!(profile.containers().len(), 2, "{}", profile.output);
+    for name in ["short", "long"] {
+        let container = profile.container(&format!("phg_{name}_1"));
+        assert_order(container, &["mount", "create", "start", "run", "cleanup"]);
+        assert_eq!(container.text("image"), image);
+        for phase in ["mount", "create", "network", "start", "run"] {
+            assert_eq!(
+                operation(&profile, container.phase(phase)),
+                "docker-compose up",
+                "{phase}"
+            );
+        }
+    }
+    let long = profile.container("phg_long_1");
+    let (exec, stop) = (long.phase("exec"), long.phase("stop"));
+    let asked = [exec, stop, long.phase("cleanup")].map(|phase| operation(&profile, phase).to_owned());
+    assert_eq!(asked, ["docker exec", "docker-compose down", "docker-compose down"]);
+    coverage::assert("docker-compose", "docker_compose", &profile);
 }

@@ -7,29 +7,62 @@ use super::support::bare::Bare;
 use super::support::check::{operation, scenario};
 use super::support::host::{self, Skip};
 use super::support::podman::{self, Podman};
+use super::support::workload;
 
 /// Dirty data that some other program left on the file system of a container's layer, MiB.
 const DIRTY_MIB: u32 = 300;
-/// How long the other program holds the storage's lock, ms.
-const HELD_MS: u64 = 700;
+/// How long the other program holds the storage's lock from when somebody waits for it, ms.
+const HELD_MS: u64 = 300;
 
 /// Takes the write lock of a file, as containers/storage does (`fcntl`, F_OFD_SETLKW or F_SETLKW: they exclude each
-/// other), says so, and keeps it for some milliseconds.
+/// other), says so, keeps it for some milliseconds more once `/proc/locks` shows one that waits for it, and says when it
+/// let it go.
 const HOLDER: &str = r#"
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+static long long now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static int waited_for(const char *inode)
+{
+    char line[256];
+    int found = 0;
+    FILE *locks = fopen("/proc/locks", "r");
+    while (locks && fgets(line, sizeof line, locks))
+        found |= strstr(line, "->") && strstr(line, inode);
+    if (locks)
+        fclose(locks);
+    return found;
+}
 
 int main(int count, char **words)
 {
     struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    struct stat found;
+    char inode[32];
     int file = open(words[1], O_RDWR | O_CREAT, 0644);
-    if (count < 3 || file < 0 || fcntl(file, F_SETLKW, &lock) < 0)
+    if (count < 3 || file < 0 || fcntl(file, F_SETLKW, &lock) < 0 || fstat(file, &found) < 0)
         return 1;
+    snprintf(inode, sizeof inode, ":%lu ", (unsigned long)found.st_ino);
     puts("held");
     fflush(stdout);
+    while (!waited_for(inode))
+        usleep(2000);
     usleep(atoi(words[2]) * 1000);
+    printf("stamp lock begin %lld\n", now());
+    lock.l_type = F_UNLCK;
+    fcntl(file, F_SETLKW, &lock);
+    printf("stamp lock end %lld\n", now());
     return 0;
 }
 "#;
@@ -110,15 +143,15 @@ fn holder(folder: &Path) -> Result<(), Skip> {
     Ok(())
 }
 
-/// Make sure that a container's start that waits for a lock that a stranger holds shows the wait as one for a lock, as
-/// long as it was held.
+/// Make sure that a container's start that waits for a lock that a stranger holds shows the wait as one for a lock, until
+/// the moment in which it was let go.
 #[test]
 fn lock_held_by_another() {
     let podman = scenario!(Podman::new("runc"));
     scenario!(holder(podman.corner.folder()));
     let script = format!(
         "./holder graph/overlay-layers/layers.lock {HELD_MS} > held & while ! grep -q held held; do sleep 0.01; done; \
-         podman run --rm --network=none --name=late {} /bin/true; wait",
+         podman run --rm --network=none --name=late {} /bin/true; wait; cat held",
         podman::TINY
     );
     let profile = podman.profile(&["sh", "-ec", &script]);
@@ -128,19 +161,19 @@ fn lock_held_by_another() {
         .position(|name| *name == "podman run")
         .unwrap();
     let processes = profile.json["operations"][podman_run]["processes"].as_array().unwrap();
-    let longest = profile.json["waits"]
-        .as_array()
-        .unwrap()
-        .iter()
+    let waits = profile.json["waits"].as_array().unwrap().iter();
+    let longest = waits
         .filter(|wait| processes.contains(&wait["process"]) && wait["detail"] == "file lock")
-        .filter_map(|wait| wait["wait_ns"].as_u64())
-        .max();
-    println!("longest wait for a file lock: {longest:?} ns");
-    // It began after the lock was taken, and podman needs some time to come there.
+        .max_by_key(|wait| wait["wait_ns"].as_u64());
     let longest = longest.expect("a wait for the lock");
-    assert!(
-        longest > 50_000_000 && longest < (HELD_MS + 500) * 1_000_000,
-        "{longest}"
+    let time = |field: &str| longest[field].as_u64().unwrap();
+    let (before, after) = workload::stamps(&profile.output, "lock");
+    println!(
+        "waited {} ns for the lock; woken {} ns after it was let go",
+        time("wait_ns"),
+        time("to_ns") as i64 - before as i64
     );
+    assert!(time("wait_ns") >= HELD_MS * 1_000_000, "{longest}");
+    assert!((before..=after).contains(&time("to_ns")), "{before} {after} {longest}");
     assert_eq!(operation(&profile, profile.container("late")), "podman run");
 }

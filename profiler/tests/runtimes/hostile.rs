@@ -5,10 +5,11 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::support::bare::Bare;
-use super::support::check::{assert_order, scenario};
+use super::support::check::{assert_order, operation, scenario};
+use super::support::docker::{self, Docker};
 use super::support::machine::emulated;
 use super::support::podman::{self, Podman};
-use super::support::profile::{Item, Profile};
+use super::support::profile::{self, Item, Profile};
 
 /// Parts of a path, each as long as a file name may be, and how many of them.
 const PART: usize = 240;
@@ -251,4 +252,60 @@ fn monitor_killed() {
         assert_eq!(containers[0].phase(name).0["open"], false, "{name}");
     }
     assert_none_open_but_at_the_end(&profile);
+}
+
+/// Runs a container, has the daemon restarted by that signal meanwhile, from outside of what is recorded, and runs another.
+fn daemon_restarted(signal: i32) {
+    let mut docker = scenario!(Docker::new());
+    let image = docker::TINY;
+    let folder = docker.corner.folder().to_owned();
+    let script = format!(
+        "docker run -d --network=none --stop-timeout=1 --name=before {image} /bin/sleep 100; : > asked; \
+         while ! [ -e answered ]; do sleep 0.05; done; \
+         docker run --rm --network=none --name=after {image} /bin/true; docker rm -f before"
+    );
+    let words = ["sh", "-ec", &script];
+    let command = |program: &std::path::Path| docker.command(program);
+    let started = profile::start(command, &folder, &words);
+    let since = std::time::Instant::now();
+    while !folder.join("asked").exists() {
+        assert!(since.elapsed().as_secs() < 100, "the container never started");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    docker.restart(signal);
+    std::fs::write(folder.join("answered"), "").unwrap();
+    let profile = started.end(&words);
+    assert_eq!(
+        profile.operations(),
+        ["sh", "docker run", "docker run", "docker rm"],
+        "{}",
+        profile.output
+    );
+    assert_eq!(profile.containers().len(), 2);
+    for (name, phases) in [
+        ("before", &["mount", "create", "start", "run"][..]),
+        ("after", &["mount", "create", "start", "run", "cleanup"]),
+    ] {
+        let container = profile.container(name);
+        assert_eq!((container.text("image"), container.text("engine")), (image, "docker"));
+        for phase in phases {
+            let phase = container.phase(phase);
+            assert_eq!(phase.0["open"], false, "{phase:?}");
+            assert_eq!(operation(&profile, phase), "docker run");
+        }
+    }
+    assert_none_open_but_at_the_end(&profile);
+}
+
+/// Make sure that containers of a daemon that is restarted in order in the middle of a recording are told apart, whole,
+/// and those of its successor have their clients as before.
+#[test]
+fn daemon_restarted_in_order() {
+    daemon_restarted(libc::SIGTERM);
+}
+
+/// Make sure of the same where it is killed and can put nothing in order.
+#[test]
+fn daemon_killed() {
+    daemon_restarted(libc::SIGKILL);
 }

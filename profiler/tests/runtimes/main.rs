@@ -10,6 +10,7 @@ mod buildkit;
 mod containerd;
 mod counts;
 mod coverage;
+mod cri;
 mod docker;
 mod exact;
 mod faults;
@@ -19,6 +20,7 @@ mod operations;
 mod podman;
 mod pulls;
 mod ready;
+mod rootless;
 #[path = "../support/mod.rs"]
 mod support;
 mod witness;

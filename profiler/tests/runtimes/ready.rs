@@ -71,7 +71,7 @@ int main(int count, char **all)
 "#;
 
 /// Makes it at `program`.
-fn listener(program: &Path) -> Result<PathBuf, Skip> {
+pub(crate) fn listener(program: &Path) -> Result<PathBuf, Skip> {
     host::require(&["gcc"])?;
     let source = program.with_extension("c");
     std::fs::write(&source, LISTENER).unwrap();
@@ -85,7 +85,7 @@ fn listener(program: &Path) -> Result<PathBuf, Skip> {
 }
 
 /// The container listened between its two stamps, and the phase says so and on what.
-fn assert_ready(profile: &Profile, container: Item<'_>, label: &str) {
+pub(crate) fn assert_ready(profile: &Profile, container: Item<'_>, label: &str) {
     let (ready, run) = (container.phase("ready"), container.phase("run"));
     let (before, after) = workload::stamps(&profile.output, "ready");
     assert_eq!(ready.text("label"), label);

@@ -14,14 +14,26 @@ pub(crate) struct Containerd {
     daemon: Child,
 }
 
+/// Without what only a host's root may do, and with the pods' own image from our registry.
+const CONFIGURATION: &str = r#"version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+disable_apparmor = true
+disable_cgroup = true
+restrict_oom_score_adj = true
+sandbox_image = "127.0.0.1:5000/tiny:1"
+"#;
+
 impl Containerd {
     pub(crate) fn new() -> Result<Containerd, Skip> {
         host::require(&["containerd", "ctr", "runc", "containerd-shim-runc-v2"])?;
         let corner = Corner::new()?;
         let folder = corner.folder().to_owned();
         let log = fs::File::create(folder.join("containerd.log")).unwrap();
+        fs::write(folder.join("containerd.toml"), CONFIGURATION).unwrap();
         let daemon = corner
             .command("containerd")
+            .arg("--config")
+            .arg(folder.join("containerd.toml"))
             .args(["--log-level", "debug", "--root"])
             .arg(folder.join("root"))
             .arg("--state")
@@ -54,7 +66,7 @@ impl Containerd {
         fs::read_to_string(self.corner.folder().join("containerd.log")).unwrap()
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.corner.folder().join("containerd.sock")
     }
 

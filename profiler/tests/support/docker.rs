@@ -23,40 +23,9 @@ impl Docker {
         host::require(&["docker", "dockerd", "containerd", "runc"])?;
         let corner = Corner::new()?;
         let folder = corner.folder().to_owned();
-        let log = fs::File::create(folder.join("dockerd.log")).unwrap();
-        let daemon = corner
-            .command("dockerd")
-            .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--data-root"])
-            .arg(folder.join("data"))
-            .arg("--exec-root")
-            .arg(folder.join("exec"))
-            .arg("--pidfile")
-            .arg(folder.join("dockerd.pid"))
-            .arg("--host")
-            .arg(format!("unix://{}", folder.join("docker.sock").display()))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let daemon = daemon(&corner);
         let docker = Docker { corner, daemon };
-        let start = Instant::now();
-        while !docker
-            .command("docker")
-            .arg("version")
-            .output()
-            .unwrap()
-            .status
-            .success()
-        {
-            if start.elapsed() > Duration::from_secs(60) {
-                let log = fs::read_to_string(docker.log()).unwrap_or_default();
-                return Err(Skip(format!(
-                    "dockerd does not start here: {}",
-                    log.lines().last().unwrap_or_default()
-                )));
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        docker.answers()?;
         let root = folder.join("tiny");
         workload::busybox_root(&root)?;
         let archive = folder.join("tiny.tar");
@@ -70,6 +39,37 @@ impl Docker {
         );
         succeed(docker.command("docker").arg("import").arg(&archive).arg(TINY));
         Ok(docker)
+    }
+
+    /// Waits until the daemon answers.
+    fn answers(&self) -> Result<(), Skip> {
+        let start = Instant::now();
+        while !self.command("docker").arg("version").output().unwrap().status.success() {
+            if start.elapsed() > Duration::from_secs(60) {
+                let log = fs::read_to_string(self.log()).unwrap_or_default();
+                return Err(Skip(format!(
+                    "dockerd does not start here: {}",
+                    log.lines().last().unwrap_or_default()
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    /// Ends the daemon by a signal and starts another.
+    pub(crate) fn restart(&mut self, signal: i32) {
+        // SAFETY: a pid of a child that has not been waited for.
+        unsafe { libc::kill(self.daemon.id() as i32, signal) };
+        self.daemon.wait().unwrap();
+        // What it and its containerd (killed with it, and perhaps not waited for by the host's init) leave behind if they
+        // are killed: the next one would take these numbers for processes that run.
+        let folder = self.corner.folder();
+        for file in ["dockerd.pid", "exec/containerd/containerd.pid"] {
+            let _ = fs::remove_file(folder.join(file));
+        }
+        self.daemon = daemon(&self.corner);
+        self.answers().unwrap();
     }
 
     /// Profiles a command that talks to this daemon.
@@ -113,6 +113,29 @@ impl Docker {
             .env("DOCKER_BUILDKIT", "0");
         command
     }
+}
+
+/// A daemon with all of its own in the corner's folder.
+fn daemon(corner: &Corner) -> Child {
+    let folder = corner.folder();
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("dockerd.log"));
+    corner
+        .command("dockerd")
+        .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--data-root"])
+        .arg(folder.join("data"))
+        .arg("--exec-root")
+        .arg(folder.join("exec"))
+        .arg("--pidfile")
+        .arg(folder.join("dockerd.pid"))
+        .arg("--host")
+        .arg(format!("unix://{}", folder.join("docker.sock").display()))
+        .stdout(Stdio::null())
+        .stderr(log.unwrap())
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Docker {

@@ -1,7 +1,8 @@
 //! phasegraph around a command, and what its JSON says.
 
-use std::path::Path;
-use std::process::Command;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
@@ -18,25 +19,57 @@ pub(crate) struct Profile {
 
 /// Profiles a command. `command` gives a command for a program, in the scenario's corner.
 pub(crate) fn profile(command: impl Fn(&Path) -> Command, folder: &Path, words: &[&str]) -> Profile {
-    let phasegraph = Path::new(env!("CARGO_BIN_EXE_phasegraph"));
+    start(command, folder, words).end(words)
+}
+
+/// A profiled command that goes on; killed, with its command, by a test that fails meanwhile.
+pub(crate) struct Started {
+    run: Option<Child>,
+    file: PathBuf,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(run) = &mut self.run {
+            // SAFETY: a group of processes that the child leads, which has not been waited for.
+            unsafe { libc::kill(-(run.id() as i32), libc::SIGKILL) };
+            let _ = run.wait();
+        }
+    }
+}
+
+/// Starts profiling a command.
+pub(crate) fn start(command: impl Fn(&Path) -> Command, folder: &Path, words: &[&str]) -> Started {
     let file = folder.join("profile.phg");
-    let run = command(phasegraph)
+    let run = command(Path::new(env!("CARGO_BIN_EXE_phasegraph")))
         .args(["run", "--force", "--quiet", "--no-summary", "-o"])
         .arg(&file)
         .arg("--")
         .args(words)
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
         .unwrap();
-    keep(&file);
-    let output = [run.stdout, run.stderr]
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .concat();
-    let shown: String = format!("{words:?}").chars().take(1_000).collect();
-    assert!(run.status.success(), "{shown}: {}\n{output:.4000}", run.status);
-    let shown = succeed(Command::new(phasegraph).arg("show").arg(&file).arg("--json"));
-    Profile {
-        json: serde_json::from_slice(&shown.stdout).unwrap(),
-        output,
+    Started { run: Some(run), file }
+}
+
+impl Started {
+    /// Its profile, once it has ended, which must be well.
+    pub(crate) fn end(mut self, words: &[&str]) -> Profile {
+        let run = self.run.take().unwrap().wait_with_output().unwrap();
+        keep(&self.file);
+        let output = [run.stdout, run.stderr]
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .concat();
+        let shown: String = format!("{words:?}").chars().take(1_000).collect();
+        assert!(run.status.success(), "{shown}: {}\n{output:.4000}", run.status);
+        let mut show = Command::new(env!("CARGO_BIN_EXE_phasegraph"));
+        let shown = succeed(show.arg("show").arg(&self.file).arg("--json"));
+        Profile {
+            json: serde_json::from_slice(&shown.stdout).unwrap(),
+            output,
+        }
     }
 }
 

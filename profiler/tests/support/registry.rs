@@ -107,7 +107,7 @@ impl Registry {
         }
         let configuration = serde_json::json!({
             "architecture": "amd64", "os": "linux",
-            "config": {"Cmd": ["/bin/true"]},
+            "config": {"Cmd": ["/bin/sleep", "1000"]},
             "rootfs": {"type": "layers", "diff_ids": diffs},
         });
         let configuration = configuration.to_string().into_bytes();

@@ -48,14 +48,15 @@ pub(super) fn complete(
                 let request = sent.get(index).filter(|request| request.peer == snapshot.tgid)?;
                 folder(request).filter(|folder| **folder == snapshot.name)?;
                 let client = context.sender(request)?;
-                let mut digests: Vec<&Text> = digests(request).collect();
-                digests.dedup();
-                let [blob] = digests.as_slice() else { return None };
-                let pull = pulls
-                    .iter()
-                    .position(|pull| pull.process == client && pull.has_blob(blob))?;
-                let again = pulls[pull].unpacks.iter().any(|unpack| unpack.blob == **blob);
-                (!again).then(|| (index, pull, (*blob).clone()))
+                // What else went out together with the call comes before it or after its folders; what its annotations
+                // name is no blob of the pull.
+                let before = request.query.iter().rev().skip_while(|(key, _)| key != b"snapshot");
+                let (blob, pull) = before.filter(|(key, _)| key == b"digest").find_map(|(_, blob)| {
+                    let of = |pull: &Pull| pull.process == client && pull.has_blob(blob);
+                    Some((blob, pulls.iter().position(of)?))
+                })?;
+                let again = pulls[pull].unpacks.iter().any(|unpack| unpack.blob == *blob);
+                (!again).then(|| (index, pull, blob.clone()))
             });
         let Some((index, pull, blob)) = applied else { continue };
         used.insert(index);

@@ -1,5 +1,7 @@
 //! From tasks to the session's processes and threads.
 
+use std::collections::HashMap;
+
 use profiler_common::Counter;
 use profiler_common::sched::flag;
 
@@ -8,7 +10,7 @@ use super::lineage::{self, Group, Reuse};
 use super::task::{Birth, Place, RawCycle, Task};
 use super::timeline::{Corrections, tile};
 use crate::model::{Interval, Process, ProcessIx, Session, Span, State, Thread, ThreadIx};
-use crate::recording::record::{CgroupOp, Exec};
+use crate::recording::record::{CgroupOp, Exec, TaskId};
 
 /// What had to be made up or left out, for the session's losses.
 #[derive(Debug, Default)]
@@ -31,6 +33,7 @@ pub(super) fn assemble(session: &mut Session, tasks: Vec<Task>) {
     let mut births: Vec<(ProcessIx, Birth)> = Vec::new();
     let mut execs: Vec<(ProcessIx, Exec)> = Vec::new();
     let mut places: Vec<Vec<Place>> = Vec::with_capacity(groups.len());
+    let mut makers: HashMap<TaskId, TaskId> = HashMap::new();
 
     for group in groups {
         let ix = ProcessIx(session.processes.len() as u32);
@@ -51,7 +54,10 @@ pub(super) fn assemble(session: &mut Session, tasks: Vec<Task>) {
             let birth = task.birth.take();
             let mut thread = thread(&task, ix, &life, session.span, &mut tally);
             match &birth {
-                Some(Birth::Fork(fork)) => thread.comm.clone_from(&fork.comm),
+                Some(Birth::Fork(fork)) => {
+                    thread.comm.clone_from(&fork.comm);
+                    makers.insert(task.id, fork.parent);
+                }
                 Some(Birth::Adopt(adopt)) => {
                     thread.comm.clone_from(&adopt.comm);
                     let silent = task.cycles.is_empty() && task.samples.is_empty() && life.open;
@@ -90,10 +96,23 @@ pub(super) fn assemble(session: &mut Session, tasks: Vec<Task>) {
             session.processes[parent.ix()].children.push(ProcessIx(index as u32));
         }
     }
+    settle_makers(&mut session.threads, &makers);
     images(&mut session.processes, births, execs);
     witness(session, &ancestry, &mut places);
     settle(&mut session.processes, places);
     tell(session, &tally);
+}
+
+/// Names the thread that made each thread.
+fn settle_makers(threads: &mut [Thread], makers: &HashMap<TaskId, TaskId>) {
+    let indexes = threads.iter().enumerate();
+    let by_id: HashMap<TaskId, ThreadIx> = indexes
+        .map(|(index, thread)| (thread.id, ThreadIx(index as u32)))
+        .collect();
+    for thread in threads {
+        let maker = makers.get(&thread.id).and_then(|maker| by_id.get(maker));
+        thread.maker = maker.copied();
+    }
 }
 
 /// A process of which its threads, its span and its images are still missing.
@@ -203,6 +222,7 @@ fn thread(task: &Task, process: ProcessIx, life: &Life, session: Span, tally: &m
     Thread {
         id: task.id,
         process,
+        maker: None,
         comm: Vec::new(),
         span,
         open: life.open,

@@ -20,12 +20,13 @@ const MAX_ARGUMENTS: usize = 160;
 
 /// What a frame is, for its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Category {
+pub(in crate::report) enum Category {
     User,
     Kernel,
     /// In brackets: made by us.
     Synthetic,
     Process,
+    Thread,
     /// Operation, container or phase.
     Lifecycle,
 }
@@ -34,7 +35,7 @@ pub(super) enum Category {
 pub(super) type Categories = HashMap<String, Category>;
 
 /// Makes lines.
-pub(super) struct Frames<'a> {
+pub(in crate::report) struct Frames<'a> {
     session: &'a Session,
     roots: Roots,
     /// Phases that each process works for.
@@ -48,7 +49,7 @@ pub(super) struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    pub(super) fn new(session: &'a Session, roots: Roots) -> Frames<'a> {
+    pub(in crate::report) fn new(session: &'a Session, roots: Roots) -> Frames<'a> {
         let mut phases = vec![Vec::new(); session.processes.len()];
         let mut members = Vec::with_capacity(session.phases.len());
         for (index, phase) in session.phases.iter().enumerate() {
@@ -82,7 +83,7 @@ impl<'a> Frames<'a> {
     }
 
     /// Cuts a span of a process wherever its frames change: at edges of its phases and at its execs.
-    pub(super) fn slices(&self, process: ProcessIx, span: Span) -> Vec<Span> {
+    pub(in crate::report) fn slices(&self, process: ProcessIx, span: Span) -> Vec<Span> {
         let mut edges = vec![span.from, span.to];
         for phase in &self.phases[process.ix()] {
             let phase = self.session.phases[phase.ix()].span;
@@ -103,6 +104,16 @@ impl<'a> Frames<'a> {
 
     /// The frames of a row of time that began at `ts`.
     pub(super) fn line(&mut self, process: ProcessIx, ts: u64, row: &StackRow) -> String {
+        let line = self.below(process, ts, row);
+        let (below, stack) = (self.finish(line), self.stack(row));
+        if below.is_empty() {
+            return stack;
+        }
+        format!("{below}{PART}{stack}")
+    }
+
+    /// The frames below a row's stack, root first.
+    pub(in crate::report) fn below(&self, process: ProcessIx, ts: u64, row: &StackRow) -> Line {
         let phase = self.innermost(process, ts);
         let mut line = Line::default();
         let operation = match phase {
@@ -145,17 +156,26 @@ impl<'a> Frames<'a> {
         if has(Level::Thread)
             && let Some(name) = self.thread_name(row, ts)
         {
-            line.push(name, Category::Process);
+            line.push(name, Category::Thread);
         }
-        let (below, stack) = (self.finish(line), self.stack(row));
-        if below.is_empty() {
-            return stack;
-        }
-        format!("{below}{PART}{stack}")
+        line
+    }
+
+    /// The phases that a process works for at `ts`, in order of their numbers.
+    pub(in crate::report) fn phases_at(&self, process: ProcessIx, ts: u64) -> Vec<PhaseIx> {
+        let phases = self.phases[process.ix()].iter().copied();
+        phases
+            .filter(|ix| self.session.phases[ix.ix()].span.contains(ts))
+            .collect()
+    }
+
+    /// The operation that a process belongs to, apart from phases.
+    pub(in crate::report) fn operation(&self, process: ProcessIx) -> Option<OperationIx> {
+        self.operations.get(&process).copied()
     }
 
     /// The deepest of the process's phases at `ts`; of equals the one that began last.
-    fn innermost(&self, process: ProcessIx, ts: u64) -> Option<PhaseIx> {
+    pub(in crate::report) fn innermost(&self, process: ProcessIx, ts: u64) -> Option<PhaseIx> {
         let phases = self.phases[process.ix()].iter().copied();
         phases
             .filter(|ix| self.session.phases[ix.ix()].span.contains(ts))
@@ -230,13 +250,7 @@ impl<'a> Frames<'a> {
             text: stack,
             frames: Vec::new(),
         };
-        if let Some(label) = row.label {
-            line.push(label.as_bytes(), Category::Synthetic);
-        } else if let Some(wait) = row.wait {
-            line.push(format!("[{}]", wait.name()).as_bytes(), Category::Synthetic);
-        } else if line.text.is_empty() {
-            line.push(b"[no stack]", Category::Synthetic);
-        }
+        line.close(row);
         self.finish(line)
     }
 
@@ -250,9 +264,15 @@ impl<'a> Frames<'a> {
     }
 
     fn frames(&mut self, id: u32) -> String {
+        let line = self.stack_frames(id);
+        self.finish(line)
+    }
+
+    /// The frames of a stack, root first; none of an unknown one.
+    pub(in crate::report) fn stack_frames(&self, id: u32) -> Line {
         let mut line = Line::default();
         let Some(stack) = self.session.stacks.get(id) else {
-            return line.text;
+            return line;
         };
         let kernel = usize::from(stack.kernel);
         if stack.frames.len() <= kernel && stack.user_error != 0 {
@@ -270,6 +290,13 @@ impl<'a> Frames<'a> {
                 }
             }
         }
+        line
+    }
+
+    /// A line of one frame of our own.
+    pub(super) fn synthetic(&mut self, label: &str) -> String {
+        let mut line = Line::default();
+        line.push(label.as_bytes(), Category::Synthetic);
         self.finish(line)
     }
 
@@ -280,12 +307,24 @@ impl<'a> Frames<'a> {
 
 /// A line as it grows.
 #[derive(Default)]
-struct Line {
+pub(in crate::report) struct Line {
     text: String,
-    frames: Vec<(String, Category)>,
+    /// Those that are not categorised yet.
+    pub(in crate::report) frames: Vec<(String, Category)>,
 }
 
 impl Line {
+    /// Adds what a row's stack ends in: why there is none, or what was waited for.
+    pub(in crate::report) fn close(&mut self, row: &StackRow) {
+        if let Some(label) = row.label {
+            self.push(label.as_bytes(), Category::Synthetic);
+        } else if let Some(wait) = row.wait {
+            self.push(format!("[{}]", wait.name()).as_bytes(), Category::Synthetic);
+        } else if self.text.is_empty() {
+            self.push(b"[no stack]", Category::Synthetic);
+        }
+    }
+
     fn push(&mut self, name: &[u8], category: Category) {
         let frame = text::escape_folded(name);
         if !self.text.is_empty() {

@@ -8,7 +8,7 @@
 //! Counts are µs. They are rounded as a running sum, so each line is off by less than 1 µs and their total by less
 //! than 1 µs from the exact time that the other reports show.
 
-mod frames;
+pub(in crate::report) mod frames;
 mod roots;
 mod svg;
 
@@ -16,9 +16,10 @@ use std::collections::BTreeMap;
 
 use super::select::Selection;
 use super::{text, units};
+use crate::attribute::critical::{Path, Paths};
 use crate::attribute::stacks::{self, StackRow};
 use crate::attribute::waits::Classifier;
-use crate::model::{ProcessIx, Session, Span};
+use crate::model::{Interval, OperationIx, ProcessIx, Session, Span};
 
 use frames::{Frames, PART};
 pub use roots::Roots;
@@ -33,6 +34,8 @@ pub enum Kind {
     OffCpu,
     /// All time of all threads: on CPUs, in run queues, blocked.
     Wall,
+    /// The critical paths of the phases or operations: wall time, by what it was spent on and waited for.
+    Critical,
 }
 
 impl Kind {
@@ -42,6 +45,7 @@ impl Kind {
             Kind::Cpu => "cpu",
             Kind::OffCpu => "offcpu",
             Kind::Wall => "wall",
+            Kind::Critical => "critical",
         }
     }
 
@@ -50,6 +54,7 @@ impl Kind {
             Kind::Cpu => "on-CPU time",
             Kind::OffCpu => "blocked time",
             Kind::Wall => "all time of all threads",
+            Kind::Critical => "critical path",
         }
     }
 }
@@ -97,10 +102,6 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Root
         "" => "the recording".to_owned(),
         title => title.to_owned(),
     };
-    let spans = selection.spans(session);
-    if spans.iter().all(Vec::is_empty) {
-        return Err(Empty::NoProcess { selection: named });
-    }
     let mut frames = Frames::new(session, roots);
     let mut classifier = Classifier::default();
     let mut flame = Flame {
@@ -112,18 +113,47 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Root
         samples: 0,
     };
     let mut sampled_ns = 0;
-    for (index, spans) in spans.iter().enumerate() {
-        let process = ProcessIx(index as u32);
-        let slices: Vec<Span> = spans.iter().flat_map(|span| frames.slices(process, *span)).collect();
-        for slice in slices {
-            for row in rows(session, process, slice, kind, &mut classifier) {
-                flame.total_ns += row.ns;
-                if is_sample(session, &row) {
-                    flame.samples += row.count;
-                    sampled_ns += row.ns;
+    let mut add = |at, row: &StackRow, frames: &mut Frames<'_>| {
+        flame.total_ns += row.ns;
+        if is_sample(session, row) {
+            flame.samples += row.count;
+            sampled_ns += row.ns;
+        }
+        let line = frames.line(row.process, at, row);
+        *flame.stacks.entry(line).or_default() += row.ns;
+    };
+    if kind == Kind::Critical {
+        let mut unattributed = 0;
+        let segments = paths(session, selection).into_iter().flat_map(|path| path.segments);
+        for segment in segments {
+            let (Some((thread, state)), Some(process)) = (segment.doing, segment.process(session)) else {
+                unattributed += segment.span.len();
+                continue;
+            };
+            let span = segment.span;
+            for slice in frames.slices(process, span) {
+                let piece = Interval { span, state }.clip(slice);
+                for row in stacks::of_piece(session, process, thread, piece, &mut classifier) {
+                    add(slice.from, &row, &mut frames);
                 }
-                let line = frames.line(process, slice.from, &row);
-                *flame.stacks.entry(line).or_default() += row.ns;
+            }
+        }
+        if unattributed > 0 {
+            flame.total_ns += unattributed;
+            *flame.stacks.entry(frames.synthetic(UNATTRIBUTED)).or_default() += unattributed;
+        }
+    } else {
+        let spans = selection.spans(session);
+        if spans.iter().all(Vec::is_empty) {
+            return Err(Empty::NoProcess { selection: named });
+        }
+        for (index, spans) in spans.iter().enumerate() {
+            let process = ProcessIx(index as u32);
+            let slices: Vec<Span> = spans.iter().flat_map(|span| frames.slices(process, *span)).collect();
+            for slice in slices {
+                for row in rows(session, process, slice, kind, &mut classifier) {
+                    add(slice.from, &row, &mut frames);
+                }
             }
         }
     }
@@ -152,7 +182,7 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Root
             session.meta.sample_hz,
             units::share(sampled_ns, flame.total_ns)
         ),
-        Kind::OffCpu | Kind::Wall => format!("{} CPUs", session.meta.cpus),
+        Kind::OffCpu | Kind::Wall | Kind::Critical => format!("{} CPUs", session.meta.cpus),
     };
     let command = match &session.meta.command[..] {
         [] => "whole host".to_owned(),
@@ -164,11 +194,38 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Root
     Ok(flame)
 }
 
+/// Frame of time of a critical path that no thread covers.
+const UNATTRIBUTED: &str = "[unattributed]";
+
+/// The selected phases' critical paths, of those within each other the outer one's; else the operations'.
+fn paths(session: &Session, selection: &Selection) -> Vec<Path> {
+    let paths = Paths::new(session);
+    let Some(phases) = &selection.phases else {
+        let operations = (0..session.operations.len() as u32).map(OperationIx);
+        let asked = operations.filter(|ix| selection.operation.is_none_or(|asked| asked == *ix));
+        return asked.map(|ix| paths.of_operation(ix)).collect();
+    };
+    let outer = phases.iter().filter(|ix| {
+        let mut above = session.phases[ix.ix()].parent;
+        for _ in 0..session.phases.len() {
+            match above {
+                Some(parent) if phases.contains(&parent) => return false,
+                Some(parent) => above = session.phases.get(parent.ix()).and_then(|phase| phase.parent),
+                None => break,
+            }
+        }
+        true
+    });
+    outer.map(|ix| paths.of_phase(*ix)).collect()
+}
+
 fn rows(session: &Session, process: ProcessIx, span: Span, kind: Kind, classifier: &mut Classifier) -> Vec<StackRow> {
     match kind {
         Kind::Cpu => stacks::on_cpu(session, &[process], span),
         Kind::OffCpu => stacks::off_cpu(session, &[process], span, classifier),
         Kind::Wall => stacks::wall(session, &[process], span, classifier),
+        // Not by process: see `collect`.
+        Kind::Critical => Vec::new(),
     }
 }
 
@@ -186,6 +243,16 @@ impl Flame {
             out.push('\n');
         }
         out
+    }
+
+    /// What is drawn, for people; harmless.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Every stack's frames, root first, with its exact time, ns; in order of the frames.
+    pub fn stacks(&self) -> impl Iterator<Item = (impl Iterator<Item = &str>, u64)> {
+        self.stacks.iter().map(|(line, ns)| (line.split(PART), *ns))
     }
 
     /// The flamegraph; leaf frames at the root with `reverse`, to see which functions take most from wherever they

@@ -45,6 +45,9 @@ impl Default for Roots {
 }
 
 impl Roots {
+    /// Processes and threads alone.
+    pub(in crate::report) const PROCESSES: Roots = Roots([false, false, false, true, true, false, true]);
+
     pub(super) fn has(self, level: Level) -> bool {
         self.0[level as usize]
     }
@@ -83,6 +86,7 @@ mod tests {
             assert!(LEVELS.iter().all(|(_, other)| only.has(*other) == (other == level)));
         }
         assert_eq!("none".parse(), Ok(Roots([false; LEVELS.len()])));
+        assert_eq!("parents,process,thread".parse(), Ok(Roots::PROCESSES));
         assert_eq!(
             "thread, parents,operation,phase,container,process".parse(),
             Ok(Roots::default())

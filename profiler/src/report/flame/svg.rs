@@ -43,7 +43,7 @@ fn color(name: &str, category: Category) -> Color {
         Category::User => [232, 118, 96],
         Category::Kernel => [240, 172, 72],
         Category::Synthetic => [196, 188, 208],
-        Category::Process => [126, 190, 164],
+        Category::Process | Category::Thread => [126, 190, 164],
         Category::Lifecycle => [150, 178, 214],
     };
     // FNV-1a: spread is all that is asked of it.

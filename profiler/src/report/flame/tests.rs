@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::PhaseIx;
 use crate::report::fixture::{self, HOSTILE};
 use crate::report::select::Query;
 
@@ -56,6 +57,40 @@ fn frames_from_operation_to_leaf() {
                     c_parse_file;cc1+0x300;asm_exc_page_fault_[k];do_user_addr_fault_[k] ";
     assert!(folded.lines().any(|line| line.starts_with(expected)), "{folded}");
     assert!(folded.contains(";create;runc;"), "{folded}");
+}
+
+/// Make sure that a critical path's flamegraph is as wide as the phase or operation is long, and that of phases within
+/// each other only the outer one counts.
+#[test]
+fn critical_is_wall_time() {
+    let session = fixture::session();
+    let steps = Query {
+        phase: Some("step".into()),
+        ..Query::default()
+    };
+    let inner = Query {
+        container: Some("buildah".into()),
+        ..Query::default()
+    };
+    let lengths = |kinds: &[PhaseIx]| kinds.iter().map(|ix| session.phases[ix.ix()].span.len()).sum::<u64>();
+    for (query, expected) in [
+        (Query::default(), session.operations[0].span.len()),
+        (steps, lengths(&[PhaseIx(0), PhaseIx(1)])),
+        (inner, {
+            let own = |ix: &PhaseIx| session.phases[ix.ix()].container.is_some();
+            let all: Vec<PhaseIx> = (0..session.phases.len() as u32).map(PhaseIx).filter(own).collect();
+            let outer = |ix: &&PhaseIx| {
+                let parent = session.phases[ix.ix()].parent;
+                parent.is_none_or(|parent| session.phases[parent.ix()].container.is_none())
+            };
+            lengths(&all.iter().filter(outer).copied().collect::<Vec<_>>())
+        }),
+    ] {
+        let flame = flame(query, Kind::Critical);
+        assert_eq!(flame.total_ns, expected);
+        let us: u64 = parse(&flame.folded()).iter().map(|(_, us)| us).sum();
+        assert!(us.abs_diff(expected / 1_000) <= 1);
+    }
 }
 
 /// Make sure that waits end in their class and have their own stacks, and that short ones are there too.

@@ -5,6 +5,8 @@
 //! pairs monotonic with real time. Text that is not UTF-8 stands as a lossy string, with its exact bytes beside it in
 //! a field named `…_hex`.
 
+pub mod critical;
+mod receipt;
 pub mod schema;
 
 use schema::{
@@ -16,6 +18,7 @@ use schema::{
 use super::figures::{self, Cost, Coverage};
 use super::gaps;
 use super::select::all_phases;
+use crate::attribute::critical::Paths;
 use crate::attribute::memory::{self, Peaks};
 use crate::attribute::resources;
 use crate::attribute::user_stacks::{self, Count, UserStacks};
@@ -39,6 +42,12 @@ pub fn render(session: &Session) -> serde_json::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What is found out once for all phases.
+struct Known<'a> {
+    peaks: Peaks<'a>,
+    paths: Paths<'a>,
+}
+
 /// The session in the schema's terms.
 pub fn report(session: &Session) -> Report {
     let meta = &session.meta;
@@ -49,11 +58,15 @@ pub fn report(session: &Session) -> Report {
     let mut classifier = Classifier::default();
     let all = figures::selected(session, &whole, &mut classifier);
     let samples = Coverage::of(session);
-    let peaks = Peaks::new(session);
+    let known = Known {
+        peaks: Peaks::new(session),
+        paths: Paths::new(session),
+    };
     Report {
         schema: SCHEMA,
         version: meta.version.clone(),
         name: meta.name.clone(),
+        receipt: receipt::receipt(session),
         host: Host {
             hostname: meta.hostname.clone(),
             kernel: meta.kernel.clone(),
@@ -115,11 +128,11 @@ pub fn report(session: &Session) -> Report {
             .map(|ix| operation(session, OperationIx(ix)))
             .collect(),
         containers: indexes(session.containers.len())
-            .map(|ix| container(&peaks, session, ContainerIx(ix), &mut classifier))
+            .map(|ix| container(&known, session, ContainerIx(ix), &mut classifier))
             .collect(),
-        phases: phases(&peaks, session, None, None, &mut classifier),
+        phases: phases(&known, session, None, None, &mut classifier),
         processes: indexes(session.processes.len())
-            .map(|ix| process(&peaks, session, ProcessIx(ix), &mut classifier))
+            .map(|ix| process(&known, session, ProcessIx(ix), &mut classifier))
             .collect(),
         waits: waits(session, &mut classifier),
         oom_kills: oom_kills(session),
@@ -135,8 +148,8 @@ pub fn report(session: &Session) -> Report {
         user_stacks: user_stacks(session),
         layers: None,
         copy_ups: None,
-        critical_path: None,
-        not_measured: vec!["layers", "copy_ups", "critical_path"],
+        critical_path: critical::all(session),
+        not_measured: vec!["layers", "copy_ups"],
         losses: figures::losses(session)
             .into_iter()
             .map(|loss| Loss {
@@ -210,9 +223,9 @@ fn operation(session: &Session, ix: OperationIx) -> Operation {
     }
 }
 
-fn container(peaks: &Peaks<'_>, session: &Session, ix: ContainerIx, classifier: &mut Classifier) -> Container {
+fn container(known: &Known<'_>, session: &Session, ix: ContainerIx, classifier: &mut Classifier) -> Container {
     let container = &session.containers[ix.ix()];
-    let largest = peaks.largest_of(ix);
+    let largest = known.peaks.largest_of(ix);
     Container {
         index: ix.0,
         id: Escaped::new(&container.id),
@@ -221,7 +234,7 @@ fn container(peaks: &Peaks<'_>, session: &Session, ix: ContainerIx, classifier: 
         runtime: container.runtime.clone(),
         image: Escaped::new(&container.image),
         digest: Escaped::new(&container.digest),
-        memory_peak_bytes: peaks.container(container),
+        memory_peak_bytes: known.peaks.container(container),
         peak_rss_bytes: largest.map(|(_, bytes)| bytes),
         peak_rss_process: largest.map(|(process, _)| process.0),
         cgroup: (container.cgroup != 0).then_some(container.cgroup),
@@ -229,14 +242,14 @@ fn container(peaks: &Peaks<'_>, session: &Session, ix: ContainerIx, classifier: 
         entrypoint: container.entrypoint.map(|ix| ix.0),
         from_ns: container.span.from,
         to_ns: container.span.to,
-        phases: phases(peaks, session, Some(ix), None, classifier),
+        phases: phases(known, session, Some(ix), None, classifier),
     }
 }
 
 /// The phases of `container` directly below `parent`; without a parent those whose own parent is of another container
 /// (or that have none).
 fn phases(
-    peaks: &Peaks<'_>,
+    known: &Known<'_>,
     session: &Session,
     container: Option<ContainerIx>,
     parent: Option<PhaseIx>,
@@ -251,14 +264,14 @@ fn phases(
             });
             phase.container == container && above == parent
         })
-        .map(|ix| phase(peaks, session, ix, classifier))
+        .map(|ix| phase(known, session, ix, classifier))
         .collect()
 }
 
-fn phase(peaks: &Peaks<'_>, session: &Session, ix: PhaseIx, classifier: &mut Classifier) -> Phase {
+fn phase(known: &Known<'_>, session: &Session, ix: PhaseIx, classifier: &mut Classifier) -> Phase {
     let phase = &session.phases[ix.ix()];
     let figures = resources::phase(session, phase, classifier);
-    let largest = peaks.largest(&phase.processes, phase.span);
+    let largest = known.peaks.largest(&phase.processes, phase.span);
     let engine = phase.container.and_then(|ix| session.containers.get(ix.ix()));
     Phase {
         index: ix.0,
@@ -276,6 +289,7 @@ fn phase(peaks: &Peaks<'_>, session: &Session, ix: PhaseIx, classifier: &mut Cla
         peak_rss_bytes: largest.map(|(_, bytes)| bytes),
         peak_rss_process: largest.map(|(process, _)| process.0),
         wall: Times::new(&figures.wall, figures.unattributed),
+        critical: critical_times(session, ix, &known.paths, classifier),
         all: Times::new(&figures.all, 0),
         cut_ns: figures.all.cut,
         processes: phase.processes.iter().map(|ix| ix.0).collect(),
@@ -284,11 +298,17 @@ fn phase(peaks: &Peaks<'_>, session: &Session, ix: PhaseIx, classifier: &mut Cla
             from: phase.evidence.0.clone(),
             to: phase.evidence.1.clone(),
         },
-        phases: phases(peaks, session, phase.container, Some(ix), classifier),
+        phases: phases(known, session, phase.container, Some(ix), classifier),
     }
 }
 
-fn process(peaks: &Peaks<'_>, session: &Session, ix: ProcessIx, classifier: &mut Classifier) -> Process {
+/// States along a phase's critical path.
+fn critical_times(session: &Session, ix: PhaseIx, paths: &Paths<'_>, classifier: &mut Classifier) -> Times {
+    let (resources, unattributed) = paths.of_phase(ix).resources(session, classifier);
+    Times::new(&resources, unattributed)
+}
+
+fn process(known: &Known<'_>, session: &Session, ix: ProcessIx, classifier: &mut Classifier) -> Process {
     let process = &session.processes[ix.ix()];
     let image = process.image();
     // As `wait()` gives it: `status << 8 | signal`, with 0x80 for a core dump.
@@ -309,7 +329,7 @@ fn process(peaks: &Peaks<'_>, session: &Session, ix: ProcessIx, classifier: &mut
             .filter(|_| signal.is_none())
             .map(|code| code >> 8 & 0xff),
         signal,
-        peak_rss_bytes: peaks.process(ix),
+        peak_rss_bytes: known.peaks.process(ix),
         resources: Times::new(&resources::process_within(session, ix, process.span, classifier), 0),
         threads: process
             .threads
@@ -443,5 +463,7 @@ fn own(session: &Session) -> Own {
     }
 }
 
+#[cfg(test)]
+mod published;
 #[cfg(test)]
 mod tests;

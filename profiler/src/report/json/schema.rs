@@ -1,4 +1,5 @@
-//! The types that are the schema's definition.
+//! The types that are the schema's definition: `docs/results.schema.json` is made of them and of their comments, which
+//! are what its readers get.
 
 use std::collections::BTreeMap;
 
@@ -8,47 +9,144 @@ use crate::attribute::resources::Resources;
 use crate::recording::record::Text;
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Report {
+    /// Version of this schema. Fields are added without a new one; it is raised when a field's meaning changes or a field
+    /// goes.
     pub schema: u32,
     /// phasegraph's version that recorded.
     pub version: String,
+    /// As `--name` gave it; empty without.
     pub name: String,
+    /// What a benchmark's result must say of how it came about, in one place.
+    pub receipt: Receipt,
     pub host: Host,
     pub command: Command,
     pub span: Span,
+    /// CPU samples a second on each CPU.
     pub sample_hz: u32,
+    /// What people asked for: `podman build`.
     pub operations: Vec<Operation>,
+    /// Runs of containers. A restart is another, with the same id.
     pub containers: Vec<Container>,
     /// Phases of no container, such as a build's steps; those of a container stand there, below them in the tree.
     pub phases: Vec<Phase>,
     pub processes: Vec<Process>,
+    /// The 1,000 longest waits of all threads, longest first.
     pub waits: Vec<Wait>,
     pub oom_kills: Vec<OomKill>,
+    /// How much of the waiting and of the samples has stacks.
     pub coverage: CoverageOut,
     pub user_stacks: UserStacksOut,
-    /// `null`: not measured, see `not_measured`.
+    /// Reads of image layers. `null`: this version does not measure them, see `not_measured`.
     pub layers: Option<Vec<()>>,
+    /// Files that overlayfs copied up. `null`: this version does not measure them, see `not_measured`.
     pub copy_ups: Option<Vec<()>>,
-    pub critical_path: Option<()>,
+    /// What each operation's wall time was waited for.
+    pub critical_path: Vec<super::critical::CriticalPath>,
     /// Names of the fields that are `null` because this version does not measure them.
     pub not_measured: Vec<&'static str>,
+    /// Every cause of loss that is not zero; empty when every event was kept.
     pub losses: Vec<Loss>,
+    /// The profiler's own cost, measured in this recording.
     #[serde(rename = "self")]
     pub own: Own,
     /// What of the recording could not be used; empty for a whole one.
     pub damage: Vec<String>,
 }
 
+/// What a benchmark's result must say of how it came about.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Receipt {
+    /// When the recording began, ns since 1970-01-01 UTC; `null` in a recording without a clock.
+    pub began_real_ns: Option<u64>,
+    /// phasegraph's version that recorded.
+    pub phasegraph: String,
+    /// Commit that the git checkout around the command's working folder was at when the command began; `null` when that
+    /// is not known (`commit_unknown`). Whether files differed from it is not looked at.
+    pub commit: Option<Commit>,
+    /// Why there is no `commit`; `null` when there is one, and in recordings that were not asked.
+    pub commit_unknown: Option<String>,
+    /// Arguments, redacted; empty when the whole host was recorded.
+    pub command: Vec<Escaped>,
+    /// 128 + signal when it was killed.
+    pub exit_status: Option<i32>,
+    pub cpu_model: String,
+    /// Online CPUs, as the scheduler counts them (hardware threads).
+    pub cpus: u32,
+    /// Physical cores behind them; `null` where the kernel does not tell.
+    pub cores: Option<u32>,
+    pub kernel: String,
+    /// As `uname -m` has it.
+    pub machine: String,
+    pub memory_bytes: u64,
+    /// Engines and runtimes that ran, as the programs of these names in PATH said after the recording.
+    pub programs: Vec<EngineVersion>,
+    pub settings: Settings,
+    /// Sum of the counts in `losses` that are losses.
+    pub lost: u64,
+    /// CPU time of the profiler, its BPF programs included, while it recorded; `null` when the BPF programs' is not
+    /// known.
+    pub self_cpu_ns: Option<u64>,
+    /// CPUs × length of the recording: what `self_cpu_ns` is a share of.
+    pub host_cpu_ns: u64,
+    pub self_peak_memory_bytes: u64,
+}
+
+/// A checkout's commit.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Commit {
+    /// 40 or 64 hexadecimal digits.
+    pub id: String,
+    /// The checkout's topmost folder.
+    pub folder: String,
+}
+
+/// An engine or runtime.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct EngineVersion {
+    pub name: String,
+    /// Empty when it did not say.
+    pub version: String,
+    pub path: Escaped,
+}
+
+/// How it was recorded.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Settings {
+    /// CPU samples a second on each CPU.
+    pub sample_hz: u32,
+    /// The most that the profiler might cost, in words; `null` in recordings that do not tell.
+    pub overhead_cap: Option<String>,
+    /// Whether secrets in arguments were masked; `null` in recordings that do not tell.
+    pub redaction: Option<bool>,
+    /// User that the command ran as, where one was asked for; else empty.
+    pub user: String,
+    /// The container that was recorded, where one was asked for; else `null`.
+    pub container: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Host {
     pub hostname: String,
+    /// Release, as `uname -r` has it.
     pub kernel: String,
+    /// As `uname -m` has it.
     pub machine: String,
     pub cpu_model: String,
+    /// Online CPUs when the recording began.
     pub cpus: u32,
     pub memory_bytes: u64,
+    /// Pairs of readings that turn monotonic times into dates.
     pub clocks: Vec<Clock>,
+    /// What each signal was taken from, or why it was not to be had.
     pub probes: Vec<Probe>,
+    /// What else is known of host and settings, by name; a name can stand several times.
     pub facts: Vec<Fact>,
     /// What the host's CPUs did meanwhile; `null` in recordings that do not tell.
     pub cpu: Option<HostCpu>,
@@ -58,6 +156,7 @@ pub struct Host {
 
 /// CPU time of the whole host over the recording, as `/proc/stat` has it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HostCpu {
     pub user_ns: u64,
     pub system_ns: u64,
@@ -69,6 +168,7 @@ pub struct HostCpu {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CpuChange {
     /// When it was noticed.
     pub at_ns: u64,
@@ -79,6 +179,7 @@ pub struct CpuChange {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Clock {
     pub monotonic_ns: u64,
     /// Since 1970-01-01 UTC.
@@ -86,18 +187,21 @@ pub struct Clock {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Probe {
     pub name: String,
     pub rung: String,
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Fact {
     pub name: String,
     pub value: String,
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Command {
     /// Empty when the whole host was recorded.
     pub argv: Vec<Escaped>,
@@ -109,6 +213,7 @@ pub struct Command {
 
 /// Time covered.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Span {
     pub begin_ns: u64,
     pub end_ns: u64,
@@ -119,6 +224,7 @@ pub struct Span {
 
 /// Bytes from a traced process.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Escaped {
     pub text: String,
     /// The exact bytes, only when they are not UTF-8.
@@ -142,6 +248,7 @@ impl Escaped {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Operation {
     pub index: u32,
     pub name: String,
@@ -161,6 +268,7 @@ pub struct Operation {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Container {
     pub index: u32,
     pub id: Escaped,
@@ -186,6 +294,7 @@ pub struct Container {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Phase {
     /// What `--phase` takes.
     pub index: u32,
@@ -207,6 +316,8 @@ pub struct Phase {
     pub peak_rss_process: Option<u32>,
     /// States of the main thread; they and `unattributed_ns` add up to `wall_ns`.
     pub wall: Times,
+    /// States along the critical path of the phase, back from its end; they add up to `wall_ns`.
+    pub critical: Times,
     /// States of all threads of `processes` within the phase; `unattributed_ns` is 0.
     pub all: Times,
     /// The most by which a figure of `all` can be off: time in sums that the phase's edges cut.
@@ -222,6 +333,7 @@ pub struct Phase {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Evidence {
     pub from: String,
     pub to: String,
@@ -229,6 +341,7 @@ pub struct Evidence {
 
 /// Where time went. All of them add up to the length that they divide.
 #[derive(Debug, Default, Serialize, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Times {
     pub cpu_ns: u64,
     pub runqueue_ns: u64,
@@ -265,6 +378,7 @@ impl Times {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Process {
     pub index: u32,
     pub pid: u32,
@@ -289,6 +403,7 @@ pub struct Process {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Thread {
     pub tid: u32,
     pub comm: Escaped,
@@ -302,6 +417,7 @@ pub struct Thread {
 
 /// A kill for want of memory.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OomKill {
     pub at_ns: u64,
     /// Of the victim.
@@ -323,6 +439,7 @@ pub struct OomKill {
 
 /// One of the longest waits.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Wait {
     pub pid: u32,
     pub tid: u32,
@@ -340,6 +457,7 @@ pub struct Wait {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Waker {
     pub pid: u32,
     pub tid: u32,
@@ -348,6 +466,7 @@ pub struct Waker {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CoverageOut {
     pub samples: u64,
     pub samples_with_stack: u64,
@@ -360,6 +479,7 @@ pub struct CoverageOut {
 
 /// How many user stacks of CPU samples reach the outermost frame.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UserStacksOut {
     /// Samples of tasks that have a user stack.
     pub samples: u64,
@@ -379,12 +499,14 @@ pub struct UserStacksOut {
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StackCount {
     pub samples: u64,
     pub whole: u64,
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProgramStacks {
     pub program: Escaped,
     #[serde(flatten)]
@@ -392,6 +514,7 @@ pub struct ProgramStacks {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Loss {
     pub name: String,
     pub count: u64,
@@ -402,6 +525,7 @@ pub struct Loss {
 
 /// The profiler's own cost.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Own {
     /// `null` when the kernel's BPF statistics were off.
     pub bpf_ns: Option<u64>,
@@ -425,6 +549,7 @@ pub struct Own {
 
 /// Something that the overhead cap gave up for a time.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Gap {
     /// `sampling`, `short_waits`, `wait_stacks`, `mappings`, `scheduling`, `births`.
     pub lever: String,
@@ -443,6 +568,7 @@ pub struct Gap {
 
 /// One BPF program's cost.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Program {
     pub name: String,
     pub run_ns: u64,

@@ -180,7 +180,8 @@ pub(super) fn cap(page: &mut Page, session: &Session) {
             text::visible(gap.lost().as_bytes()),
             units::share(gap.cost_ppm(), 1_000_000),
         );
-        page.paragraph(&text::left(&gap.began.lever, CAP_LABEL), Paint::Warn, &line);
+        let lever = text::visible(gap.began.lever.as_bytes());
+        page.paragraph(&text::left(&lever, CAP_LABEL), Paint::Warn, &line);
     }
 }
 

@@ -2,6 +2,7 @@
 //! processes used it, what was lost and what the profiler itself cost.
 
 mod closing;
+mod critical;
 mod header;
 mod memory;
 mod page;
@@ -14,8 +15,8 @@ mod tree;
 use super::select::{NoMatch, Query, Selection};
 use crate::model::Session;
 
-pub use page::Style;
 pub(crate) use page::{Page, Paint};
+pub use page::{Section, Style};
 
 /// Processes listed when nobody says how many.
 pub const DEFAULT_TOP: usize = 10;
@@ -36,8 +37,10 @@ pub struct Options {
     /// Limits phases and processes.
     pub query: Query,
     pub sort: Sort,
-    /// Programs listed.
+    /// Programs and reasons listed.
     pub top: usize,
+    /// The critical paths, with their chains, in place of programs and memory.
+    pub critical: bool,
 }
 
 impl Default for Options {
@@ -46,6 +49,7 @@ impl Default for Options {
             query: Query::default(),
             sort: Sort::default(),
             top: DEFAULT_TOP,
+            critical: false,
         }
     }
 }
@@ -60,16 +64,38 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
     let mut page = page::Page::new(*style);
     header::add(&mut page, session);
     phases::add(&mut page, session, &selection, options.sort);
-    processes::add(&mut page, session, &selection, options);
-    memory::add(&mut page, session, &selection);
-    closing::unavailable(&mut page, session);
-    closing::limits(&mut page, session);
-    closing::losses(&mut page, session);
-    closing::cap(&mut page, session);
-    closing::coverage(&mut page, session, &selection);
-    closing::cpus(&mut page, session);
-    closing::cost(&mut page, session);
+    if options.critical {
+        critical::add(&mut page, session, &selection, options.top);
+    } else {
+        processes::add(&mut page, session, &selection, options);
+        memory::add(&mut page, session, &selection);
+    }
+    trust(&mut page, session, &selection);
     Ok(page.finish())
+}
+
+/// How far the figures can be trusted.
+fn trust(page: &mut Page, session: &Session, selection: &Selection) {
+    closing::unavailable(page, session);
+    closing::limits(page, session);
+    closing::losses(page, session);
+    closing::cap(page, session);
+    closing::coverage(page, session, selection);
+    closing::cpus(page, session);
+    closing::cost(page, session);
+}
+
+/// The same of the whole session, with what was held in memory, for other sinks; harmless text.
+pub fn trust_sections(session: &Session) -> Vec<Section> {
+    // Wide enough for nothing to be cut: the lines are not used.
+    let mut page = page::Page::new(Style {
+        width: 200,
+        color: false,
+        utf8: true,
+    });
+    memory::add(&mut page, session, &Selection::all());
+    trust(&mut page, session, &Selection::all());
+    page.into_sections()
 }
 
 #[cfg(test)]
@@ -260,6 +286,10 @@ mod tests {
             dearest: "sched_switch".into(),
         };
         session.throttles = vec![throttle(2_000, 0, true), throttle(6_000, 1, false)];
+        session.throttles.push(Throttle {
+            lever: "new\x1b[2J".into(),
+            ..throttle(7_000, 0, true)
+        });
         session.host_cpu = Some(HostCpu {
             from: session.span.from,
             to: session.span.to,
@@ -292,10 +322,49 @@ mod tests {
                 assert!(words.contains(fact), "{fact} in\n{summary}");
             }
             assert!(summary.lines().all(|line| text::width(line) <= width), "{summary}");
+            assert!(
+                summary.contains("new\\x1b[2J") && !summary.contains('\x1b'),
+                "{summary}"
+            );
         }
         session.throttles.clear();
         session.host_cpu = None;
         assert!(!rendered(80, &Options::default()).contains("overhead cap"));
+    }
+
+    /// Make sure that critical paths fit any width, add nothing that a process could forge, and tell their reasons.
+    #[test]
+    fn critical_paths() {
+        let critical = Options {
+            critical: true,
+            ..Options::default()
+        };
+        for width in [60, 80, 120, 200] {
+            let shown = rendered(width, &critical);
+            for line in shown.lines() {
+                assert!(text::width(line) <= width, "{width}: {line:?}");
+                assert!(!line.contains('\x1b'));
+            }
+        }
+        let shown = rendered(120, &critical);
+        for fact in [
+            "critical path of podman build",
+            "wait for a child in podman",
+            "podman (100)",
+            "share",
+        ] {
+            assert!(shown.contains(fact), "{fact} in\n{shown}");
+        }
+        assert!(rendered(120, &Options::default()).contains("critical path: "));
+        let one = Options {
+            query: Query {
+                phase: Some("run".into()),
+                ..Query::default()
+            },
+            critical: true,
+            ..Options::default()
+        };
+        assert!(rendered(120, &one).contains("critical path of run"));
     }
 
     /// Make sure that an empty recording (0 phases, 0 processes) is shown and not divided by.

@@ -43,10 +43,20 @@ impl Paint {
     }
 }
 
+/// A heading with the paragraphs below it, before they are broken into lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Section {
+    pub title: String,
+    pub detail: String,
+    /// Label and text.
+    pub paragraphs: Vec<(String, String)>,
+}
+
 /// The summary as it grows.
 pub(crate) struct Page {
     style: Style,
     out: String,
+    sections: Vec<Section>,
 }
 
 impl Page {
@@ -54,6 +64,7 @@ impl Page {
         Page {
             style,
             out: String::new(),
+            sections: Vec::new(),
         }
     }
 
@@ -88,6 +99,11 @@ impl Page {
     pub(crate) fn heading(&mut self, title: &str, detail: &str) {
         self.blank();
         self.line(&[(Paint::Strong, title), (Paint::Dim, "  "), (Paint::Dim, detail)]);
+        self.sections.push(Section {
+            title: title.to_owned(),
+            detail: detail.to_owned(),
+            paragraphs: Vec::new(),
+        });
     }
 
     pub(crate) fn blank(&mut self) {
@@ -96,6 +112,9 @@ impl Page {
 
     /// A paragraph, broken at spaces; its first line after `label`, the others below it.
     pub(crate) fn paragraph(&mut self, label: &str, paint: Paint, text: &str) {
+        if let Some(section) = self.sections.last_mut() {
+            section.paragraphs.push((label.trim().to_owned(), text.to_owned()));
+        }
         let indent = text::width(label);
         let room = self.style.width.saturating_sub(indent).max(20);
         let mut label = label.to_owned();
@@ -107,6 +126,11 @@ impl Page {
 
     pub(crate) fn finish(self) -> String {
         self.out
+    }
+
+    /// What was added, by heading.
+    pub(crate) fn into_sections(self) -> Vec<Section> {
+        self.sections
     }
 }
 

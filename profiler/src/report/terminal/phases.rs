@@ -2,7 +2,8 @@
 
 use super::page::{Page, Paint};
 use super::tree::Tree;
-use super::{Sort, table, timeline};
+use super::{Sort, critical, table, timeline};
+use crate::attribute::critical::Paths;
 use crate::attribute::resources::{self, PhaseResources};
 use crate::attribute::waits::Classifier;
 use crate::model::{OperationIx, PhaseIx, Session, Span};
@@ -19,6 +20,7 @@ pub(super) fn add(page: &mut Page, session: &Session, selection: &Selection, sor
         None => all_phases(session).collect(),
     };
     let mut classifier = Classifier::default();
+    let paths = Paths::new(session);
     let figures: Vec<PhaseResources> = session
         .phases
         .iter()
@@ -55,6 +57,9 @@ pub(super) fn add(page: &mut Page, session: &Session, selection: &Selection, sor
         };
         timeline::add(page, session, &rows, span, &gaps);
         table::add(page, session, &figures, &rows);
+        if let Some(operation) = operation.filter(|_| selection.phases.is_none()) {
+            critical::line(page, session, &paths, operation);
+        }
         if more > 0 {
             let note = format!(
                 "{} more phases: choose with --phase or --container, or see all with --json",

@@ -1,0 +1,146 @@
+//! Critical paths in reports: what their time was spent on, and by whom.
+
+use std::collections::BTreeMap;
+
+use super::{names, text};
+use crate::attribute::critical::{Path, Reason, Segment};
+use crate::attribute::waits::Classifier;
+use crate::model::{ProcessIx, Session, Span};
+
+/// Time of a path spent on one reason by one program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub reason: Reason,
+    /// Harmless text; empty when no thread is known.
+    pub program: String,
+    pub ns: u64,
+    /// Stretches that it is made of.
+    pub pieces: u64,
+}
+
+/// A path's time by reason and program, longest first: what to mend first. Adds up to the path's length.
+pub fn shares(session: &Session, path: &Path, classifier: &mut Classifier) -> Vec<Share> {
+    let mut sums: BTreeMap<(Reason, String), (u64, u64)> = BTreeMap::new();
+    for segment in &path.segments {
+        let program = program(session, segment);
+        for (reason, ns) in segment.parts(session, classifier) {
+            if ns > 0 {
+                let sum = sums.entry((reason, program.clone())).or_default();
+                *sum = (sum.0 + ns, sum.1 + 1);
+            }
+        }
+    }
+    let mut shares: Vec<Share> = sums
+        .into_iter()
+        .map(|((reason, program), (ns, pieces))| Share {
+            reason,
+            program,
+            ns,
+            pieces,
+        })
+        .collect();
+    shares.sort_by(|a, b| b.ns.cmp(&a.ns).then_with(|| a.program.cmp(&b.program)));
+    shares
+}
+
+/// The program that a segment's thread ran at its end.
+fn program(session: &Session, segment: &Segment) -> String {
+    let process = segment.process(session).and_then(|ix| session.processes.get(ix.ix()));
+    let image = process.and_then(|process| process.image_at(segment.span.to.saturating_sub(1)));
+    image.map_or_else(String::new, |image| text::visible(names::program(image)))
+}
+
+/// Neighbouring segments of one process.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    pub span: Span,
+    /// `None` for time that no thread covers, and for many short stretches in one.
+    pub process: Option<ProcessIx>,
+    /// Harmless text.
+    pub program: String,
+    /// Time by reason, longest first, ns.
+    pub reasons: Vec<(Reason, u64)>,
+    /// Stretches that are told in one.
+    pub count: u64,
+}
+
+/// The chain of a path, process after process. Neighbours shorter than `shortest` ns are told in one.
+pub fn chain(session: &Session, path: &Path, shortest: u64, classifier: &mut Classifier) -> Vec<Stretch> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    for segment in &path.segments {
+        let process = segment.process(session);
+        let program = program(session, segment);
+        let own = Stretch {
+            span: segment.span,
+            process,
+            program,
+            reasons: segment.parts(session, classifier),
+            count: 1,
+        };
+        match stretches.last_mut() {
+            Some(last) if last.process == process && last.program == own.program => last.absorb(own),
+            _ => stretches.push(own),
+        }
+    }
+    let mut told: Vec<Stretch> = Vec::new();
+    for stretch in stretches {
+        let short = |stretch: &Stretch| stretch.count > 1 || stretch.span.len() < shortest;
+        match told.last_mut() {
+            Some(last) if short(last) && short(&stretch) => {
+                let count = last.count + stretch.count;
+                (last.process, last.program) = (None, String::new());
+                last.absorb(stretch);
+                last.count = count;
+            }
+            _ => told.push(stretch),
+        }
+    }
+    for stretch in &mut told {
+        stretch.reasons.retain(|(_, ns)| *ns > 0);
+        stretch.reasons.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
+    }
+    told
+}
+
+impl Stretch {
+    fn absorb(&mut self, next: Stretch) {
+        self.span.to = next.span.to;
+        for (reason, ns) in next.reasons {
+            match self.reasons.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, sum)) => *sum += ns,
+                None => self.reasons.push((reason, ns)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attribute::critical::Paths;
+    use crate::model::OperationIx;
+    use crate::report::fixture;
+
+    /// Make sure that shares and chains add up to the path, however much of it is told in one.
+    #[test]
+    fn sums() {
+        let session = fixture::session();
+        let path = Paths::new(&session).of_operation(OperationIx(0));
+        let mut classifier = Classifier::default();
+        let shares = shares(&session, &path, &mut classifier);
+        assert_eq!(shares.iter().map(|share| share.ns).sum::<u64>(), path.span.len());
+        assert!(shares.is_sorted_by(|a, b| a.ns >= b.ns));
+        for shortest in [0, 10_000_000, u64::MAX] {
+            let chain = chain(&session, &path, shortest, &mut classifier);
+            let mut at = path.span.from;
+            for stretch in &chain {
+                assert_eq!(stretch.span.from, at);
+                at = stretch.span.to;
+                let sum: u64 = stretch.reasons.iter().map(|(_, ns)| ns).sum();
+                assert_eq!(sum, stretch.span.len());
+            }
+            assert_eq!(at, path.span.to);
+        }
+        assert!(chain(&session, &path, u64::MAX, &mut classifier).len() == 1);
+    }
+}
