@@ -128,16 +128,17 @@ fn logged(btf: &Btf, resolved: &Resolved, options: &LoadOptions, state: Rung) ->
             other => panic!("{name} is of another type: {other:?}"),
         };
         setrlimit(Resource::Nofile, before).unwrap();
-        let Err(ProgramError::LoadError { io_error, verifier_log }) = result else {
-            panic!("{name} was loaded, without a descriptor: {result:?}");
-        };
-        // What the verifier refuses has no number.
-        if io_error.raw_os_error() == Some(libc::EMFILE) {
-            let log = verifier_log.to_string();
-            counts.insert(
-                name.to_owned(),
-                processed(&log).unwrap_or_else(|| panic!("{name}: {log}")),
-            );
+        match result {
+            Ok(()) => panic!("{name} was loaded, without a descriptor"),
+            Err(ProgramError::LoadError { io_error, verifier_log })
+                if io_error.raw_os_error() == Some(libc::EMFILE) =>
+            {
+                let log = verifier_log.to_string();
+                let count = processed(&log).unwrap_or_else(|| panic!("{name}: {log}"));
+                counts.insert(name.to_owned(), count);
+            }
+            // What the verifier refuses, or the kernel does not know, has no number.
+            Err(_) => {}
         }
     }
     counts
