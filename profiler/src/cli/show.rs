@@ -86,6 +86,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         },
         top: args.top,
         critical: args.critical,
+        answers: true,
     };
     let style = terminal::style(&io::stdout(), args.width.map(usize::from));
     let summary = summary::render(&session, &options, &style)

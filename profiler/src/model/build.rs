@@ -15,6 +15,10 @@ use self::task::{Birth, Tasks};
 use super::{Session, Span};
 use crate::recording::record::{At, End, Record};
 
+/// Longest recording, ns (104 days): every number format has such times exactly, and what reports add up and multiply of
+/// them does not run over.
+const LONGEST: u64 = 1 << 53;
+
 /// Takes records, gives a [`Session`].
 #[derive(Debug, Default)]
 pub struct Builder {
@@ -166,8 +170,15 @@ impl Builder {
 
         let seen = seen.unwrap_or_default();
         let from = session.begin.map_or(seen.from, |begin| begin.mono);
-        let to = end.map_or(seen.to, |end| end.mono).max(from);
+        let last = end.map_or(seen.to, |end| end.mono).max(from);
+        let to = last.min(from.saturating_add(LONGEST));
         session.span = Span { from, to };
+        if to < last {
+            let days = LONGEST / 86_400_000_000_000;
+            session.damage.push(format!(
+                "it claims to be longer than {days} days, which no recording is: what it tells of later times is left out"
+            ));
+        }
         session.closed = end.map(|end| end.exit_code);
         if end.is_none() {
             session.damage.push(format!(

@@ -426,10 +426,14 @@ impl Facts<'_> {
                 Some(Some(container)) => sums.entry(*container).or_default(),
                 _ => &mut others,
             };
-            *sum = (sum.0 + io.disk_read, sum.1 + io.disk_written);
+            *sum = (
+                sum.0.saturating_add(io.disk_read),
+                sum.1.saturating_add(io.disk_written),
+            );
         }
-        let mut sums: Vec<(ContainerIx, (u64, u64))> = sums.into_iter().filter(|(_, (r, w))| r + w > 0).collect();
-        sums.sort_by_key(|(container, (read, written))| (std::cmp::Reverse(read + written), *container));
+        let mut sums: Vec<(ContainerIx, (u64, u64))> =
+            sums.into_iter().filter(|(_, (r, w))| *r > 0 || *w > 0).collect();
+        sums.sort_by_key(|(container, (read, written))| (std::cmp::Reverse(read.saturating_add(*written)), *container));
         for (container, (read, written)) in sums.iter().take(LISTED) {
             let image = text::fit(&text::visible(&self.session.containers[container.ix()].image), 60);
             let image = if image.is_empty() {
@@ -444,7 +448,7 @@ impl Facts<'_> {
                 units::bytes(*written)
             ));
         }
-        if others.0 + others.1 > 0 {
+        if others != (0, 0) {
             finding.lines.push(format!(
                 "asked for by processes of no one container that ended: {} read, {} written",
                 units::bytes(others.0),

@@ -87,9 +87,10 @@ pub(super) fn trust(session: &Session) -> Trust {
             .take_while(move |phase| phase.from < span.to)
             .map(move |phase| phase.clip(span).len())
     };
-    let outside = whole - operations.iter().map(|span| within(*span).sum::<u64>()).sum::<u64>();
+    let inside = operations.iter().map(|span| within(*span).sum::<u64>()).sum();
+    let outside = whole.saturating_sub(inside);
     let cost = Cost::of(session);
-    let own = cost.bpf_ns.unwrap_or(0) + cost.process_ns;
+    let own = cost.bpf_ns.unwrap_or(0).saturating_add(cost.process_ns);
     Trust {
         unattributed: match whole {
             0 => "no operation".to_owned(),
@@ -132,7 +133,7 @@ pub(super) fn host(session: &Session) -> Vec<[String; 2]> {
         ("Memory", units::bytes(meta.memory_bytes)),
     ];
     if let Some(cpu) = session.host_cpu {
-        let all = cpu.to.saturating_sub(cpu.from) * u64::from(meta.cpus);
+        let all = cpu.to.saturating_sub(cpu.from).saturating_mul(u64::from(meta.cpus));
         let part = |name, ns| format!("{name} {}", units::share(ns, all));
         let parts = [
             part("user", cpu.user_ns),

@@ -1,6 +1,7 @@
 //! `show`'s summary for people: operations, containers and phases as a timeline, where their time went, which
 //! processes used it, what was lost and what the profiler itself cost.
 
+mod answers;
 mod closing;
 mod critical;
 mod header;
@@ -41,6 +42,8 @@ pub struct Options {
     pub top: usize,
     /// The critical paths, with their chains, in place of programs and memory.
     pub critical: bool,
+    /// The ten questions, as far as they are answered; only of the whole recording.
+    pub answers: bool,
 }
 
 impl Default for Options {
@@ -50,6 +53,7 @@ impl Default for Options {
             sort: Sort::default(),
             top: DEFAULT_TOP,
             critical: false,
+            answers: false,
         }
     }
 }
@@ -69,6 +73,9 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
     } else {
         processes::add(&mut page, session, &selection, options);
         memory::add(&mut page, session, &selection);
+        if options.answers && selection.title.is_empty() {
+            answers::add(&mut page, session);
+        }
     }
     trust(&mut page, session, &selection);
     Ok(page.finish())
@@ -330,6 +337,29 @@ mod tests {
         session.throttles.clear();
         session.host_cpu = None;
         assert!(!rendered(80, &Options::default()).contains("overhead cap"));
+    }
+
+    /// Make sure that answers are given to the whole recording only, within the width.
+    #[test]
+    fn answers() {
+        let asked = Options {
+            answers: true,
+            ..Options::default()
+        };
+        for width in [60, 80, 200] {
+            let shown = rendered(width, &asked);
+            assert!(shown.lines().all(|line| text::width(line) <= width), "{shown}");
+            assert!(shown.contains("answers"), "{shown}");
+        }
+        let one = Options {
+            query: Query {
+                phase: Some("run".into()),
+                ..Query::default()
+            },
+            ..asked
+        };
+        assert!(!rendered(80, &one).contains("answers"));
+        assert!(!rendered(80, &Options::default()).contains("answers"));
     }
 
     /// Make sure that critical paths fit any width, add nothing that a process could forge, and tell their reasons.
