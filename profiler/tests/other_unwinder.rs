@@ -101,6 +101,8 @@ fn gdb(pid: u32) -> Seen {
     let from = monotonic_ns();
     let output = Command::new("gdb")
         .args(["-nx", "-batch", "-iex", "set debuginfod enabled off"])
+        // Separate debug information would tell of inlined functions, as frames of their own at the same address.
+        .args(["-iex", "set debug-file-directory /nonexistent"])
         .args(["-ex", "set print frame-info location-and-address"])
         .args([
             "-ex",
