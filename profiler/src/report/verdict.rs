@@ -166,7 +166,10 @@ fn why(session: &Session, path: &Path, shares: &[Share]) -> (String, String) {
         .iter()
         .filter(|share| !matches!(share.reason, Reason::Unattributed | Reason::Lost))
         .collect();
-    let Some(top) = known.first().filter(|_| unknown * 100 < length * UNKNOWN_PERCENT) else {
+    let Some(top) = known
+        .first()
+        .filter(|_| u128::from(unknown) * 100 < u128::from(length) * u128::from(UNKNOWN_PERCENT))
+    else {
         return (
             format!(
                 "Why is not known: {} of its critical path is covered by no thread.",
