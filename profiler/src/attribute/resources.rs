@@ -253,6 +253,12 @@ pub fn phase(session: &Session, phase: &Phase, classifier: &mut Classifier) -> P
     result
 }
 
+/// Every phase's time, in the session's order.
+pub fn phases(session: &Session, classifier: &mut Classifier) -> Vec<PhaseResources> {
+    let phases = session.phases.iter();
+    phases.map(|phase| self::phase(session, phase, classifier)).collect()
+}
+
 /// Each process once, in order.
 pub(super) fn distinct(processes: &[ProcessIx]) -> Vec<ProcessIx> {
     let mut distinct = processes.to_vec();

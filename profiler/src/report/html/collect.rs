@@ -38,11 +38,7 @@ const ARGV: usize = 400;
 /// Everything that the page shows; with an earlier recording, what has changed since.
 pub(super) fn data(session: &Session, baseline: Option<&Session>) -> Data {
     let mut classifier = Classifier::default();
-    let figures: Vec<PhaseResources> = session
-        .phases
-        .iter()
-        .map(|phase| resources::phase(session, phase, &mut classifier))
-        .collect();
+    let figures = resources::phases(session, &mut classifier);
     let mut strings = Strings::default();
     let mut tree = Tree::new(&mut strings);
     let stacks = Stacks::new(session, &mut tree, &mut strings);

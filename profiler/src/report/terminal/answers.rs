@@ -15,11 +15,7 @@ const INDENT: usize = 2;
 /// The questions that have an answer.
 pub(super) fn add(page: &mut Page, session: &Session) {
     let mut classifier = Classifier::default();
-    let figures: Vec<_> = session
-        .phases
-        .iter()
-        .map(|phase| resources::phase(session, phase, &mut classifier))
-        .collect();
+    let figures = resources::phases(session, &mut classifier);
     let findings = findings::all(session, &figures, &mut classifier);
     let answered = findings.iter().filter(|finding| finding.answered == Answered::Yes);
     for (index, finding) in answered.enumerate() {

@@ -4,7 +4,7 @@ use super::page::{Page, Paint};
 use super::tree::Tree;
 use super::{Sort, critical, table, timeline};
 use crate::attribute::critical::Paths;
-use crate::attribute::resources::{self, PhaseResources};
+use crate::attribute::resources;
 use crate::attribute::waits::Classifier;
 use crate::model::{OperationIx, PhaseIx, Session, Span};
 use crate::report::figures;
@@ -21,11 +21,7 @@ pub(super) fn add(page: &mut Page, session: &Session, selection: &Selection, sor
     };
     let mut classifier = Classifier::default();
     let paths = Paths::new(session);
-    let figures: Vec<PhaseResources> = session
-        .phases
-        .iter()
-        .map(|phase| resources::phase(session, phase, &mut classifier))
-        .collect();
+    let figures = resources::phases(session, &mut classifier);
     let operations = (0..session.operations.len() as u32).map(OperationIx).map(Some);
     let mut shown = false;
     for operation in operations.chain([None]) {
