@@ -67,6 +67,7 @@ counters! {
     ExchangeMapFull = 39, "exchange_map_full", "network exchanges of engines not tracked: map full";
     BirthShed = 41, "birth_shed", "threads not tracked to keep the overhead cap: they and what they started are not in the recording";
     SyscallEnd = 46, "syscall_end_missed", "mount and namespace calls whose end was not told: they are not in the recording";
+    RingAwaited = 56, "ring_full.awaited", "files and sockets of waits lost: ring full (the wait is told, not what it was for)";
 }
 
 /// Length of the `COUNTERS` map; larger than the counters there are, so that a new one needs no new map.

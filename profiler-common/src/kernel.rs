@@ -1,7 +1,7 @@
 //! What the eBPF programs must know of the running kernel. rustc emits no CO-RE relocations, so user space resolves
 //! member offsets from the kernel's BTF and writes them into the object's read-only data before it is loaded.
 
-use crate::layout;
+use crate::{awaited::CALL_WORDS, layout};
 
 /// A member that this kernel does not have. What needs it is switched off and said so.
 pub const ABSENT: u32 = u32::MAX;
@@ -127,10 +127,14 @@ pub struct Offsets {
     /// Counts the changes of an address space's mappings (6.4 and later): what is known of them holds while it stays.
     pub mm_lock_seq: u32,
     pub task_exec_id: u32,
+    /// First argument of a system call.
+    pub pt_regs_di: u32,
+    pub inode_mode: u32,
+    pub dentry_parent: u32,
 }
 layout!(
     Offsets,
-    size = 380,
+    size = 392,
     task_pid = 0,
     pt_regs_orig_ax = 160,
     mm_mt_root = 164,
@@ -138,7 +142,8 @@ layout!(
     task_write_bytes = 284,
     task_signal = 288,
     unix_address_name = 368,
-    task_exec_id = 376
+    task_exec_id = 376,
+    dentry_parent = 388
 );
 
 impl Offsets {
@@ -239,6 +244,9 @@ impl Offsets {
         unix_address_name: ABSENT,
         mm_lock_seq: ABSENT,
         task_exec_id: ABSENT,
+        pt_regs_di: ABSENT,
+        inode_mode: ABSENT,
+        dentry_parent: ABSENT,
     };
 }
 
@@ -261,13 +269,19 @@ pub struct Features {
     pub saved_regs: u32,
     /// `mark_victim` is given the victim's task (6.9 and later), not its pid alone.
     pub victim_is_task: u32,
+    /// Bytes of the ring that events which come by the thousands may fill; the rest is for those that tell of lives.
+    pub ring_bulk_bytes: u32,
+    /// Numbers of the system calls whose first argument is a descriptor that they can wait at, a bit each.
+    pub descriptor_calls: [u64; CALL_WORDS],
 }
 layout!(
     Features,
-    size = 28,
+    size = 96,
     switch_has_prev_state = 0,
     task_stack = 4,
     task_pt_regs = 8,
     saved_regs = 20,
-    victim_is_task = 24
+    victim_is_task = 24,
+    ring_bulk_bytes = 28,
+    descriptor_calls = 32
 );

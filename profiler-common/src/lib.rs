@@ -9,6 +9,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod awaited;
 pub mod container;
 pub mod control;
 pub mod counter;
@@ -25,7 +26,7 @@ pub use counter::Counter;
 
 /// Version of this contract. Raised with every change of a layout or a meaning; the checked-in eBPF object carries
 /// it in its manifest and in the `CONTRACT` global, and a mismatch refuses to load.
-pub const CONTRACT_VERSION: u32 = 3;
+pub const CONTRACT_VERSION: u32 = 4;
 
 /// Asserts size and field offsets of a shared type at compile time.
 #[macro_export]
@@ -77,6 +78,8 @@ pub mod kind {
     pub const MEMORY: u16 = 14;
     /// [`crate::memory::Oom`]
     pub const OOM: u16 = 15;
+    /// [`crate::awaited::Awaited`]
+    pub const AWAITED: u16 = 40;
 }
 
 /// First part of every event: when it happened, and to whom.
@@ -150,6 +153,7 @@ plain!(
     net::Request,
     task::Io,
     listen::Listen,
+    awaited::Awaited,
     memory::Memory,
     memory::Oom,
 );

@@ -3,6 +3,7 @@
 
 use profiler_common::{
     CONTRACT_VERSION,
+    awaited::CALL_WORDS,
     kernel::{ABSENT, Features, Offsets},
 };
 
@@ -22,6 +23,8 @@ static FEATURES: Features = Features {
     kernel_stack_size: 0,
     saved_regs: 0,
     victim_is_task: 0,
+    ring_bulk_bytes: 0,
+    descriptor_calls: [0; CALL_WORDS],
 };
 
 /// Pid of the profiler itself (in the host's pid namespace): its own threads are never sampled.

@@ -5,6 +5,7 @@ use std::{
     path::Path,
 };
 
+use super::calls;
 use btfparse::{Error, ErrorKind, Integer32Value, Offset, Readable, TypeInformation, TypeVariant};
 use profiler_common::kernel::{ABSENT, Features, Offsets};
 
@@ -64,6 +65,7 @@ const MEMORY: &str = "what processes hold in memory";
 const CGROUP_MEMORY: &str = "the most that a container's cgroup held in memory";
 const SOCKET: &str = "the address of a socket that begins to listen";
 const KEPT: &str = "mappings kept from one sample to the next: each unwound stack looks its own up anew";
+const AWAITED: &str = "which file or socket a wait was for";
 const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
 
 macro_rules! members {
@@ -169,6 +171,9 @@ members! {
     unix_address_name = "unix_address"::"name", SOCKET;
     mm_lock_seq = "mm_struct"::"mm_lock_seq.sequence" | "mm_struct"::"mm_lock_seq" [4], KEPT;
     task_exec_id = "task_struct"::"self_exec_id" [8], KEPT;
+    pt_regs_di = "pt_regs"::"di" [8], AWAITED;
+    inode_mode = "inode"::"i_mode" [2], AWAITED;
+    dentry_parent = "dentry"::"d_parent" [8], AWAITED;
 }
 /// The one bit field that is read.
 pub const IN_IOWAIT: Member = Member {
@@ -390,6 +395,9 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         kernel_stack_size: KERNEL_STACK_SIZE,
         saved_regs: types.saved_regs().unwrap_or(0),
         victim_is_task: u32::from(types.tracepoint_args("mark_victim").is_some_and(|args| args >= 2)),
+        // Known when the ring is made.
+        ring_bulk_bytes: u32::MAX,
+        descriptor_calls: calls::at_descriptor(),
     };
     Ok(Resolved {
         offsets,

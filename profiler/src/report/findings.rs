@@ -303,7 +303,7 @@ impl Facts<'_> {
                 .iter()
                 .filter(|one| matches!(one.wait, Wait::Disk | Wait::Lock))
                 .take(2)
-                .map(|one| format!("{} {}", one.detail, units::time(one.ns)))
+                .map(|one| format!("{} {}", one.words(self.session), units::time(one.ns)))
                 .collect();
             let waits = if waits.is_empty() {
                 String::new()
@@ -389,7 +389,7 @@ impl Facts<'_> {
                 let top: Vec<String> = of
                     .iter()
                     .take(3)
-                    .map(|one| format!("{} {}", one.detail, units::time(one.ns)))
+                    .map(|one| format!("{} {}", one.words(self.session), units::time(one.ns)))
                     .collect();
                 finding
                     .lines
@@ -519,7 +519,7 @@ impl Facts<'_> {
             .iter()
             .filter(|one| one.wait == Wait::Lock && one.detail != "futex")
             .take(3)
-            .map(|one| format!("{} {}", one.detail, units::time(one.ns)))
+            .map(|one| format!("{} {}", one.words(self.session), units::time(one.ns)))
             .collect();
         if !locks.is_empty() {
             finding

@@ -451,6 +451,9 @@ pub struct Wait {
     pub class: &'static str,
     /// The same in a few more words: `pipe read`.
     pub detail: &'static str,
+    /// At what file or socket: a path from the root of its file system, `address:port`, or the program at the other end of
+    /// a unix socket. Empty when that was not recorded or has no name.
+    pub at: String,
     /// Names of the stack's frames, leaf first, the kernel's first.
     pub stack: Vec<Escaped>,
     pub woken_by: Option<Waker>,
