@@ -202,9 +202,10 @@ fn one(name: &str) {
             check(fd.into());
             let other = later(move || write_byte(fd, 8));
             let mut value = [0u8; 8];
-            // SAFETY: eight bytes.
             stamped(name, || {
-                check(unsafe { libc::read(fd, value.as_mut_ptr().cast(), 8) } as i64)
+                // SAFETY: eight bytes.
+                let got = unsafe { libc::read(fd, value.as_mut_ptr().cast(), 8) };
+                check(got as i64);
             });
             other.join().unwrap();
         }

@@ -16,6 +16,8 @@ pub struct AwaitedAt {
     pub file: AwaitedFile,
     /// When it was first waited at, ns.
     pub ts: u64,
+    /// Processes that waited there, by tgid.
+    pub by: Vec<u32>,
     /// The process at the other end of a unix socket, if it was recorded.
     pub peer: Option<ProcessIx>,
 }
@@ -33,15 +35,26 @@ impl AwaitedFiles {
         self.all.get(ix.0.get() as usize - 1)
     }
 
-    /// The index of a file that was waited at at `ts`, which is kept if it is not yet. `None` when there are too many.
-    pub fn place(&mut self, file: AwaitedFile, ts: u64) -> Option<AwaitedIx> {
+    /// All of them, in the order in which they were first waited at.
+    pub fn all(&self) -> &[AwaitedAt] {
+        &self.all
+    }
+
+    /// The index of a file that process `tgid` waited at at `ts`, which is kept if it is not yet. `None` when there are too
+    /// many.
+    pub fn place(&mut self, file: AwaitedFile, tgid: u32, ts: u64) -> Option<AwaitedIx> {
         if let Some(known) = self.places.get(&file) {
+            let by = &mut self.all[known.0.get() as usize - 1].by;
+            if !by.contains(&tgid) {
+                by.push(tgid);
+            }
             return Some(*known);
         }
         let ix = AwaitedIx(NonZeroU32::new(u32::try_from(self.all.len() + 1).ok()?)?);
         self.all.push(AwaitedAt {
             file: file.clone(),
             ts,
+            by: vec![tgid],
             peer: None,
         });
         self.places.insert(file, ix);
@@ -68,10 +81,13 @@ mod tests {
             peer,
             ..AwaitedFile::default()
         };
-        let first = files.place(file(0), 5).unwrap();
-        let second = files.place(file(7), 6).unwrap();
+        let first = files.place(file(0), 1, 5).unwrap();
+        let second = files.place(file(7), 1, 6).unwrap();
         assert_ne!(first, second);
-        assert_eq!(files.place(file(0), 9), Some(first));
+        for tgid in [2, 1, 2] {
+            assert_eq!(files.place(file(0), tgid, 9), Some(first));
+        }
+        assert_eq!(files.get(first).unwrap().by, [1, 2]);
         files.settle(|pid, ts| Some(ProcessIx(pid * 10 + ts as u32)));
         assert_eq!(files.get(first).unwrap().peer, None);
         assert_eq!(files.get(second).unwrap().peer, Some(ProcessIx(76)));

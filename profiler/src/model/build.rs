@@ -75,7 +75,7 @@ impl Builder {
             }
             Record::Awaited(awaited) => {
                 let at = self.see(awaited.at);
-                let ix = self.session.awaited.place(awaited.file, awaited.off);
+                let ix = self.session.awaited.place(awaited.file, at.task.tgid, awaited.off);
                 self.tasks.of(&at).awaited.push((awaited.off, ix));
             }
             Record::Sample(sample) => {

@@ -42,18 +42,26 @@ pub fn called(session: &Session, ix: AwaitedIx) -> Option<String> {
 
 /// The peer's address; of a socket that has none, its own port.
 fn internet(file: &AwaitedFile) -> Option<String> {
-    let address = |bytes: &[u8]| match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
-        _ => <[u8; 16]>::try_from(bytes)
-            .ok()
-            .map(|bytes| IpAddr::from(bytes).to_canonical()),
-    };
     let udp = if file.protocol == UDP { "udp " } else { "" };
     match (file.remote_port, file.local_port) {
         (0, 0) => None,
         (0, own) => Some(format!("own {udp}port {own}")),
-        (DNS, _) => Some(format!("name server {}", address(&file.remote)?)),
-        (port, _) => Some(format!("{udp}{}", SocketAddr::new(address(&file.remote)?, port))),
+        (DNS, _) => Some(format!("name server {}", ip(&file.remote)?)),
+        (port, _) => Some(format!("{udp}{}", address(&file.remote, port)?)),
+    }
+}
+
+/// `10.0.0.2:5000`; `None` of what is no address.
+pub fn address(bytes: &[u8], port: u16) -> Option<String> {
+    Some(SocketAddr::new(ip(bytes)?, port).to_string())
+}
+
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => <[u8; 16]>::try_from(bytes)
+            .ok()
+            .map(|bytes| IpAddr::from(bytes).to_canonical()),
     }
 }
 
@@ -89,7 +97,7 @@ mod tests {
 
     fn named(file: AwaitedFile) -> Option<String> {
         let mut session = crate::report::fixture::session();
-        let ix = session.awaited.place(file, 0).unwrap();
+        let ix = session.awaited.place(file, 1, 0).unwrap();
         called(&session, ix)
     }
 

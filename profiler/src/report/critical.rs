@@ -35,8 +35,7 @@ pub fn shares(session: &Session, path: &Path, classifier: &mut Classifier) -> Ve
     let mut sums: BTreeMap<(Reason, String, String), (u64, u64)> = BTreeMap::new();
     for segment in &path.segments {
         let program = program(session, segment);
-        let at = segment.doing.and_then(|(_, state)| awaited::at(session, state));
-        let at = at.unwrap_or_default();
+        let at = at(session, segment, classifier);
         for (reason, ns) in segment.parts(session, classifier) {
             if ns > 0 {
                 let sum = sums.entry((reason, program.clone(), at.clone())).or_default();
@@ -59,6 +58,18 @@ pub fn shares(session: &Session, path: &Path, classifier: &mut Classifier) -> Ve
             .then_with(|| (&a.program, &a.at).cmp(&(&b.program, &b.at)))
     });
     shares
+}
+
+/// At what its thread waited, or whose answer it waited for; empty where that is not known.
+pub fn at(session: &Session, segment: &Segment, classifier: &mut Classifier) -> String {
+    if let Some(exchange) = segment.answer(session, classifier) {
+        let exchange = session.exchanges.get(exchange.0 as usize);
+        return exchange
+            .and_then(|exchange| awaited::address(&exchange.address, exchange.port))
+            .unwrap_or_default();
+    }
+    let at = segment.doing.and_then(|(_, state)| awaited::at(session, state));
+    at.unwrap_or_default()
 }
 
 /// The program that a segment's thread ran at its end.

@@ -30,6 +30,8 @@ const LIMITS: &[(&str, u32)] = &[
     ("sched_switch", 200_000),
     // The path of the cgroup, which 5.10 and 6.1 follow step by step.
     ("cgroup_attach_task", 60_000),
+    // What each thread is in at the end, with the file that it waits at.
+    ("flush_tasks", 40_000),
     // Each end of each watched call, with the names of the files that some are about.
     ("call_exit", 16_000),
     ("call_fexit", 16_000),

@@ -6,7 +6,7 @@ use super::schema::Times;
 use crate::attribute::critical::{Path, Paths, Segment};
 use crate::attribute::waits::Classifier;
 use crate::model::{OperationIx, Session, State};
-use crate::report::{awaited, critical};
+use crate::report::critical;
 
 /// What an operation's wall time was waited for: see `docs/design/0020-critical-path.md`.
 #[derive(Debug, Serialize)]
@@ -121,10 +121,7 @@ fn segment(session: &Session, segment: &Segment, classifier: &mut Classifier) ->
         tid: thread.map(|thread| thread.id.tid),
         state,
         detail,
-        at: segment
-            .doing
-            .and_then(|(_, state)| awaited::at(session, state))
-            .unwrap_or_default(),
+        at: critical::at(session, segment, classifier),
         sums_ns,
     }
 }
