@@ -63,7 +63,6 @@ counters! {
     RingOom = 34, "ring_full.oom", "out-of-memory kills lost: ring full";
     RingExchange = 36, "ring_full.exchange", "network exchanges of engines lost: ring full (a download may show without its bytes)";
     RingRequest = 37, "ring_full.request", "requests to engines and registries lost: ring full (what they caused may show as unmatched)";
-    RingIo = 38, "ring_full.io", "bytes read and written by ended threads lost: ring full";
     ExchangeMapFull = 39, "exchange_map_full", "network exchanges of engines not tracked: map full";
     BirthShed = 41, "birth_shed", "threads not tracked to keep the overhead cap: they and what they started are not in the recording";
     SyscallEnd = 46, "syscall_end_missed", "mount and namespace calls whose end was not told: they are not in the recording";

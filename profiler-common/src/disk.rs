@@ -237,7 +237,8 @@ pub struct CopyUp {
     pub size: u64,
     /// Pages of the lower file that were not in the page cache.
     pub read: u32,
-    /// Pages of the copy that were made dirty: 0 of what has no contents, and where the file system shares them (reflink).
+    /// Pages of the copy that came into the page cache: 0 of what has no contents, and where the file system shares them
+    /// (reflink).
     pub copied: u32,
     pub mode: u32,
     /// System call that it was done for.
@@ -280,11 +281,4 @@ pub struct Overlaid {
     /// [`InodeId::NONE`] when it is not in the upper layer.
     pub upper: InodeId,
 }
-layout!(
-    Overlaid,
-    size = 88,
-    header = 0,
-    overlay = 40,
-    lower = 56,
-    upper = 72
-);
+layout!(Overlaid, size = 88, header = 0, overlay = 40, lower = 56, upper = 72);

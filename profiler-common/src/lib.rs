@@ -70,8 +70,7 @@ pub mod kind {
     pub const EXCHANGE: u16 = 17;
     /// [`crate::net::Request`]
     pub const REQUEST: u16 = 18;
-    /// [`crate::task::Io`]
-    pub const IO: u16 = 19;
+    // 19 was what an ended thread had read and written.
     /// [`crate::listen::Listen`]
     pub const LISTEN: u16 = 13;
     /// [`crate::memory::Memory`]
@@ -163,7 +162,6 @@ plain!(
     unwind::Copied,
     net::Exchange,
     net::Request,
-    task::Io,
     listen::Listen,
     memory::Memory,
     memory::Oom,

@@ -3,6 +3,8 @@
 pub mod adopt;
 pub mod cgroup;
 pub mod cpu;
+pub mod disk;
+pub mod io;
 pub mod listen;
 pub mod memory;
 pub mod net;

@@ -13,7 +13,8 @@ use profiler_common::{
 
 use super::requests;
 use crate::recording::record::{
-    Account, Adopt, At, Cgroup, CgroupOp, Cycle, Exchange, Exec, Exit, Fork, Io, PageRun, Record, Sample, Syscall, TaskId, Text,
+    Account, Adopt, At, Cgroup, CgroupOp, Cycle, Exchange, Exec, Exit, Fork, PageRun, Record, Sample, Syscall, TaskId,
+    Text,
 };
 use crate::symbol::unwind::walk::Piece;
 
@@ -344,22 +345,6 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
             let text = take(&mut tail, request.text_len.into())?;
             Event::Whole(requests::read(at(&request.header), request.peer, text).into())
         }
-        kind::IO => {
-            let task::Io {
-                header,
-                read_calls,
-                write_calls,
-                read_disk,
-                write_disk,
-            } = whole(bytes)?;
-            Event::Whole(Record::Io(Io {
-                at: at(&header),
-                read_calls,
-                write_calls,
-                read_disk,
-                write_disk,
-            }))
-        }
         kind::LISTEN => life::listen(bytes)?,
         kind::MEMORY => life::memory(bytes)?,
         kind::OOM => life::oom(bytes)?,
@@ -429,7 +414,6 @@ impl Event {
                 Record::Syscall(record) => record.at.ts,
                 Record::Exchange(record) => record.at.ts,
                 Record::Request(record) => record.at.ts,
-                Record::Io(record) => record.at.ts,
                 Record::Listen(record) => record.at.ts,
                 Record::Memory(record) => record.at.ts,
                 Record::Oom(record) => record.at.ts,

@@ -84,6 +84,8 @@ pub struct Ingest {
     alive: HashSet<u32>,
     undecodable: u64,
     failed_user_stacks: u64,
+    /// Stacks of runs of pages that have not ended, by thread and begin.
+    run_stacks: HashMap<(TaskId, u64), u32>,
     /// The overhead cap has the mappings' records switched off.
     mappings_paused: bool,
     /// Programs that began meanwhile.
@@ -122,6 +124,7 @@ impl Ingest {
             alive: HashSet::new(),
             undecodable: 0,
             failed_user_stacks: 0,
+            run_stacks: HashMap::new(),
             mappings_paused: false,
             unmapped_execs: 0,
             work: Work::default(),
@@ -339,16 +342,23 @@ impl Ingest {
                 return Ok(());
             }
             Event::PageRun { mut record, kernel } => {
-                if !kernel.is_empty() {
-                    let raw = RawStack {
-                        tgid: record.at.task.tgid,
-                        kernel: &kernel,
-                        user: &[],
-                        user_error: 0,
-                        end: 0,
-                    };
-                    record.stack = self.stacks.record(&raw, &mut self.out);
+                let key = (record.at.task, record.from);
+                // A run without pages brings the stack of the one that begins then.
+                if record.added | record.dirtied == 0 {
+                    if !kernel.is_empty() {
+                        let raw = RawStack {
+                            tgid: record.at.task.tgid,
+                            kernel: &kernel,
+                            user: &[],
+                            user_error: 0,
+                            end: 0,
+                        };
+                        let stack = self.stacks.record(&raw, &mut self.out);
+                        self.run_stacks.insert(key, stack);
+                    }
+                    return self.write_out();
                 }
+                record.stack = self.run_stacks.remove(&key).unwrap_or(0);
                 record.into()
             }
             Event::Copied(piece) => {

@@ -156,7 +156,7 @@ pub struct CopyUp {
     pub size: u64,
     /// Pages of the lower file that were not in the page cache.
     pub read: u32,
-    /// Pages of the copy that were made dirty: 0 of what has no contents, and where the file system shares them.
+    /// Pages of the copy that came into the page cache: 0 of what has no contents, and where the file system shares them.
     pub copied: u32,
     pub mode: u32,
     /// The system call that it was done for.

@@ -575,7 +575,7 @@ pub struct CopyUp {
     pub size: u64,
     /// Pages of the lower file that were not in the page cache.
     pub read: u32,
-    /// Pages of the copy that were made dirty.
+    /// Pages of the copy that came into the page cache.
     pub copied: u32,
     pub mode: u32,
     pub syscall: i32,

@@ -156,11 +156,16 @@ fn tracepoint(program: &str) -> &'static str {
         .iter()
         .find(|probe| probe.program == program)
         .and_then(|probe| match probe.attach {
-            Attach::TpBtf(name) | Attach::Tracepoint(name) | Attach::Tail(name) => Some(name),
+            Attach::TpBtf(name) | Attach::Renamed(name, _) | Attach::Tracepoint(name) | Attach::Tail(name) => {
+                Some(name)
+            }
             _ => None,
         })
-        // What wait_unwind goes on in.
-        .unwrap_or("sched_switch")
+        .unwrap_or(match program {
+            "inode_made" => "ext4_allocate_inode",
+            // What wait_unwind goes on in.
+            _ => "sched_switch",
+        })
 }
 
 /// `6.18` of `6.18.44-…`.

@@ -166,7 +166,9 @@ pub(super) fn assemble(session: &mut Session, told: Told) {
             kernel: write.kernel,
         });
     }
-    session.write_backs.sort_by_key(|write| (write.span.from, write.span.to));
+    session
+        .write_backs
+        .sort_by_key(|write| (write.span.from, write.span.to));
 
     for copy in copy_ups {
         let mut of = |id: Option<InodeId>| id.map(|id| files.of(id));
@@ -202,6 +204,14 @@ pub(super) fn assemble(session: &mut Session, told: Told) {
     session.overlaid.sort_by_key(|file| file.ts);
     session.files = files.all;
     session.io = intervals(session, &threads, totals);
+    for io in &session.io {
+        let process = session.threads[io.thread.ix()].process;
+        let sum = session.processes[process.ix()].io.get_or_insert_default();
+        sum.read = sum.read.saturating_add(io.bytes.read);
+        sum.written = sum.written.saturating_add(io.bytes.written);
+        sum.disk_read = sum.disk_read.saturating_add(io.bytes.disk_read);
+        sum.disk_written = sum.disk_written.saturating_add(io.bytes.disk_written);
+    }
 }
 
 /// What changed from each reading of a thread to the next.
