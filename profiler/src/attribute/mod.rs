@@ -2,6 +2,7 @@
 
 pub mod critical;
 pub mod memory;
+pub mod owners;
 pub mod resources;
 pub mod stacks;
 #[cfg(test)]

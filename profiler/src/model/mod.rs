@@ -16,7 +16,7 @@ pub use stack::Stacks;
 
 use crate::recording::record::{
     Begin, Cgroup, Clock, ContainerState, CpuChange, Exchange, HostCpu, Layer, Listen, Lookup, Losses, Mark, Memory,
-    Meta, Oom, Parsing, Request, Rules, SelfCost, Stored, Syscall, Text, Throttle,
+    Meta, Oom, Overlay, Parsing, Request, Rules, SelfCost, Stored, Syscall, Text, Throttle,
 };
 
 macro_rules! index {
@@ -41,6 +41,8 @@ index!(
     ContainerIx,
     /// Into [`Session::phases`].
     PhaseIx,
+    /// Into [`Session::overlays`].
+    OverlayIx,
 );
 
 /// A closed interval of time `[from, to)`, ns.
@@ -103,6 +105,8 @@ pub struct Session {
     /// Layers and images in engines' storages, as far as their state files were looked at.
     pub layers: Vec<Layer>,
     pub images: Vec<Stored>,
+    /// Overlay mounts, those that were there before among them, in order of time.
+    pub overlays: Vec<Overlay>,
     /// In order of time, like the next three.
     pub listens: Vec<Listen>,
     pub memory: Vec<Memory>,
@@ -162,6 +166,8 @@ pub struct Container {
     pub cgroup: u64,
     /// Its first process: pid 1 inside.
     pub entrypoint: Option<ProcessIx>,
+    /// The mount that its root file system is.
+    pub rootfs: Option<OverlayIx>,
     pub span: Span,
 }
 
