@@ -13,6 +13,7 @@ pub mod container;
 pub mod control;
 pub mod counter;
 pub mod cpu;
+pub mod disk;
 pub mod kernel;
 pub mod listen;
 pub mod memory;
@@ -25,7 +26,7 @@ pub use counter::Counter;
 
 /// Version of this contract. Raised with every change of a layout or a meaning; the checked-in eBPF object carries
 /// it in its manifest and in the `CONTRACT` global, and a mismatch refuses to load.
-pub const CONTRACT_VERSION: u32 = 3;
+pub const CONTRACT_VERSION: u32 = 4;
 
 /// Asserts size and field offsets of a shared type at compile time.
 #[macro_export]
@@ -77,6 +78,20 @@ pub mod kind {
     pub const MEMORY: u16 = 14;
     /// [`crate::memory::Oom`]
     pub const OOM: u16 = 15;
+    /// [`crate::disk::Inode`]
+    pub const INODE: u16 = 20;
+    /// [`crate::disk::PageRun`]
+    pub const PAGE_RUN: u16 = 21;
+    /// [`crate::disk::IoTotals`]
+    pub const IO_TOTALS: u16 = 22;
+    /// [`crate::disk::BlockIo`]
+    pub const BLOCK_IO: u16 = 23;
+    /// [`crate::disk::WriteBack`]
+    pub const WRITE_BACK: u16 = 24;
+    /// [`crate::disk::CopyUp`]
+    pub const COPY_UP: u16 = 25;
+    /// [`crate::disk::Overlaid`]
+    pub const OVERLAID: u16 = 26;
 }
 
 /// First part of every event: when it happened, and to whom.
@@ -152,6 +167,14 @@ plain!(
     listen::Listen,
     memory::Memory,
     memory::Oom,
+    disk::InodeId,
+    disk::Inode,
+    disk::PageRun,
+    disk::IoTotals,
+    disk::BlockIo,
+    disk::WriteBack,
+    disk::CopyUp,
+    disk::Overlaid,
 );
 
 /// Reads a `T` from the front of `bytes`, and what follows it. `None` when `bytes` is too short.

@@ -1,6 +1,7 @@
 //! Charges the time of threads to phases, by resource state.
 
 pub mod critical;
+pub mod layers;
 pub mod memory;
 pub mod owners;
 pub mod resources;

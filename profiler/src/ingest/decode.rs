@@ -1,5 +1,6 @@
 //! From the kernel's bytes to records.
 
+mod disk;
 mod life;
 
 use profiler_common::{
@@ -12,7 +13,7 @@ use profiler_common::{
 
 use super::requests;
 use crate::recording::record::{
-    Account, Adopt, At, Cgroup, CgroupOp, Cycle, Exchange, Exec, Exit, Fork, Io, Record, Sample, Syscall, TaskId, Text,
+    Account, Adopt, At, Cgroup, CgroupOp, Cycle, Exchange, Exec, Exit, Fork, Io, PageRun, Record, Sample, Syscall, TaskId, Text,
 };
 use crate::symbol::unwind::walk::Piece;
 
@@ -50,6 +51,8 @@ pub enum Event {
     },
     /// The user stack of a wait that begins now.
     Wait { at: At, user: Unwound },
+    /// As above, with a kernel stack only.
+    PageRun { record: PageRun, kernel: Vec<u64> },
     /// What the walk of the event of the same time and thread goes on with.
     Copied(Box<Piece>),
 }
@@ -360,6 +363,13 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
         kind::LISTEN => life::listen(bytes)?,
         kind::MEMORY => life::memory(bytes)?,
         kind::OOM => life::oom(bytes)?,
+        kind::INODE => disk::inode(bytes)?,
+        kind::PAGE_RUN => disk::page_run(bytes)?,
+        kind::IO_TOTALS => disk::io_totals(bytes)?,
+        kind::BLOCK_IO => disk::block_io(bytes)?,
+        kind::WRITE_BACK => disk::write_back(bytes)?,
+        kind::COPY_UP => disk::copy_up(bytes)?,
+        kind::OVERLAID => disk::overlaid(bytes)?,
         _ => return None,
     })
 }
@@ -407,6 +417,7 @@ impl Event {
             Event::Cycle { record, .. } => record.at.ts,
             Event::Sample { record, .. } | Event::Unwound { record, .. } => record.at.ts,
             Event::Wait { at, .. } => at.ts,
+            Event::PageRun { record, .. } => record.at.ts,
             Event::Copied(piece) => piece.head.header.ts,
             Event::Whole(record) => match record {
                 Record::Fork(record) => record.at.ts,
@@ -422,6 +433,12 @@ impl Event {
                 Record::Listen(record) => record.at.ts,
                 Record::Memory(record) => record.at.ts,
                 Record::Oom(record) => record.at.ts,
+                Record::Inode(record) => record.at.ts,
+                Record::IoTotals(record) => record.at.ts,
+                Record::BlockIo(record) => record.at.ts,
+                Record::WriteBack(record) => record.at.ts,
+                Record::CopyUp(record) => record.at.ts,
+                Record::Overlaid(record) => record.at.ts,
                 _ => 0,
             },
         }

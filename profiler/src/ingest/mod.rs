@@ -341,6 +341,19 @@ impl Ingest {
                 self.unwinding.wait(&at, user, &mut self.stacks);
                 return Ok(());
             }
+            Event::PageRun { mut record, kernel } => {
+                if !kernel.is_empty() {
+                    let raw = RawStack {
+                        tgid: record.at.task.tgid,
+                        kernel: &kernel,
+                        user: &[],
+                        user_error: 0,
+                        end: 0,
+                    };
+                    record.stack = self.stacks.record(&raw, &mut self.out);
+                }
+                record.into()
+            }
             Event::Copied(piece) => {
                 self.unwinding.copied(piece);
                 return Ok(());

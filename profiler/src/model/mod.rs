@@ -4,8 +4,10 @@
 //! All times are ns of `CLOCK_MONOTONIC`.
 
 pub mod build;
+pub mod disk;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod layers;
 pub mod process;
 pub mod share;
 pub mod stack;
@@ -43,6 +45,8 @@ index!(
     PhaseIx,
     /// Into [`Session::overlays`].
     OverlayIx,
+    /// Into [`Session::files`].
+    FileIx,
 );
 
 /// A closed interval of time `[from, to)`, ns.
@@ -115,6 +119,16 @@ pub struct Session {
     pub states: Vec<ContainerState>,
     /// Those that the recording was made with, or that a reader was given instead.
     pub rules: Rules,
+    /// Files that were read or written, and the directories above them; in no order.
+    pub files: Vec<disk::File>,
+    /// In order of time (of their begin), like the next three.
+    pub page_runs: Vec<disk::PageRun>,
+    pub block: Vec<disk::BlockIo>,
+    pub write_backs: Vec<disk::WriteBack>,
+    pub copy_ups: Vec<disk::CopyUp>,
+    /// In order of time, like the next.
+    pub overlaid: Vec<disk::Overlaid>,
+    pub io: Vec<disk::IoInterval>,
     pub losses: Losses,
     pub self_cost: SelfCost,
     /// What reading mapped files took besides.
