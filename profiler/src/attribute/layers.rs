@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::owners::Owners;
 use crate::model::layers::{LayerIx, Layers};
-use crate::model::{ContainerIx, FileIx, OverlayIx, PhaseIx, Session, ThreadIx};
-use crate::recording::record::Role;
+use crate::model::{ContainerIx, FileIx, OverlayIx, PhaseIx, PhaseKind, Session};
+use crate::recording::record::{Role, Text};
 
 /// A layer's figures, of one container or of what none did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub struct Use {
     pub opened: u64,
     /// Bytes that were not in the page cache.
     pub cold: u64,
+    /// Part of these that were read before the container was ready, or where nothing tells when that was, before its
+    /// entrypoint began.
+    pub cold_at_start: u64,
     /// The same without what lies beyond the ends of files, each file once: what [`Use::cold`] is of the layer's size.
     pub distinct: u64,
     /// Bytes made dirty.
@@ -41,6 +44,7 @@ impl Use {
             read_files,
             opened,
             cold,
+            cold_at_start,
             distinct,
             written,
             copy_ups,
@@ -51,6 +55,7 @@ impl Use {
             (&mut self.read_files, read_files),
             (&mut self.opened, opened),
             (&mut self.cold, cold),
+            (&mut self.cold_at_start, cold_at_start),
             (&mut self.distinct, distinct),
             (&mut self.written, written),
             (&mut self.copy_ups, copy_ups),
@@ -97,9 +102,12 @@ pub struct CopyUp {
     pub bytes: u64,
 }
 
-/// A file with what was done to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A file, and what one container (or none) did to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileUse {
+    pub container: Option<ContainerIx>,
+    pub layer: Option<LayerIx>,
+    pub file: FileIx,
     pub cold: u64,
     pub written: u64,
 }
@@ -114,61 +122,142 @@ pub struct Table {
     pub others: Vec<(LayerIx, Use)>,
     /// In order of time.
     pub copy_ups: Vec<CopyUp>,
+    /// Those with most bytes first.
+    pub files: Vec<FileUse>,
 }
 
-/// Sums by container (or none) and layer (or none).
-#[derive(Default)]
-struct Sums {
-    uses: BTreeMap<(Option<ContainerIx>, Option<LayerIx>), Use>,
-    files: HashMap<(Option<ContainerIx>, Option<LayerIx>, FileIx), FileUse>,
-}
+/// By container (or none) and layer (or none).
+type Uses = BTreeMap<(Option<ContainerIx>, Option<LayerIx>), Use>;
 
 impl Table {
     /// Adds up a whole recording.
     pub fn new(session: &Session) -> Table {
         let layers = Layers::new(session);
         let owners = Owners::new(session);
-        let mut sums = Sums::default();
-        let page = session.page();
-        for run in &session.page_runs {
-            let container = owners.container(run.thread, run.cgroup, run.span.from);
-            let layer = layers.of_file(session, run.file, run.span.from);
-            let file = sums.files.entry((container, layer, run.file)).or_default();
-            file.cold = file.cold.saturating_add(u64::from(run.read()) * page);
-            file.written = file.written.saturating_add(u64::from(run.written()) * page);
-        }
-        for opened in &session.overlaid {
-            let container = owners.container(opened.thread, 0, opened.ts);
-            let file = opened.upper.or(opened.lower).unwrap_or(opened.overlay);
-            let layer = layers.of_file(session, file, opened.ts);
-            sums.uses.entry((container, layer)).or_default().opened += 1;
-        }
-        let copy_ups = copy_ups(session, &layers, &owners);
-        for copy in &copy_ups {
-            let told = &session.copy_ups[copy.ix];
-            if !told.failed {
-                let used = sums.uses.entry((copy.container, copy.from)).or_default();
-                used.copy_ups += 1;
-                used.copied = used.copied.saturating_add(copy.bytes);
-                used.stall = used.stall.saturating_add(told.span.len());
-            }
-        }
-        for ((container, layer, file), done) in std::mem::take(&mut sums.files) {
-            let size = session.files.get(file.ix()).map_or(0, |file| file.size);
-            let used = sums.uses.entry((container, layer)).or_default();
+        let mut uses = Uses::new();
+        let files = files(session, &layers, &owners, &mut uses);
+        for done in &files {
+            let size = session.files.get(done.file.ix()).map_or(0, |file| file.size);
+            let used = uses.entry((done.container, done.layer)).or_default();
             used.read_files += u64::from(done.cold > 0);
             used.cold = used.cold.saturating_add(done.cold);
             used.distinct = used.distinct.saturating_add(done.cold.min(size));
             used.written = used.written.saturating_add(done.written);
         }
-        let (stacks, others) = stacks(session, &layers, sums.uses);
+        for opened in &session.overlaid {
+            let container = owners.container(opened.thread, 0, opened.ts);
+            let file = opened.upper.or(opened.lower).unwrap_or(opened.overlay);
+            let layer = layers.of_file(session, file, opened.ts);
+            uses.entry((container, layer)).or_default().opened += 1;
+        }
+        let copy_ups = copy_ups(session, &layers, &owners);
+        for copy in &copy_ups {
+            let told = &session.copy_ups[copy.ix];
+            if !told.failed {
+                let used = uses.entry((copy.container, copy.from)).or_default();
+                used.copy_ups += 1;
+                used.copied = used.copied.saturating_add(copy.bytes);
+                used.stall = used.stall.saturating_add(told.span.len());
+            }
+        }
+        let (stacks, others) = stacks(session, &layers, uses);
         Table {
             layers,
             stacks,
             others,
             copy_ups,
+            files,
         }
     }
+}
+
+impl Table {
+    /// Path of what was copied up, within its layer; empty when it is not known.
+    pub fn path_of(&self, session: &Session, copy: &CopyUp) -> Text {
+        let told = &session.copy_ups[copy.ix];
+        let sides = [(told.lower, copy.from), (told.upper, copy.to), (told.overlay, None)];
+        let mut paths = sides.into_iter().filter_map(|(file, layer)| {
+            Some(match (file?, layer) {
+                (file, Some(layer)) => self.layers.path_in(session, file, layer),
+                (file, None) => session.path_on_disk(file),
+            })
+        });
+        paths.find(|path| !path.is_empty()).unwrap_or_default()
+    }
+}
+
+/// Why less is known of layers than there could be; empty for a recording that tells all.
+pub fn limits(session: &Session) -> Vec<String> {
+    if measured(session) {
+        return Vec::new();
+    }
+    vec![
+        "this recording tells nothing of what was read and written: it was made without the signals of disks"
+            .to_owned(),
+    ]
+}
+
+/// Whether the recording was made with what it takes.
+pub fn measured(session: &Session) -> bool {
+    let has = |signal: &str| {
+        let probes = &mut session.meta.probes.iter();
+        probes.any(|(name, rung)| name == signal && !rung.starts_with("not "))
+    };
+    has("page_added") || !session.page_runs.is_empty() || !session.copy_ups.is_empty()
+}
+
+/// Adds up the page runs by file; what was read at a container's start goes into `uses` at once.
+fn files(session: &Session, layers: &Layers, owners: &Owners<'_>, uses: &mut Uses) -> Vec<FileUse> {
+    let page = session.page();
+    let started = starts(session);
+    let mut sums: HashMap<(Option<ContainerIx>, Option<LayerIx>, FileIx), (u64, u64)> = HashMap::new();
+    for run in &session.page_runs {
+        let ts = run.span.from;
+        let container = owners.container(run.thread, run.cgroup, ts);
+        let layer = layers.of_file(session, run.file, ts);
+        let (cold, written) = (u64::from(run.read()) * page, u64::from(run.written()) * page);
+        let sum = sums.entry((container, layer, run.file)).or_default();
+        *sum = (sum.0.saturating_add(cold), sum.1.saturating_add(written));
+        if container.is_some_and(|ix| started.get(ix.ix()).is_some_and(|started| ts < *started)) {
+            let used = uses.entry((container, layer)).or_default();
+            used.cold_at_start = used.cold_at_start.saturating_add(cold);
+        }
+    }
+    let mut files: Vec<FileUse> = sums
+        .into_iter()
+        .filter(|(_, (cold, written))| *cold > 0 || *written > 0)
+        .map(|((container, layer, file), (cold, written))| FileUse {
+            container,
+            layer,
+            file,
+            cold,
+            written,
+        })
+        .collect();
+    files.sort_unstable_by_key(|done| {
+        let bytes = done.cold.saturating_add(done.written);
+        (std::cmp::Reverse(bytes), done.container, done.layer, done.file)
+    });
+    files
+}
+
+/// When each container was ready; where nothing tells, when its entrypoint began; 0 where neither is known.
+fn starts(session: &Session) -> Vec<u64> {
+    let mut starts = vec![(0, 0); session.containers.len()];
+    for phase in &session.phases {
+        let Some((began, ready)) = phase.container.and_then(|ix| starts.get_mut(ix.ix())) else {
+            continue;
+        };
+        match phase.kind {
+            PhaseKind::Ready => *ready = phase.span.to.max(*ready),
+            PhaseKind::Run => *began = phase.span.from,
+            _ => {}
+        }
+    }
+    starts
+        .into_iter()
+        .map(|(began, ready)| if ready > 0 { ready } else { began })
+        .collect()
 }
 
 fn copy_ups(session: &Session, layers: &Layers, owners: &Owners<'_>) -> Vec<CopyUp> {
@@ -179,9 +268,7 @@ fn copy_ups(session: &Session, layers: &Layers, owners: &Owners<'_>) -> Vec<Copy
         .map(|(ix, told)| {
             let ts = told.span.from;
             let layer = |file: Option<FileIx>| file.and_then(|file| layers.of_file(session, file, ts));
-            let process = told
-                .thread
-                .and_then(|ix| Some(session.threads.get(ix.ix())?.process));
+            let process = told.thread.and_then(|ix| Some(session.threads.get(ix.ix())?.process));
             CopyUp {
                 ix,
                 from: layer(told.lower),
@@ -195,8 +282,6 @@ fn copy_ups(session: &Session, layers: &Layers, owners: &Owners<'_>) -> Vec<Copy
     found.sort_by_key(|copy| (session.copy_ups[copy.ix].span.from, copy.ix));
     found
 }
-
-type Uses = BTreeMap<(Option<ContainerIx>, Option<LayerIx>), Use>;
 
 fn stacks(session: &Session, layers: &Layers, mut uses: Uses) -> (Vec<Stack>, Vec<(LayerIx, Use)>) {
     let mut stacks = Vec::new();

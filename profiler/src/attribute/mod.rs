@@ -1,5 +1,6 @@
 //! Charges the time of threads to phases, by resource state.
 
+pub mod calls;
 pub mod critical;
 pub mod layers;
 pub mod memory;

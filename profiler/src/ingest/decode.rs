@@ -13,7 +13,8 @@ use profiler_common::{
 
 use super::requests;
 use crate::recording::record::{
-    Account, Adopt, At, Cgroup, CgroupOp, Cycle, Exchange, Exec, Exit, Fork, Io, PageRun, Record, Sample, Syscall, TaskId, Text,
+    Account, Adopt, At, Cgroup, CgroupOp, Cycle, Exchange, Exec, Exit, Fork, Io, PageRun, Record, Sample, Syscall,
+    TaskId, Text,
 };
 use crate::symbol::unwind::walk::Piece;
 

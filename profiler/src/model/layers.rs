@@ -276,9 +276,14 @@ mod tests {
             told("containers/storage", "b", "sha256:3", "", Some(1)),
         ];
         let layers = Layers::new(&session);
-        let [b, a, _] = layers.stack(OverlayIx(0)) else { panic!() };
+        let [b, a, _] = layers.stack(OverlayIx(0)) else {
+            panic!()
+        };
         let a = layers.get(*a);
-        assert_eq!((&a.diff[..], &a.blob[..], a.size), (&b"sha256:1"[..], &b"sha256:2"[..], Some(4096)));
+        assert_eq!(
+            (&a.diff[..], &a.blob[..], a.size),
+            (&b"sha256:1"[..], &b"sha256:2"[..], Some(4096))
+        );
         assert_eq!(layers.get(*b).size, None);
     }
 }

@@ -166,7 +166,9 @@ pub(super) fn assemble(session: &mut Session, told: Told) {
             kernel: write.kernel,
         });
     }
-    session.write_backs.sort_by_key(|write| (write.span.from, write.span.to));
+    session
+        .write_backs
+        .sort_by_key(|write| (write.span.from, write.span.to));
 
     for copy in copy_ups {
         let mut of = |id: Option<InodeId>| id.map(|id| files.of(id));

@@ -10,6 +10,7 @@ mod stops;
 mod waits;
 
 use super::{names, text, units};
+use crate::attribute::layers::{Table, measured};
 use crate::attribute::resources::{PhaseResources, Resources};
 use crate::attribute::waits::Classifier;
 use crate::model::{Phase, PhaseIx, PhaseKind, Session, ThreadIx};
@@ -81,9 +82,12 @@ impl Finding {
 
 /// All of them, in the order in which they are asked. `figures` are of all phases, in their order.
 pub fn all(session: &Session, figures: &[PhaseResources], classifier: &mut Classifier) -> Vec<Finding> {
+    let table = Table::new(session);
     let mut facts = Facts {
         session,
         figures,
+        measured: measured(session),
+        table: &table,
         classifier,
     };
     vec![
@@ -92,10 +96,7 @@ pub fn all(session: &Session, figures: &[PhaseResources], classifier: &mut Class
         facts.starts(),
         facts.stops(),
         facts.copy_ups(),
-        Finding::new(
-            "Which layers were read cold at start, what share of their bytes?",
-            Answered::NotMeasured,
-        ),
+        facts.cold_layers(),
         facts.steps(),
         facts.waits(),
         facts.disk(),
@@ -106,6 +107,9 @@ pub fn all(session: &Session, figures: &[PhaseResources], classifier: &mut Class
 struct Facts<'a> {
     session: &'a Session,
     figures: &'a [PhaseResources],
+    /// What was read and written is in the recording.
+    measured: bool,
+    table: &'a Table,
     classifier: &'a mut Classifier,
 }
 

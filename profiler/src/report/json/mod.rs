@@ -6,6 +6,7 @@
 //! a field named `…_hex`.
 
 pub mod critical;
+pub mod layers;
 mod receipt;
 pub mod schema;
 
@@ -19,10 +20,11 @@ use super::figures::{self, Cost, Coverage};
 use super::gaps;
 use super::select::all_phases;
 use crate::attribute::critical::Paths;
+use crate::attribute::layers::Table;
 use crate::attribute::memory::{self, Peaks};
-use crate::attribute::resources;
 use crate::attribute::user_stacks::{self, Count, UserStacks};
 use crate::attribute::waits::Classifier;
+use crate::attribute::{self, resources};
 use crate::model::{ContainerIx, OperationIx, PhaseIx, ProcessIx, Session, State, ThreadIx};
 
 /// Raised when a field's meaning changes or a field goes.
@@ -58,6 +60,8 @@ pub fn report(session: &Session) -> Report {
     let mut classifier = Classifier::default();
     let all = figures::selected(session, &whole, &mut classifier);
     let samples = Coverage::of(session);
+    let measured = attribute::layers::measured(session);
+    let table = Table::new(session);
     let known = Known {
         peaks: Peaks::new(session),
         paths: Paths::new(session),
@@ -146,10 +150,14 @@ pub fn report(session: &Session) -> Report {
             blocked_with_user_stack_ns: all.with_user_stack,
         },
         user_stacks: user_stacks(session),
-        layers: None,
-        copy_ups: None,
+        layers: measured.then(|| layers::layers(session, &table)),
+        copy_ups: measured.then(|| layers::copy_ups(session, &table)),
         critical_path: critical::all(session),
-        not_measured: vec!["layers", "copy_ups"],
+        not_measured: if measured {
+            Vec::new()
+        } else {
+            vec!["layers", "copy_ups"]
+        },
         losses: figures::losses(session)
             .into_iter()
             .map(|loss| Loss {

@@ -38,13 +38,15 @@ pub struct Report {
     /// How much of the waiting and of the samples has stacks.
     pub coverage: CoverageOut,
     pub user_stacks: UserStacksOut,
-    /// Reads of image layers. `null`: this version does not measure them, see `not_measured`.
-    pub layers: Option<Vec<()>>,
-    /// Files that overlayfs copied up. `null`: this version does not measure them, see `not_measured`.
-    pub copy_ups: Option<Vec<()>>,
+    /// The layers of root file systems, those of containers first, topmost first, and what was done to them. `null`: this
+    /// recording does not tell, see `not_measured`.
+    pub layers: Option<Vec<super::layers::LayerOut>>,
+    /// Files that overlays copied to their upper layers: the 10,000 longest, in order of time. `null`: this recording does
+    /// not tell, see `not_measured`.
+    pub copy_ups: Option<Vec<super::layers::CopyUpOut>>,
     /// What each operation's wall time was waited for.
     pub critical_path: Vec<super::critical::CriticalPath>,
-    /// Names of the fields that are `null` because this version does not measure them.
+    /// Names of the fields that are `null` because the recording was made without what it takes to measure them.
     pub not_measured: Vec<&'static str>,
     /// Every cause of loss that is not zero; empty when every event was kept.
     pub losses: Vec<Loss>,

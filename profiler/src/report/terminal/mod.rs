@@ -5,6 +5,7 @@ mod answers;
 mod closing;
 mod critical;
 mod header;
+pub mod layers;
 mod memory;
 mod page;
 mod phases;
