@@ -280,4 +280,11 @@ pub struct Overlaid {
     /// [`InodeId::NONE`] when it is not in the upper layer.
     pub upper: InodeId,
 }
-layout!(Overlaid, size = 88, header = 0, overlay = 40, lower = 56, upper = 72);
+layout!(
+    Overlaid,
+    size = 88,
+    header = 0,
+    overlay = 40,
+    lower = 56,
+    upper = 72
+);
