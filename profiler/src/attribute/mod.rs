@@ -2,6 +2,7 @@
 
 pub mod calls;
 pub mod critical;
+pub mod disk;
 pub mod layers;
 pub mod memory;
 pub mod owners;

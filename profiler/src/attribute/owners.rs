@@ -45,11 +45,18 @@ impl<'a> Owners<'a> {
         }
     }
 
+    /// All phases that a process works for at `ts`, in the session's order.
+    pub fn phases(&self, process: ProcessIx, ts: u64) -> impl Iterator<Item = PhaseIx> + '_ {
+        let phases = self.phases.get(process.ix()).map_or(&[][..], Vec::as_slice);
+        phases
+            .iter()
+            .copied()
+            .filter(move |ix| self.session.phases[ix.ix()].span.contains(ts))
+    }
+
     /// The deepest of a process's phases at `ts`; of equals the one that began last.
     pub fn phase(&self, process: ProcessIx, ts: u64) -> Option<PhaseIx> {
-        let phases = self.phases.get(process.ix())?.iter().copied();
-        phases
-            .filter(|ix| self.session.phases[ix.ix()].span.contains(ts))
+        self.phases(process, ts)
             .max_by_key(|ix| (self.depths[ix.ix()], self.session.phases[ix.ix()].span.from, ix.0))
     }
 

@@ -46,9 +46,9 @@ pub fn container(session: &Session, ix: ContainerIx) -> String {
     text::visible(short_id(&container.id))
 }
 
-/// A layer as its engine calls it, shortened; one that is no engine's by the end of its directory's path.
+/// A layer as its engine calls it, shortened; one that is no engine's by its directory's name.
 pub fn layer(layer: &Layer) -> String {
-    /// Columns of a path's end.
+    /// Columns of a directory's name.
     const PATH: usize = 24;
     if !layer.id.is_empty() {
         let (id, init) = match layer.id.strip_suffix(b"-init") {
@@ -58,13 +58,8 @@ pub fn layer(layer: &Layer) -> String {
         let kind = if layer.engine == "containerd" { "snapshot " } else { "" };
         return format!("{kind}{}{init}", text::visible(short_id(id)));
     }
-    let path = text::visible(&layer.path);
-    let skipped = text::width(&path).saturating_sub(PATH);
-    if skipped == 0 {
-        return path;
-    }
-    let end: String = path.chars().skip(skipped + 1).collect();
-    format!("…{end}")
+    let name = layer.path.rsplit(|byte| *byte == b'/').find(|part| !part.is_empty());
+    text::fit(&text::visible(name.unwrap_or(b"/")), PATH)
 }
 
 /// The first [`SHORT_ID`] bytes of a 64-digit hexadecimal id; any other id whole.
@@ -127,9 +122,10 @@ mod tests {
         assert_eq!(layer("docker", &id, "/x"), "abababababab");
         assert_eq!(layer("docker", &format!("{id}-init"), "/x"), "abababababab-init");
         assert_eq!(layer("containerd", "12", "/x"), "snapshot 12");
-        assert_eq!(layer("", "", "/srv/lower1"), "/srv/lower1");
-        let long = layer("", "", &format!("/srv/\x1b[31m{}", "x/".repeat(2_000)));
-        assert_eq!((text::width(&long), &long[long.len() - 2..]), (24, "x/"));
+        assert_eq!(layer("", "", "/srv/lower1/"), "lower1");
+        assert_eq!(layer("", "", "/"), "/");
+        let long = layer("", "", &format!("/srv/\x1b[31m{}", "x".repeat(2_000)));
+        assert_eq!(text::width(&long), 24);
         assert!(!long.contains('\x1b'));
     }
 }

@@ -62,6 +62,9 @@ impl Facts<'_> {
                 false => Answered::NotMeasured,
             },
         );
+        if !self.measured {
+            return finding;
+        }
         let of_containers = self.table.stacks.iter().filter(|stack| stack.container.is_some());
         let mut stacks: Vec<(u64, &Stack)> = of_containers.map(|stack| (cold(stack), stack)).collect();
         stacks.sort_by_key(|(bytes, stack)| (std::cmp::Reverse(*bytes), stack.container));

@@ -10,6 +10,7 @@ mod stops;
 mod waits;
 
 use super::{names, text, units};
+use crate::attribute::disk::Disk;
 use crate::attribute::layers::{Table, measured};
 use crate::attribute::resources::{PhaseResources, Resources};
 use crate::attribute::waits::Classifier;
@@ -83,11 +84,13 @@ impl Finding {
 /// All of them, in the order in which they are asked. `figures` are of all phases, in their order.
 pub fn all(session: &Session, figures: &[PhaseResources], classifier: &mut Classifier) -> Vec<Finding> {
     let table = Table::new(session);
+    let disk = Disk::new(session);
     let mut facts = Facts {
         session,
         figures,
         measured: measured(session),
         table: &table,
+        disk: &disk,
         classifier,
     };
     vec![
@@ -110,6 +113,7 @@ struct Facts<'a> {
     /// What was read and written is in the recording.
     measured: bool,
     table: &'a Table,
+    disk: &'a Disk,
     classifier: &'a mut Classifier,
 }
 

@@ -1,9 +1,15 @@
 //! Stops and cleanups.
 
 use super::{Answered, Facts, Finding};
+use crate::attribute::disk::Origin;
 use crate::attribute::resources::Wait;
-use crate::model::PhaseKind;
-use crate::report::{units, wait_details};
+use crate::model::{PhaseIx, PhaseKind, Span};
+use crate::report::{names, text, units, wait_details};
+
+/// The detail of waits for dirty data at an unmount.
+const FLUSH: &str = "flush at unmount";
+/// Those who made it dirty that are told one by one.
+const DIRTIERS: usize = 3;
 
 impl Facts<'_> {
     pub(super) fn stops(&mut self) -> Finding {
@@ -25,8 +31,9 @@ impl Facts<'_> {
             } else {
                 format!("; waits: {}", waits.join(", "))
             };
+            let flushed = self.flushed(ix).unwrap_or_default();
             let line = format!(
-                "{}: {}; {}{waits}",
+                "{}: {}{flushed}; {}{waits}",
                 self.named(ix),
                 units::time(span.len()),
                 self.used(ix)
@@ -34,5 +41,58 @@ impl Facts<'_> {
             finding.phase(ix, line);
         }
         finding.done()
+    }
+
+    /// `, waited 94.0 ms flushing 300 MB dirtied by build-7 (step 4)`: whose dirty data the phase's unmounting waited for.
+    fn flushed(&mut self, ix: PhaseIx) -> Option<String> {
+        let span = self.phase(ix).span;
+        let (mut ns, mut from, mut to) = (0, u64::MAX, 0);
+        for thread in self.threads(ix) {
+            let thread = self.session.threads.get(thread.ix())?;
+            for interval in &thread.intervals {
+                let piece = interval.span.clip(span);
+                if !piece.is_empty() && self.classifier.classify(self.session, interval.state).detail == FLUSH {
+                    ns += piece.len();
+                    (from, to) = (from.min(piece.from), to.max(piece.to));
+                }
+            }
+        }
+        if ns == 0 {
+            return None;
+        }
+        let by = self.disk.flushed_within(self.session, Span { from, to });
+        if by.is_empty() {
+            return Some(format!(", waited {} for dirty data to be flushed", units::time(ns)));
+        }
+        let bytes: u64 = by.iter().map(|(_, bytes)| bytes).sum();
+        let mut told: Vec<String> = by
+            .iter()
+            .take(DIRTIERS)
+            .map(|(by, bytes)| self.dirtied(*by, *bytes))
+            .collect();
+        if by.len() > DIRTIERS {
+            told.push(format!("{} more", units::count((by.len() - DIRTIERS) as u64)));
+        }
+        Some(format!(
+            ", waited {} flushing {} dirtied by {}",
+            units::time(ns),
+            units::bytes(bytes),
+            told.join(", ")
+        ))
+    }
+
+    /// `build-7 (step 4), 300 MB`
+    fn dirtied(&self, by: Option<Origin>, bytes: u64) -> String {
+        let bytes = units::bytes(bytes);
+        let phase = |ix: PhaseIx| text::fit(&names::phase(self.session, ix), 60);
+        match by {
+            Some((Some(container), Some(ix))) => {
+                format!("{} ({}), {bytes}", names::container(self.session, container), phase(ix))
+            }
+            Some((Some(container), None)) => format!("{}, {bytes}", names::container(self.session, container)),
+            Some((None, Some(ix))) => format!("{}, {bytes}", phase(ix)),
+            Some((None, None)) => format!("processes of no phase, {bytes}"),
+            None => format!("nobody who was recorded, or before that, {bytes}"),
+        }
     }
 }
