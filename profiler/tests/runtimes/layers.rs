@@ -115,3 +115,75 @@ fn podman_twelve_layers() {
         assert_eq!(number(layer, "cold_bytes"), 0, "{layer}");
     }
 }
+
+/// Make sure that two containers that run at once share what the first has read: of a layer's file that both read, the first
+/// pays each page, and their sum is the file.
+#[test]
+fn podman_shared_layer() {
+    let podman = scenario!(Podman::new("runc"));
+    image(&podman, 3, "localhost/three");
+    make_cold(&podman);
+    let script = "podman run -d --network=none --name=one localhost/three /bin/sh -c 'cat /data/2; sleep 5' > /dev/null
+        podman exec one /bin/true
+        podman run --rm --network=none --name=two localhost/three /bin/cat /data/2 > /dev/null
+        podman rm -f -t 0 one > /dev/null";
+    let profile = podman.profile(&["sh", "-e", "-c", script]);
+    let of = |name: &str| -> u64 {
+        let all = layers(&profile, name);
+        let layer = all.iter().find(|layer| holds(layer) == Some(2)).unwrap();
+        number(layer, "cold_bytes")
+    };
+    assert_eq!((of("one"), of("two")), (size_of(2), 0));
+}
+
+/// Make sure that a file that a container writes to is told as copied up from its own layer, with its bytes, by that
+/// container.
+#[test]
+fn podman_copy_up() {
+    let podman = scenario!(Podman::new("runc"));
+    image(&podman, 5, "localhost/five");
+    let words = ["/bin/sh", "-c", "echo x >> /data/3; chown 7:7 /data/1"];
+    let profile = podman.profile(&run("one", "localhost/five", &words));
+    let container = profile.container("one").index();
+    let copied: Vec<(&str, u64, u64)> = profile.json["copy_ups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["path"]["text"].as_str().unwrap().starts_with("/data/"))
+        .map(|one| {
+            (
+                one["path"]["text"].as_str().unwrap(),
+                number(one, "bytes"),
+                number(one, "container"),
+            )
+        })
+        .collect();
+    assert_eq!(
+        copied,
+        [("/data/3", size_of(3), container), ("/data/1", size_of(1), container)]
+    );
+    for layer in layers(&profile, "one") {
+        let expected = match holds(layer) {
+            Some(file @ (1 | 3)) => (1, size_of(file)),
+            Some(_) => (0, 0),
+            None => continue,
+        };
+        assert_eq!(
+            (number(layer, "copy_ups"), number(layer, "copied_bytes")),
+            expected,
+            "{layer}"
+        );
+    }
+}
+
+/// Make sure that a container whose storage driver is no overlay is told with that driver's name, and what it read with it.
+#[test]
+fn podman_vfs() {
+    let podman = scenario!(Podman::with_driver("runc", "vfs"));
+    let profile = podman.profile(&run("one", podman::TINY, &["/bin/sh", "-c", "echo hello > /new"]));
+    let all = layers(&profile, "one");
+    let [layer] = all.as_slice() else { panic!("{all:#?}") };
+    assert_eq!((&layer["driver"], &layer["role"]), (&"vfs".into(), &"upper".into()));
+    assert!(layer["path"]["text"].as_str().unwrap().contains("/vfs/dir/"), "{layer}");
+    assert_eq!(number(layer, "written_bytes"), 4096, "{layer}");
+}

@@ -289,10 +289,10 @@ const DIRTY: &str = "[made dirty]";
 
 /// Bytes of files that each process moved, as rows, in order of time.
 #[derive(Default)]
-struct Moved(HashMap<ProcessIx, Vec<(u64, StackRow)>>);
+pub(in crate::report) struct Moved(HashMap<ProcessIx, Vec<(u64, StackRow)>>);
 
 impl Moved {
-    fn new(session: &Session) -> Moved {
+    pub(in crate::report) fn new(session: &Session) -> Moved {
         let mut moved = Moved::default();
         for run in &session.page_runs {
             let known = run.thread.and_then(|ix| Some((ix, session.threads.get(ix.ix())?)));
@@ -319,7 +319,7 @@ impl Moved {
     }
 
     /// What a process began to move within a span.
-    fn within(&self, process: ProcessIx, span: Span) -> impl Iterator<Item = &StackRow> {
+    pub(in crate::report) fn within(&self, process: ProcessIx, span: Span) -> impl Iterator<Item = &StackRow> {
         let rows = self.0.get(&process).map_or(&[][..], Vec::as_slice);
         let first = rows.partition_point(|(ts, _)| *ts < span.from);
         let end = rows.partition_point(|(ts, _)| *ts < span.to).max(first);

@@ -10,10 +10,10 @@ use crate::report::select::{self, NoMatch, Query};
 use crate::report::{names, text, units};
 
 /// Rows of a table's head, and what they mean.
-const COLUMNS: [&str; 7] = ["size", "opened", "read cold", "share", "written", "copy-ups", "stall"];
-const NOTE: &str = "read cold: bytes that were not in the page cache, which all containers share; share: of the layer's \
-                    size, each file once; copy-ups: files copied from this layer to the upper one, and how long that \
-                    stalled";
+pub(in crate::report) const COLUMNS: [&str; 7] = ["size", "opened", "cold", "share", "written", "copied", "stall"];
+const NOTE: &str = "opened: files of the mount; cold: bytes read that were not in the page cache, which all containers \
+                    share; share: of the layer's size, each file once; copied: files copied up from this layer, and how \
+                    long that stalled";
 
 /// What to show.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +66,25 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
 }
 
 fn stack(page: &mut Page, session: &Session, table: &Table, stack: &Stack) {
+    let (title, detail) = title(session, stack);
+    page.heading(&title, &detail);
+    if stack.container.is_none() {
+        let overlay = &session.overlays[stack.overlay.ix()];
+        page.paragraph("at ", Paint::Dim, &text::visible(&overlay.merged));
+    }
+    let mut labels = vec![String::new()];
+    let mut cells = vec![COLUMNS.map(str::to_owned).to_vec()];
+    let mut paints = vec![Paint::Dim];
+    for (label, figures, used) in rows_of(table, stack) {
+        labels.push(label);
+        cells.push(figures);
+        paints.push(if used.is_empty() { Paint::Dim } else { Paint::Plain });
+    }
+    rows(page, &labels, &cells, &paints);
+}
+
+/// Whose root file system it is, and what it is made of.
+pub(in crate::report) fn title(session: &Session, stack: &Stack) -> (String, String) {
     let overlay = &session.overlays[stack.overlay.ix()];
     let title = match stack.container {
         Some(ix) => format!("container {}", names::container(session, ix)),
@@ -90,13 +109,12 @@ fn stack(page: &mut Page, session: &Session, table: &Table, stack: &Stack) {
     if overlay.left_out > 0 {
         detail.push(format!("{} more layers", units::count(u64::from(overlay.left_out))));
     }
-    page.heading(&title, &detail.join(", "));
-    if stack.container.is_none() {
-        page.paragraph("at ", Paint::Dim, &text::visible(&overlay.merged));
-    }
-    let mut labels = vec![String::new()];
-    let mut cells = vec![COLUMNS.map(str::to_owned).to_vec()];
-    let mut paints = vec![Paint::Dim];
+    (title, detail.join(", "))
+}
+
+/// Name and figures of each layer, topmost first, and of what lies elsewhere.
+pub(in crate::report) fn rows_of(table: &Table, stack: &Stack) -> Vec<(String, Vec<String>, Use)> {
+    let mut rows = Vec::with_capacity(stack.rows.len() + 1);
     for row in &stack.rows {
         let layer = table.layers.get(row.layer);
         let mark = match row.role {
@@ -105,16 +123,14 @@ fn stack(page: &mut Page, session: &Session, table: &Table, stack: &Stack) {
             Role::Data => format!("{} data", row.depth),
         };
         let gone = if layer.ino == 0 { " (not seen)" } else { "" };
-        labels.push(format!("{} {}{gone}", text::right(&mark, 3), names::layer(layer)));
-        cells.push(figures(&row.used, layer.size));
-        paints.push(if row.used.is_empty() { Paint::Dim } else { Paint::Plain });
+        let label = format!("{} {}{gone}", text::right(&mark, 3), names::layer(layer));
+        rows.push((label, figures(&row.used, layer.size), row.used));
     }
     if !stack.elsewhere.is_empty() {
-        labels.push("    elsewhere".to_owned());
-        cells.push(figures(&stack.elsewhere, None));
-        paints.push(Paint::Plain);
+        let cells = figures(&stack.elsewhere, None);
+        rows.push(("    elsewhere".to_owned(), cells, stack.elsewhere));
     }
-    rows(page, &labels, &cells, &paints);
+    rows
 }
 
 fn rows(page: &mut Page, labels: &[String], cells: &[Vec<String>], paints: &[Paint]) {
@@ -252,11 +268,7 @@ fn top_files(page: &mut Page, session: &Session, table: &Table, files: &[&FileUs
     let mut what = vec!["file".to_owned()];
     for file in files.iter().take(top) {
         cells.push(vec![bytes(file.cold), bytes(file.written)]);
-        let by = match file.container {
-            Some(ix) => format!(" ({})", names::container(session, ix)),
-            None => String::new(),
-        };
-        what.push(format!("{}{by}", place(session, table, file)));
+        what.push(self::file(session, table, file));
     }
     listed(page, &cells, &what);
     more(page, files.len(), top);
@@ -316,8 +328,14 @@ fn prefix(table: &Table, layer: Option<LayerIx>) -> String {
     layer.map_or_else(String::new, |ix| format!("{}:", names::layer(table.layers.get(ix))))
 }
 
-fn place(session: &Session, table: &Table, file: &FileUse) -> String {
-    format!("{}{}", prefix(table, file.layer), path(session, table, file))
+/// `abababababab:/etc/passwd (web)`
+pub(in crate::report) fn file(session: &Session, table: &Table, file: &FileUse) -> String {
+    let by = match file.container {
+        Some(ix) => format!(" ({})", names::container(session, ix)),
+        None => String::new(),
+    };
+    let path = path(session, table, file);
+    format!("{}{path}{by}", prefix(table, file.layer))
 }
 
 fn path(session: &Session, table: &Table, file: &FileUse) -> String {
