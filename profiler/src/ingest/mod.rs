@@ -33,7 +33,7 @@ use crate::{
     kernel::host,
     load::unwind::UnwindMaps,
     lookup::{
-        dockerfile, engines, images,
+        dockerfile, engines, images, overlay,
         state::{self, Root},
     },
     recording::{
@@ -69,6 +69,7 @@ pub struct Ingest {
     /// Mount namespace of each profiled process: perf does not tell it.
     mnt_ns: HashMap<u32, u32>,
     images: images::Watch,
+    overlays: overlay::watch::Watch,
     /// That of this process; 0 when it can't be had.
     own_mnt_ns: u32,
     daemons: state::Daemons,
@@ -114,6 +115,7 @@ impl Ingest {
             unwinding: Unwinding::default(),
             mnt_ns: HashMap::new(),
             images: images::Watch::default(),
+            overlays: overlay::watch::Watch::default(),
             daemons: state::Daemons::default(),
             own_mnt_ns: fs::metadata("/proc/self/ns/mnt").map_or(0, |namespace| namespace.ino() as u32),
             redact,
@@ -232,6 +234,7 @@ impl Ingest {
         // processes whose birth is still in the other ring.
         self.map_until(settled);
         self.unwinding.retry(&mut self.stacks, &mut self.out);
+        self.overlays.look_up(&mut self.images, &mut self.out);
         self.images.look_up(&mut self.out);
         self.stacks.name(&mut self.out);
         self.write_out()?;
@@ -455,6 +458,7 @@ impl Ingest {
                         unseeded.insert(task.tgid);
                     }
                     self.mnt_ns.insert(task.tgid, adopt.at.mnt_ns);
+                    self.overlays.adopted(task.tgid, adopt.at.mnt_ns);
                     self.stacks.process(task.tgid, adopt.ns_tid);
                     let (argv, exe) = program_of(task.tgid);
                     self.engines.extend(engine(&exe, &argv));
@@ -469,6 +473,7 @@ impl Ingest {
             Record::Syscall(call) => {
                 self.mnt_ns.insert(call.at.task.tgid, call.at.mnt_ns);
                 self.stacks.syscall(call);
+                self.overlays.syscall(call);
                 if call.call == call::RENAME && call.result == 0 {
                     self.images.renamed(call.at.task.tgid, &call.b);
                 }
@@ -605,6 +610,7 @@ impl Ingest {
         let mut named = self.stacks.losses();
         named.extend(further);
         named.extend(self.unwinding.losses());
+        named.extend(self.overlays.losses());
         if self.failed_user_stacks > 0 {
             named.push((
                 "user stacks of waits that could not be read back".to_owned(),

@@ -139,6 +139,7 @@ impl Builder {
             }
             Record::Layer(layer) => self.session.layers.push(layer),
             Record::Stored(image) => self.session.images.push(image),
+            Record::Overlay(overlay) => self.session.overlays.push(overlay),
             Record::Listen(listen) => {
                 self.see(listen.at);
                 self.session.listens.push(listen);
@@ -185,6 +186,7 @@ impl Builder {
         session
             .exchanges
             .sort_by_key(|exchange| (exchange.begin, exchange.at.ts));
+        session.overlays.sort_by_key(|overlay| overlay.ts);
         session.requests.sort_by_key(|request| request.at.ts);
         session.listens.sort_by_key(|listen| listen.at.ts);
         session.memory.sort_by_key(|memory| memory.at.ts);

@@ -7,6 +7,7 @@ pub mod build;
 pub mod disk;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod layers;
 pub mod process;
 pub mod share;
 pub mod stack;
@@ -17,7 +18,7 @@ pub use stack::Stacks;
 
 use crate::recording::record::{
     Begin, Cgroup, Clock, ContainerState, CpuChange, Exchange, HostCpu, Layer, Listen, Lookup, Losses, Mark, Memory,
-    Meta, Oom, Parsing, Request, Rules, SelfCost, Stored, Syscall, Text, Throttle,
+    Meta, Oom, Overlay, Parsing, Request, Rules, SelfCost, Stored, Syscall, Text, Throttle,
 };
 
 macro_rules! index {
@@ -42,6 +43,8 @@ index!(
     ContainerIx,
     /// Into [`Session::phases`].
     PhaseIx,
+    /// Into [`Session::overlays`].
+    OverlayIx,
     /// Into [`Session::files`].
     FileIx,
 );
@@ -106,6 +109,8 @@ pub struct Session {
     /// Layers and images in engines' storages, as far as their state files were looked at.
     pub layers: Vec<Layer>,
     pub images: Vec<Stored>,
+    /// Overlay mounts, those that were there before among them, in order of time.
+    pub overlays: Vec<Overlay>,
     /// In order of time, like the next three.
     pub listens: Vec<Listen>,
     pub memory: Vec<Memory>,
@@ -175,6 +180,8 @@ pub struct Container {
     pub cgroup: u64,
     /// Its first process: pid 1 inside.
     pub entrypoint: Option<ProcessIx>,
+    /// The mount that its root file system is.
+    pub rootfs: Option<OverlayIx>,
     pub span: Span,
 }
 

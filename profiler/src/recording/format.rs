@@ -238,6 +238,7 @@ pub fn time_of(record: &Record) -> Option<u64> {
         Record::Throttle(throttle) => throttle.ts,
         Record::HostCpu(host) => host.to,
         Record::CpuChange(change) => change.ts,
+        Record::Overlay(overlay) => overlay.ts,
         Record::Meta(_)
         | Record::File(_)
         | Record::Frame(_)

@@ -625,6 +625,58 @@ pub struct Stored {
     pub layers: Vec<Text>,
 }
 
+/// What a layer is to its overlay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Role {
+    /// Takes what is written.
+    Upper,
+    #[default]
+    Lower,
+    /// Holds the data of files that a layer above only describes.
+    Data,
+}
+
+/// One layer of an [`Overlay`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OverlayLayer {
+    pub role: Role,
+    /// Its directory, links resolved where it could be looked at.
+    pub path: Text,
+    /// Of the file system that it lies on, `major << 20 | minor`, as the kernel's events have it; 0 with `ino` 0: it was
+    /// not to be seen.
+    pub dev: u32,
+    pub ino: u64,
+    /// Whose storage it lies in; empty when it is no engine's.
+    pub engine: String,
+    /// As that engine calls it: [`Layer::id`].
+    pub id: Text,
+}
+
+/// An overlay mount, or a container's root file system of another storage driver, with the layers that it is made of,
+/// looked at while they were there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// When it was looked at.
+    pub ts: u64,
+    /// `overlay`; `vfs` and `btrfs`, whose one layer is the whole root file system.
+    pub driver: String,
+    /// Who mounted it, at the end of the system call by which it did; `None` for one that was there before.
+    pub mounted: Option<At>,
+    /// Mount namespace in which it was mounted or found; 0 is not known.
+    pub mnt_ns: u32,
+    /// Its own device, `major << 20 | minor`; 0 is not known.
+    pub dev: u32,
+    /// Where it is mounted, as that namespace has it.
+    pub merged: Text,
+    /// Topmost first.
+    pub layers: Vec<OverlayLayer>,
+    /// Layers beyond what is kept.
+    pub left_out: u32,
+    pub work: Text,
+    /// Options that change how it reads, writes or flushes: `volatile`, `metacopy=on`.
+    pub options: Vec<Text>,
+}
+
 /// Losses so far: counters by number (`profiler_common::Counter`), summed over CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Losses {
@@ -804,6 +856,7 @@ records! {
     38 => Io,
     45 => Layer,
     46 => Stored,
+    47 => Overlay,
     40 => Lookup,
     41 => ContainerState,
     42 => Rules,

@@ -525,6 +525,37 @@ pub(crate) fn samples() -> Vec<Record> {
             layers: vec![b"sha256:02".to_vec()],
         }
         .into(),
+        Overlay {
+            ts: at.ts + 20,
+            driver: "overlay".into(),
+            mounted: Some(at),
+            mnt_ns: at.mnt_ns,
+            dev: 51,
+            merged: b"/s/overlay/cc/merged".to_vec(),
+            layers: vec![
+                OverlayLayer {
+                    role: Role::Upper,
+                    path: b"/s/overlay/cc/diff".to_vec(),
+                    dev: 8 << 20 | 1,
+                    ino: 1_234,
+                    engine: "containers/storage".into(),
+                    id: b"cc".to_vec(),
+                },
+                OverlayLayer {
+                    role: Role::Lower,
+                    path: b"/x\n".to_vec(),
+                    ..OverlayLayer::default()
+                },
+                OverlayLayer {
+                    role: Role::Data,
+                    ..OverlayLayer::default()
+                },
+            ],
+            left_out: 1,
+            work: b"/s/overlay/cc/work".to_vec(),
+            options: vec![b"volatile".to_vec()],
+        }
+        .into(),
         Losses {
             counters: vec![(4, 12), (11, 3)],
             mappings_lost: 1,
@@ -629,6 +660,7 @@ fn place_of(record: &Record) -> usize {
         Record::ContainerState(_) => 35,
         Record::Rules(_) => 36,
         Record::Versions(_) => 37,
+        Record::Overlay(_) => 45,
         Record::Inode(_) => 38,
         Record::PageRun(_) => 39,
         Record::IoTotals(_) => 40,

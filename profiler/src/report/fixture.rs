@@ -163,6 +163,7 @@ pub(crate) fn session() -> Session {
         operation: Some(OperationIx(0)),
         cgroup: 4711,
         entrypoint: Some(sh),
+        rootfs: None,
         span: span(1_200, 9_400),
     });
     let container = [runc, sh, make, cc1, hostile];

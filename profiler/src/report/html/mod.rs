@@ -9,6 +9,7 @@ mod baseline;
 mod collect;
 mod data;
 mod facts;
+mod layers;
 mod paths;
 mod stacks;
 mod strings;
@@ -27,7 +28,7 @@ use crate::model::Session;
 const MARKUP: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// One subject each; they share a scope of their own.
-const SCRIPTS: [&str; 10] = [
+const SCRIPTS: [&str; 11] = [
     include_str!("script/basics.js"),
     include_str!("script/data.js"),
     include_str!("script/paint.js"),
@@ -37,6 +38,7 @@ const SCRIPTS: [&str; 10] = [
     include_str!("script/flame.js"),
     include_str!("script/detail.js"),
     include_str!("script/tables.js"),
+    include_str!("script/layers.js"),
     include_str!("script/main.js"),
 ];
 
