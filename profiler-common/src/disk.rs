@@ -35,7 +35,7 @@ pub struct Inode {
     pub id: InodeId,
     /// The directory that it lies in, told too; [`InodeId::NONE`] for a root.
     pub parent: InodeId,
-    /// Then, bytes.
+    /// Then, bytes; like the next two and `rdev` of a file only, not of a directory that was told for what lies in it.
     pub size: u64,
     pub nlink: u32,
     pub mode: u32,

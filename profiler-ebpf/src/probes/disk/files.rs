@@ -21,7 +21,10 @@ static FILES_SCRATCH: Scratch = Scratch::with_max_entries(1, 0);
 static TOLD: LruHashMap<InodeId, u32> = LruHashMap::with_max_entries(65_536, 0);
 
 /// Deepest path that is followed.
-const DEEPEST: u32 = 40;
+const DEEPEST: u32 = 32;
+
+/// `S_IFDIR`
+const DIRECTORY: u32 = 0o040_000;
 
 /// `s_magic` of the file system of block devices' own pages.
 const BLOCK_DEVICE: u32 = 0x6264_6576;
@@ -75,34 +78,56 @@ pub fn tell_again(inode: *const u8, id: InodeId, task: Task, now: u64) {
 }
 
 #[inline(never)]
-fn walk(mut inode: *const u8, mut id: InodeId, task: Task, now: u64) -> Result<(), Counter> {
+fn walk(inode: *const u8, mut id: InodeId, task: Task, now: u64) -> Result<(), Counter> {
     let scratch = emit::scratch(&FILES_SCRATCH)?;
     // SAFETY: scratch memory is large enough and 8-aligned.
-    task::header_into(
-        unsafe { &mut (*scratch.cast::<Inode>()).header },
-        task,
-        kind::INODE,
-        now,
-    );
-    let mut dentry = dentry_of(inode);
+    let event = unsafe { &mut *scratch.cast::<Inode>() };
+    task::header_into(&mut event.header, task, kind::INODE, now);
+    event.size = task::peek::<u64>(inode, offset!(inode_size));
+    event.nlink = task::peek::<u32>(inode, offset!(inode_nlink));
+    event.mode = u32::from(task::peek::<u16>(inode, offset!(inode_mode)));
+    event.magic = magic(task::peek::<u64>(inode, offset!(inode_sb)) as *const u8);
+    event.rdev = task::peek::<u32>(inode, offset!(inode_rdev));
+    event.pad = 0;
+    let mut dentry = dentry_of(inode) as u64;
     let mut depth = 0;
-    // Few branches: the verifier goes through the loop once for each way through them.
+    // Little and without branches: the verifier follows each step, and each way through it.
     while depth < DEEPEST {
         depth += 1;
-        let above = task::peek::<u64>(dentry, offset!(dentry_parent));
+        let above = task::peek::<u64>(dentry as *const u8, offset!(dentry_parent));
         // A root is its own parent, and what has no name has none: all bits set for what is neither.
-        let below = not_zero(above ^ dentry as u64);
+        let below = not_zero(above ^ dentry);
         let parent = (task::peek::<u64>(above as *const u8, offset!(dentry_inode)) & below) as *const u8;
-        let parent_id = identity(parent);
-        one(scratch, inode, id, parent_id, dentry, below)?;
+        let parent_id = InodeId {
+            ino: task::peek::<u64>(parent, offset!(inode_ino)),
+            dev: id.dev & below as u32,
+            generation: task::peek::<u32>(parent, offset!(inode_generation)),
+        };
+        // A root is called `/`.
+        let name = task::peek::<u64>(dentry as *const u8, offset!(dentry_name)) & below;
+        const HEAD: usize = core::mem::size_of::<Inode>();
+        // SAFETY: HEAD + NAME_LEN is less than SCRATCH_LEN; the helper copes with any source.
+        let read = unsafe { bpf_probe_read_kernel_str(scratch.add(HEAD).cast(), NAME_LEN as u32, name as *const _) };
+        // The length counts the NUL; an error is negative.
+        let read = read as i64 - 1;
+        let length = (read & !(read >> 63)) as usize & (NAME_LEN - 1);
+        event.id = id;
+        event.parent = parent_id;
+        event.name_len = length as u32;
+        // SAFETY: as above.
+        unsafe { emit::send_raw(scratch, HEAD + length, Counter::RingInode)? };
         // One that can't be kept is told again.
         let _ = TOLD.insert(id, 1u32, 0);
         if parent.is_null() || TOLD.get_ptr(parent_id).is_some() {
             return Ok(());
         }
-        inode = parent;
+        // Of a directory no more is told.
+        event.size = 0;
+        event.nlink = 0;
+        event.mode = DIRECTORY;
+        event.rdev = 0;
         id = parent_id;
-        dentry = above as *const u8;
+        dentry = above;
     }
     Err(Counter::InodePath)
 }
@@ -111,49 +136,4 @@ fn walk(mut inode: *const u8, mut id: InodeId, task: Task, now: u64) -> Result<(
 #[inline(always)]
 fn not_zero(value: u64) -> u64 {
     (((value | value.wrapping_neg()) as i64) >> 63) as u64
-}
-
-/// As [`super::id_of`], without a branch.
-#[inline(always)]
-fn identity(inode: *const u8) -> InodeId {
-    let super_block = task::peek::<u64>(inode, offset!(inode_sb)) as *const u8;
-    InodeId {
-        ino: task::peek::<u64>(inode, offset!(inode_ino)),
-        dev: task::peek::<u32>(super_block, offset!(super_block_dev)),
-        generation: task::peek::<u32>(inode, offset!(inode_generation)),
-    }
-}
-
-/// Tells one inode; `named` has all bits set when it has a name.
-#[inline(always)]
-fn one(
-    scratch: *mut u8,
-    inode: *const u8,
-    id: InodeId,
-    parent: InodeId,
-    dentry: *const u8,
-    named: u64,
-) -> Result<(), Counter> {
-    const HEAD: usize = core::mem::size_of::<Inode>();
-    // A root is called `/`.
-    let name = task::peek::<u64>(dentry, offset!(dentry_name)) & named;
-    // SAFETY: HEAD + NAME_LEN is less than SCRATCH_LEN; the helper copes with any source.
-    let read = unsafe { bpf_probe_read_kernel_str(scratch.add(HEAD).cast(), NAME_LEN as u32, name as *const _) };
-    // The length counts the NUL; an error is negative.
-    let read = (read - 1) as i64;
-    let length = (read & !(read >> 63)) as usize & (NAME_LEN - 1);
-    let super_block = task::peek::<u64>(inode, offset!(inode_sb)) as *const u8;
-    // SAFETY: scratch memory is large enough and 8-aligned; its header is written.
-    let event = unsafe { &mut *scratch.cast::<Inode>() };
-    event.id = id;
-    event.parent = parent;
-    event.size = task::peek::<u64>(inode, offset!(inode_size));
-    event.nlink = task::peek::<u32>(inode, offset!(inode_nlink));
-    event.mode = u32::from(task::peek::<u16>(inode, offset!(inode_mode)));
-    event.magic = task::peek::<u64>(super_block, offset!(super_block_magic)) as u32;
-    event.rdev = task::peek::<u32>(inode, offset!(inode_rdev));
-    event.name_len = length as u32;
-    event.pad = 0;
-    // SAFETY: HEAD + NAME_LEN is less than SCRATCH_LEN.
-    unsafe { emit::send_raw(scratch, HEAD + length, Counter::RingInode) }
 }

@@ -39,6 +39,8 @@ pub struct Copying {
     pub host: u64,
     /// Address of the overlay's dentry; 0: not known.
     pub dentry: u64,
+    /// Largest size of the copy that was seen: a truncate that it was done for makes it smaller again.
+    pub size: u64,
     pub read: u32,
     pub copied: u32,
     pub mode: u32,

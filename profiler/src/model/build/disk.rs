@@ -170,15 +170,18 @@ pub(super) fn assemble(session: &mut Session, told: Told) {
         .write_backs
         .sort_by_key(|write| (write.span.from, write.span.to));
 
+    let page = session.page();
     for copy in copy_ups {
         let mut of = |id: Option<InodeId>| id.map(|id| files.of(id));
+        // What a truncate has made smaller meanwhile had at least so much.
+        let least = u64::from(copy.copied.saturating_sub(1)).saturating_mul(page);
         session.copy_ups.push(CopyUp {
             thread: threads.of(&copy.at),
             span: span(copy.from, copy.at.ts),
             lower: of(copy.lower),
             upper: of(copy.upper),
             overlay: of(copy.overlay),
-            size: copy.size,
+            size: copy.size.max(least),
             read: copy.read,
             copied: copy.copied,
             mode: copy.mode,
