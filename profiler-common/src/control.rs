@@ -6,6 +6,12 @@ pub const END: u32 = 0;
 pub const SHED: u32 = 1;
 /// Index: intervals at least this long stream whole, ns; what is below [`crate::sched::WHOLE_NS`] counts as that.
 pub const WHOLE_NS: u32 = 2;
+/// Indexes: where the code of the overlay's `ovl_copy_up_flags` lies, which every copy-up goes through: from, and up to; 0
+/// when there is none.
+pub const COPY_UP_FROM: u32 = 3;
+pub const COPY_UP_TO: u32 = 4;
+/// Index: 1 when the overlay's own functions tell when a copy-up begins and ends.
+pub const COPY_UP_BRACKETED: u32 = 5;
 /// Length of the map.
 pub const LEN: u32 = 8;
 

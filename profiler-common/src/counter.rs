@@ -63,11 +63,22 @@ counters! {
     RingOom = 34, "ring_full.oom", "out-of-memory kills lost: ring full";
     RingExchange = 36, "ring_full.exchange", "network exchanges of engines lost: ring full (a download may show without its bytes)";
     RingRequest = 37, "ring_full.request", "requests to engines and registries lost: ring full (what they caused may show as unmatched)";
-    RingIo = 38, "ring_full.io", "bytes read and written by ended threads lost: ring full";
     ExchangeMapFull = 39, "exchange_map_full", "network exchanges of engines not tracked: map full";
     BirthShed = 41, "birth_shed", "threads not tracked to keep the overhead cap: they and what they started are not in the recording";
     SyscallEnd = 46, "syscall_end_missed", "mount and namespace calls whose end was not told: they are not in the recording";
-    RingAwaited = 56, "ring_full.awaited", "files and sockets of waits lost: ring full (the wait is told, not what it was for)";
+    RingInode = 47, "ring_full.inode", "names of files lost: ring full (their pages show without a path or layer)";
+    RingPageRun = 48, "ring_full.page_run", "pages read or written lost: ring full";
+    RingIoTotals = 49, "ring_full.io_totals", "readings of what threads read and wrote lost: ring full (later ones make up for them)";
+    RingBlockIo = 50, "ring_full.block_io", "requests to block devices lost: ring full";
+    RingWriteBack = 51, "ring_full.write_back", "write-back lost: ring full";
+    RingCopyUp = 52, "ring_full.copy_up", "copy-ups lost: ring full";
+    RingOverlaid = 53, "ring_full.overlaid", "files of overlays that were opened lost: ring full";
+    DiskMapFull = 54, "disk_map_full", "pages read or written by threads for which there was no memory: not in the recording";
+    BlockMapFull = 55, "block_map_full", "requests to block devices not timed: map full";
+    InodePath = 56, "inode_path_cut", "files so deep in folders that the upper ones were left out";
+    RunStack = 57, "page_run_stack_failed", "pages read or written whose kernel stack could not be taken";
+    CopyUpOpen = 58, "copy_up_unended", "copy-ups whose end was not told";
+    RingAwaited = 59, "ring_full.awaited", "files and sockets of waits lost: ring full (the wait is told, not what it was for)";
 }
 
 /// Length of the `COUNTERS` map; larger than the counters there are, so that a new one needs no new map.

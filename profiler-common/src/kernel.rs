@@ -127,14 +127,63 @@ pub struct Offsets {
     /// Counts the changes of an address space's mappings (6.4 and later): what is known of them holds while it stays.
     pub mm_lock_seq: u32,
     pub task_exec_id: u32,
+    /// `page` before 5.16, as the next two.
+    pub folio_mapping: u32,
+    pub folio_flags: u32,
+    /// Its first byte: of a large folio the binary logarithm of its pages.
+    pub folio_order: u32,
+    pub mapping_host: u32,
+    pub inode_size: u32,
+    pub inode_nlink: u32,
+    pub inode_mode: u32,
+    pub inode_rdev: u32,
+    /// `i_dentry.first`
+    pub inode_dentries: u32,
+    pub inode_wb: u32,
+    pub dentry_alias: u32,
+    pub dentry_parent: u32,
+    pub dentry_inode: u32,
+    pub super_block_magic: u32,
+    pub task_syscr: u32,
+    pub task_syscw: u32,
+    pub task_cancelled: u32,
+    pub request_cmd_flags: u32,
+    pub request_data_len: u32,
+    pub request_sector: u32,
+    pub request_bio: u32,
+    pub request_start_time: u32,
+    pub request_queue: u32,
+    /// To 5.16; since then by way of the queue.
+    pub request_disk: u32,
+    pub queue_disk: u32,
+    pub gendisk_major: u32,
+    pub gendisk_first_minor: u32,
+    pub bio_blkg: u32,
+    /// `bi_io_vec`
+    pub bio_vec: u32,
+    pub bio_vec_page: u32,
+    pub page_compound_head: u32,
+    pub blkg_blkcg: u32,
+    /// `css.cgroup`
+    pub blkcg_cgroup: u32,
+    pub wbc_nr_to_write: u32,
+    pub wbc_sync_mode: u32,
+    /// `memcg_css`
+    pub wb_memcg: u32,
+    /// What an overlay's inode stands for; of the module's own types where it is one.
+    pub ovl_inode_vfs: u32,
+    pub ovl_inode_upper: u32,
+    pub ovl_inode_oe: u32,
+    pub ovl_entry_count: u32,
+    pub ovl_entry_stack: u32,
+    pub ovl_path_dentry: u32,
+    pub dentry_fsdata: u32,
     /// First argument of a system call.
     pub pt_regs_di: u32,
-    pub inode_mode: u32,
-    pub dentry_parent: u32,
 }
 layout!(
     Offsets,
-    size = 392,
+    size = 556,
     task_pid = 0,
     pt_regs_orig_ax = 160,
     mm_mt_root = 164,
@@ -143,7 +192,7 @@ layout!(
     task_signal = 288,
     unix_address_name = 368,
     task_exec_id = 376,
-    dentry_parent = 388
+    pt_regs_di = 552
 );
 
 impl Offsets {
@@ -244,9 +293,50 @@ impl Offsets {
         unix_address_name: ABSENT,
         mm_lock_seq: ABSENT,
         task_exec_id: ABSENT,
-        pt_regs_di: ABSENT,
+        folio_mapping: ABSENT,
+        folio_flags: ABSENT,
+        folio_order: ABSENT,
+        mapping_host: ABSENT,
+        inode_size: ABSENT,
+        inode_nlink: ABSENT,
         inode_mode: ABSENT,
+        inode_rdev: ABSENT,
+        inode_dentries: ABSENT,
+        inode_wb: ABSENT,
+        dentry_alias: ABSENT,
         dentry_parent: ABSENT,
+        dentry_inode: ABSENT,
+        super_block_magic: ABSENT,
+        task_syscr: ABSENT,
+        task_syscw: ABSENT,
+        task_cancelled: ABSENT,
+        request_cmd_flags: ABSENT,
+        request_data_len: ABSENT,
+        request_sector: ABSENT,
+        request_bio: ABSENT,
+        request_start_time: ABSENT,
+        request_queue: ABSENT,
+        request_disk: ABSENT,
+        queue_disk: ABSENT,
+        gendisk_major: ABSENT,
+        gendisk_first_minor: ABSENT,
+        bio_blkg: ABSENT,
+        bio_vec: ABSENT,
+        bio_vec_page: ABSENT,
+        page_compound_head: ABSENT,
+        blkg_blkcg: ABSENT,
+        blkcg_cgroup: ABSENT,
+        wbc_nr_to_write: ABSENT,
+        wbc_sync_mode: ABSENT,
+        wb_memcg: ABSENT,
+        ovl_inode_vfs: ABSENT,
+        ovl_inode_upper: ABSENT,
+        ovl_inode_oe: ABSENT,
+        ovl_entry_count: ABSENT,
+        ovl_entry_stack: ABSENT,
+        ovl_path_dentry: ABSENT,
+        dentry_fsdata: ABSENT,
+        pt_regs_di: ABSENT,
     };
 }
 
@@ -269,19 +359,32 @@ pub struct Features {
     pub saved_regs: u32,
     /// `mark_victim` is given the victim's task (6.9 and later), not its pid alone.
     pub victim_is_task: u32,
+    /// `block_rq_issue` is given the request's queue before it (before 5.11).
+    pub issue_has_queue: u32,
+    /// Number of the bit `PG_head` of a folio's flags; [`ABSENT`] when unknown.
+    pub head_bit: u32,
+    /// Numbers of bits of a request's flags: somebody waits, metadata, readahead, flush before, flush after; [`ABSENT`] when
+    /// unknown.
+    pub req_sync_bit: u32,
+    pub req_meta_bit: u32,
+    pub req_rahead_bit: u32,
+    pub req_preflush_bit: u32,
+    pub req_fua_bit: u32,
     /// Bytes of the ring that events which come by the thousands may fill; the rest is for those that tell of lives.
     pub ring_bulk_bytes: u32,
+    pub pad: u32,
     /// Numbers of the system calls whose first argument is a descriptor that they can wait at, a bit each.
     pub descriptor_calls: [u64; CALL_WORDS],
 }
 layout!(
     Features,
-    size = 96,
+    size = 128,
     switch_has_prev_state = 0,
     task_stack = 4,
     task_pt_regs = 8,
     saved_regs = 20,
     victim_is_task = 24,
-    ring_bulk_bytes = 28,
-    descriptor_calls = 32
+    req_fua_bit = 52,
+    ring_bulk_bytes = 56,
+    descriptor_calls = 64
 );

@@ -14,6 +14,7 @@ pub mod container;
 pub mod control;
 pub mod counter;
 pub mod cpu;
+pub mod disk;
 pub mod kernel;
 pub mod listen;
 pub mod memory;
@@ -70,14 +71,27 @@ pub mod kind {
     pub const EXCHANGE: u16 = 17;
     /// [`crate::net::Request`]
     pub const REQUEST: u16 = 18;
-    /// [`crate::task::Io`]
-    pub const IO: u16 = 19;
+    // 19 was what an ended thread had read and written.
     /// [`crate::listen::Listen`]
     pub const LISTEN: u16 = 13;
     /// [`crate::memory::Memory`]
     pub const MEMORY: u16 = 14;
     /// [`crate::memory::Oom`]
     pub const OOM: u16 = 15;
+    /// [`crate::disk::Inode`]
+    pub const INODE: u16 = 20;
+    /// [`crate::disk::PageRun`]
+    pub const PAGE_RUN: u16 = 21;
+    /// [`crate::disk::IoTotals`]
+    pub const IO_TOTALS: u16 = 22;
+    /// [`crate::disk::BlockIo`]
+    pub const BLOCK_IO: u16 = 23;
+    /// [`crate::disk::WriteBack`]
+    pub const WRITE_BACK: u16 = 24;
+    /// [`crate::disk::CopyUp`]
+    pub const COPY_UP: u16 = 25;
+    /// [`crate::disk::Overlaid`]
+    pub const OVERLAID: u16 = 26;
     /// [`crate::awaited::Awaited`]
     pub const AWAITED: u16 = 40;
 }
@@ -151,11 +165,18 @@ plain!(
     unwind::Copied,
     net::Exchange,
     net::Request,
-    task::Io,
     listen::Listen,
     awaited::Awaited,
     memory::Memory,
     memory::Oom,
+    disk::InodeId,
+    disk::Inode,
+    disk::PageRun,
+    disk::IoTotals,
+    disk::BlockIo,
+    disk::WriteBack,
+    disk::CopyUp,
+    disk::Overlaid,
 );
 
 /// Reads a `T` from the front of `bytes`, and what follows it. `None` when `bytes` is too short.

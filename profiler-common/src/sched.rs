@@ -150,10 +150,15 @@ pub struct TaskState {
     /// [`crate::control::shed::BIRTHS`] is on.
     pub births: u32,
     pub births_window: u32,
+    /// Sum of what the kernel accounts of its reads and writes, when that was told last.
+    pub io_sum: u64,
+    /// Summing window in which it was told.
+    pub io_window: u32,
+    pub pad: u32,
 }
 layout!(
     TaskState,
-    size = 96,
+    size = 112,
     from = 0,
     on = 8,
     off = 16,
@@ -178,3 +183,5 @@ pub const ATTENTION_EMIT: u32 = 1 << 0;
 /// [`TaskState::attention`]: every wait gets a stack until the thread's next own event (after an umount, whose cost
 /// comes after the system call: `cleanup_mnt` runs as task work).
 pub const ATTENTION_STACKS: u32 = 1 << 1;
+/// [`TaskState::attention`]: the thread was seen within a copy-up: the stack of its next wait tells whether that goes on.
+pub const ATTENTION_COPY_UP: u32 = 1 << 2;

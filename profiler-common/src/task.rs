@@ -140,24 +140,3 @@ pub const TELL: u32 = 2;
 /// Key in the `TRACK_TGID` map that stands for every process that is not the profiler's own or a thread of the kernel.
 /// No process has the id 0.
 pub const EVERYONE: u32 = 0;
-/// What an ended thread read and wrote, as the kernel accounts it (`task_struct.ioac`); sent with its [`Exit`].
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Io {
-    pub header: Header,
-    /// Bytes that system calls moved, whatever they moved them through: files, pipes, terminals.
-    pub read_calls: u64,
-    pub write_calls: u64,
-    /// Bytes that block devices were asked for, and that pages dirtied will make them write.
-    pub read_disk: u64,
-    pub write_disk: u64,
-}
-layout!(
-    Io,
-    size = 72,
-    header = 0,
-    read_calls = 40,
-    write_calls = 48,
-    read_disk = 56,
-    write_disk = 64
-);

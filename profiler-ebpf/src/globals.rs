@@ -23,7 +23,15 @@ static FEATURES: Features = Features {
     kernel_stack_size: 0,
     saved_regs: 0,
     victim_is_task: 0,
+    issue_has_queue: 0,
+    head_bit: ABSENT,
+    req_sync_bit: ABSENT,
+    req_meta_bit: ABSENT,
+    req_rahead_bit: ABSENT,
+    req_preflush_bit: ABSENT,
+    req_fua_bit: ABSENT,
     ring_bulk_bytes: 0,
+    pad: 0,
     descriptor_calls: [0; CALL_WORDS],
 };
 

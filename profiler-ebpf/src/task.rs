@@ -28,6 +28,22 @@ pub fn read<T: Copy + Default>(base: *const u8, offset: u32) -> T {
     value
 }
 
+/// Reads a `T` at `base + offset`; 0 when that can't be read, as from a null pointer. Has no branch: what reads much in a loop
+/// would multiply the verifier's work by each. Only of members that are known to be there.
+#[inline(always)]
+pub fn peek<T: Copy + Default>(base: *const u8, offset: u32) -> T {
+    let mut value = T::default();
+    // SAFETY: the helper copes with any address, fills `value` with 0 when it fails, and `value` is as large as is asked for.
+    unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut value).cast(),
+            core::mem::size_of::<T>() as u32,
+            base.wrapping_add(offset as usize).cast(),
+        );
+    }
+    value
+}
+
 /// Reads a pointer.
 #[inline(always)]
 pub fn read_ptr(base: *const u8, offset: u32) -> *const u8 {
@@ -254,6 +270,21 @@ pub fn header(task: Task, kind: u16, ts: u64) -> Header {
         kind,
         cpu: cpu(),
     }
+}
+
+/// Writes the header of an event about any task.
+#[inline(always)]
+pub fn header_into(header: &mut Header, task: Task, kind: u16, ts: u64) {
+    let base: *const u8 = task.cast();
+    let css_set = read_ptr(base, offset!(task_cgroups));
+    header.ts = ts;
+    header.start = read::<u64>(base, offset!(task_start_time));
+    header.cgroup = cgroup_id(read_ptr(css_set, offset!(css_set_dfl_cgrp)));
+    header.tgid = read::<u32>(base, offset!(task_tgid));
+    header.tid = read::<u32>(base, offset!(task_pid));
+    header.mnt_ns = mnt_ns(task);
+    header.kind = kind;
+    header.cpu = cpu();
 }
 
 /// Header of an event about the running task.

@@ -9,7 +9,7 @@ use profiler_common::{
     task::{Adopt, COMM_LEN, EVERYONE},
 };
 
-use super::{memory, sched};
+use super::{disk, io, memory, sched};
 use crate::{
     emit, globals,
     globals::offset,
@@ -75,6 +75,7 @@ pub extern "C" fn flush_tasks(ctx: *mut IterTask) -> u32 {
     let state = unsafe { &mut *state };
     let end = emit::control(control::END);
     memory::at_end(task, end);
+    disk::boundary(task, end);
     emit::done(sched::flush(task, state, end))
 }
 
@@ -170,10 +171,12 @@ fn adopt(task: Task, now: u64, state: u32, on_cpu: bool) -> Result<(), Counter> 
         ..TaskState::default()
     };
     let created = task::create(task, &initial)?;
+    // SAFETY: points into the map.
+    let created = unsafe { &mut *created };
     if on_cpu {
-        // SAFETY: points into the map.
-        left_meanwhile(task, unsafe { &mut *created });
+        left_meanwhile(task, created);
     }
+    io::tell(task, created, &header, true);
     let parent = task::read_ptr(base, offset!(task_real_parent));
     let (pid_ns, ns_tid) = task::in_pid_ns(task);
     let event = Adopt {

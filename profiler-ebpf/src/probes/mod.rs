@@ -4,6 +4,8 @@ pub mod adopt;
 pub mod awaited;
 pub mod cgroup;
 pub mod cpu;
+pub mod disk;
+pub mod io;
 pub mod listen;
 pub mod memory;
 pub mod net;

@@ -7,14 +7,14 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use profiler_common::{
-    Counter, Header,
+    Counter,
     control::{BIRTHS_OF_CPU, BIRTHS_OF_PARENT, BIRTHS_SHIFT, shed},
     kind,
     sched::{GAP, NO_USER_STACK, STATE_PREEMPTED, TaskState},
-    task::{ARGV_LEN, COMM_LEN, Exec, Exit, FILENAME_LEN, Fork, Io, TELL},
+    task::{ARGV_LEN, COMM_LEN, Exec, Exit, FILENAME_LEN, Fork, TELL},
 };
 
-use super::{adopt, sched};
+use super::{adopt, disk, io, sched};
 use crate::{
     emit::{self, Scratch},
     globals::{enabled, offset},
@@ -128,6 +128,7 @@ pub(super) fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let now = match task::get(task) {
         Some(state) => {
             let now = task::now();
+            disk::boundary(task, now);
             // SAFETY: points into the map; the running thread's own state.
             sched::boundary(task, unsafe { &mut *state }, now)?;
             now
@@ -213,8 +214,10 @@ pub(super) fn try_exit(ctx: &BtfTracePointContext) -> Result<(), Counter> {
         return Ok(());
     };
     let now = task::now();
+    disk::boundary(task, now);
     // SAFETY: points into the map; the running thread's own state.
-    sched::boundary(task, unsafe { &mut *state }, now)?;
+    let state = unsafe { &mut *state };
+    sched::boundary(task, state, now)?;
     let base: *const u8 = task.cast();
     let event = Exit {
         header: task::header_current(task, kind::EXIT, now),
@@ -227,30 +230,12 @@ pub(super) fn try_exit(ctx: &BtfTracePointContext) -> Result<(), Counter> {
             2
         },
     };
+    // What a boundary that was left out did not tell.
+    io::tell(task, state, &event.header, true);
     if emit::shed(shed::SCHEDULING) {
+        disk::forget(task);
         // Its last switch, where that is done otherwise, is not seen.
         task::remove(task);
     }
-    let header = Header {
-        kind: kind::IO,
-        ..event.header
-    };
-    emit::send(&event, Counter::RingExit)?;
-    io(base, header)
-}
-
-/// What the thread read and wrote, unless that is nothing.
-#[inline(always)]
-fn io(base: *const u8, header: Header) -> Result<(), Counter> {
-    let event = Io {
-        header,
-        read_calls: task::read::<u64>(base, offset!(task_rchar)),
-        write_calls: task::read::<u64>(base, offset!(task_wchar)),
-        read_disk: task::read::<u64>(base, offset!(task_read_bytes)),
-        write_disk: task::read::<u64>(base, offset!(task_write_bytes)),
-    };
-    if event.read_calls | event.write_calls | event.read_disk | event.write_disk == 0 {
-        return Ok(());
-    }
-    emit::send(&event, Counter::RingIo)
+    emit::send(&event, Counter::RingExit)
 }

@@ -12,14 +12,14 @@ use profiler_common::{
     control::{self, shed},
     kind,
     sched::{
-        ATTENTION_STACKS, Cycle, GAP, NO_USER_STACK, STACK_ALWAYS_NS, STACK_EVERY_NS, STATE_PREEMPTED,
-        SYSCALL_NOT_ASKED, TASK_DEAD, TaskState, USER_STACK_STREAMED, WHOLE_NS, flag, new_window,
+        ATTENTION_COPY_UP, ATTENTION_STACKS, Cycle, GAP, NO_USER_STACK, STACK_ALWAYS_NS, STACK_EVERY_NS,
+        STATE_PREEMPTED, SYSCALL_NOT_ASKED, TASK_DEAD, TaskState, USER_STACK_STREAMED, WHOLE_NS, flag, new_window,
     },
     task::Account,
     unwind::{Wait, end},
 };
 
-use super::awaited;
+use super::{awaited, disk, io};
 use crate::{
     emit::{self, Scratch},
     globals::{enabled, offset},
@@ -218,6 +218,7 @@ fn switch_out<const UNWIND: bool>(
             },
             sum_exec_runtime: task::read::<u64>(task.cast(), offset!(task_sum_exec_runtime)),
         };
+        disk::forget(task);
         task::remove(task);
         emit::send_bulk(&cycle, Counter::RingCycle)?;
         return emit::send_bulk(&account, Counter::RingAccount);
@@ -333,13 +334,15 @@ fn whole_ns() -> u64 {
 /// begins the next.
 #[inline(always)]
 fn emit_cycle(task: Task, state: &mut TaskState, now: u64, wake: u64, flags: u16, blocked: u64) -> Result<(), Counter> {
+    let copying = blocked > 0 && state.attention & ATTENTION_COPY_UP != 0;
     let want_stack = (blocked >= STACK_ALWAYS_NS
         || (blocked >= WHOLE_NS && drawn(blocked))
-        || (blocked > 0 && state.attention & ATTENTION_STACKS != 0))
+        || (blocked > 0 && state.attention & (ATTENTION_STACKS | ATTENTION_COPY_UP) != 0))
         && !emit::shed(shed::WAIT_STACKS);
     let mut cycle = cycle(task, state, now, wake, flags);
     restart(state, now);
-    state.attention &= ATTENTION_STACKS;
+    state.attention &= ATTENTION_STACKS | ATTENTION_COPY_UP;
+    io::tell(task, state, &cycle.header, false);
     let mut regs = core::ptr::null();
     if blocked >= WHOLE_NS {
         regs = registers(task);
@@ -348,11 +351,28 @@ fn emit_cycle(task: Task, state: &mut TaskState, now: u64, wake: u64, flags: u16
             cycle.flags |= flag::IOWAIT;
         }
     }
-    if want_stack {
-        let told = awaited::tell(task, &cycle, regs);
-        with_stack(task, cycle).and(told)
-    } else {
-        emit::send_bulk(&cycle, Counter::RingCycle)
+    if !want_stack {
+        return emit::send_bulk(&cycle, Counter::RingCycle);
+    }
+    let told = awaited::tell(task, &cycle, regs);
+    let result = with_stack(task, cycle).and(told);
+    if copying && !copying_on(task, now) {
+        state.attention &= !ATTENTION_COPY_UP;
+    }
+    result
+}
+
+/// Whether the wait whose stack was taken last is one of a copy-up.
+#[inline(always)]
+fn copying_on(task: Task, now: u64) -> bool {
+    let Ok(scratch) = emit::scratch(&SCHED_SCRATCH) else {
+        return false;
+    };
+    const HEAD: usize = core::mem::size_of::<Cycle>();
+    // SAFETY: `with_stack` wrote the cycle and its stack there; HEAD + STACK_BYTES is less than SCRATCH_LEN.
+    unsafe {
+        let frames = (*scratch.cast::<Cycle>()).kernel_frames;
+        disk::copy_up::waited(task, scratch.add(HEAD), frames as usize, now)
     }
 }
 
@@ -472,13 +492,14 @@ pub fn boundary(task: Task, state: &mut TaskState, now: u64) -> Result<(), Count
     cycle.off = now;
     cycle.user_stack = NO_USER_STACK;
     restart(state, now);
-    state.attention = 0;
+    state.attention &= ATTENTION_COPY_UP;
+    io::tell(task, state, &cycle.header, true);
     emit::send_bulk(&cycle, Counter::RingCycle)
 }
 
 /// Closes whatever a thread is in when scheduling ends to be recorded: at `end`, or at its last switch if that was
 /// later. Nothing is known of it from then on.
-#[inline(always)]
+#[inline(never)]
 pub fn flush(task: Task, state: &mut TaskState, end: u64) -> Result<(), Counter> {
     let mut off = state.off;
     if off == GAP {
@@ -506,6 +527,7 @@ pub fn flush(task: Task, state: &mut TaskState, end: u64) -> Result<(), Counter>
     cycle.off = off;
     let regs = registers(task);
     cycle.syscall = system_call(regs);
+    io::tell(task, state, &cycle.header, true);
     if wake > off && !emit::shed(shed::WAIT_STACKS) {
         let told = awaited::tell(task, &cycle, regs);
         return with_stack(task, cycle).and(told);

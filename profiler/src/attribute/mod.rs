@@ -1,7 +1,11 @@
 //! Charges the time of threads to phases, by resource state.
 
+pub mod calls;
 pub mod critical;
+pub mod disk;
+pub mod layers;
 pub mod memory;
+pub mod owners;
 pub mod resources;
 pub mod stacks;
 #[cfg(test)]

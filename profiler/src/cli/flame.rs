@@ -22,6 +22,7 @@ use crate::report::{names, text, units};
                         phasegraph flame build.phg --phase 'step 3' -o step3.svg\n  \
                         phasegraph flame build.phg --phase create --kind offcpu\n  \
                         phasegraph flame build.phg --phase 'step 3' --kind critical\n  \
+                        phasegraph flame build.phg --kind disk --container web\n  \
                         phasegraph flame build.phg --process cc1 --folded > cc1.folded\n  \
                         phasegraph flame build.phg --slowest 5 -o slow\n  \
                         phasegraph flame build.phg --roots process\n  \
@@ -50,9 +51,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Which time to draw
+    /// Which time, or traffic, to draw
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
+
+    /// Of --kind disk: draw bytes, or the time that was waited [default: bytes]
+    #[arg(long, value_enum)]
+    unit: Option<Unit>,
 
     /// What stands below the stacks: any of operation, container, phase, parents, process, arguments, thread, parted by
     /// commas, or none
@@ -71,7 +76,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Write folded lines (frames parted by ';', then µs) instead of an SVG
+    /// Write folded lines (frames parted by ';', then µs, of --kind disk bytes) instead of an SVG
     #[arg(long, conflicts_with = "reverse")]
     folded: bool,
 
@@ -100,6 +105,8 @@ pub(super) enum Kind {
     Wall,
     /// Wall time along the critical path of the operation or phase: what its end waited for
     Critical,
+    /// Bytes of files that had to be read, and that were made dirty; with --unit time the time blocked on disks
+    Disk,
 }
 
 impl From<Kind> for flame::Kind {
@@ -109,12 +116,32 @@ impl From<Kind> for flame::Kind {
             Kind::Offcpu => flame::Kind::OffCpu,
             Kind::Wall => flame::Kind::Wall,
             Kind::Critical => flame::Kind::Critical,
+            Kind::Disk => flame::Kind::Disk,
         }
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Unit {
+    Bytes,
+    Time,
+}
+
+/// The kind that is drawn.
+fn kind(args: &Args) -> Result<flame::Kind, Problem> {
+    match (args.kind.into(), args.unit) {
+        (flame::Kind::Disk, Some(Unit::Time)) => Ok(flame::Kind::DiskTime),
+        (kind, Some(Unit::Bytes)) if kind != flame::Kind::Disk => {
+            Err(Problem::new("this kind of flamegraph shows time, not bytes")
+                .next("--kind disk, for bytes read and written")
+                .with_status(2))
+        }
+        (kind, _) => Ok(kind),
+    }
+}
+
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
-    let kind = flame::Kind::from(args.kind);
+    let kind = kind(args)?;
     if kind == flame::Kind::Critical && args.process.is_some() {
         return Err(Problem::new("a critical path goes through many processes")
             .because("--process limits a flamegraph to one program's")
@@ -137,6 +164,9 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let flame = flame::collect(&session, &selection, kind, args.roots).map_err(|error| {
         let next = match &error {
             Empty::NoProcess { .. } => "another phase, container or process: see phasegraph show",
+            Empty::NoTime { .. } if kind == flame::Kind::Disk => {
+                "--kind disk --unit time, for waits: all that was read was in the page cache, and nothing was written"
+            }
             Empty::NoTime { .. } => "--kind wall, which shows all time",
             Empty::NoSamples { .. } => "--kind wall, or record with more samples: phasegraph run -F 999",
         };

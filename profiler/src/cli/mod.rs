@@ -10,6 +10,7 @@ mod doctor;
 mod endpoint;
 mod export;
 mod flame;
+mod layers;
 mod load;
 mod man;
 mod mark;
@@ -65,6 +66,7 @@ enum Command {
     Record(record::Args),
     Show(show::Args),
     Flame(flame::Args),
+    Layers(layers::Args),
     Export(export::Args),
     Report(report::Args),
     Mark(mark::Args),
@@ -100,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::run(args),
         Command::Show(args) => show::run(args),
         Command::Flame(args) => flame::run(args),
+        Command::Layers(args) => layers::run(args),
         Command::Export(args) => export::run(args),
         Command::Report(args) => report::run(args),
         Command::Mark(args) => mark::run(args),
@@ -165,6 +168,8 @@ mod tests {
             &["phasegraph", "show", "x.phg", "--sort", "name"],
             &["phasegraph", "show", "x.phg", "--width", "3"],
             &["phasegraph", "flame", "x.phg", "--kind", "heap"],
+            &["phasegraph", "layers"],
+            &["phasegraph", "layers", "x.phg", "--width", "3"],
             &["phasegraph", "flame", "x.phg", "--roots", "everything"],
             &["phasegraph", "flame", "x.phg", "--slowest", "3"],
             &["phasegraph", "flame", "x.phg", "--slowest", "0", "-o", "x"],

@@ -179,7 +179,7 @@ impl Draft {
     }
 
     /// As reports see it; `phases` is the span of all its phases, if it has any.
-    pub(super) fn container(&self, phases: Option<Span>) -> Container {
+    pub(super) fn container(&self, context: &Context<'_>, phases: Option<Span>) -> Container {
         let calls = self
             .calls
             .iter()
@@ -196,6 +196,7 @@ impl Draft {
             operation: self.operation,
             cgroup: self.cgroups.first().copied().unwrap_or(0),
             entrypoint: self.entry.map(|entry| entry.process),
+            rootfs: rootfs::looked_up(context, self),
             span: phases.unwrap_or(Span {
                 from: self.from(),
                 to: calls,

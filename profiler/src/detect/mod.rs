@@ -125,7 +125,7 @@ pub fn detect(session: &mut Session) {
     let containers = drafts
         .iter()
         .zip(spans)
-        .map(|(draft, span)| draft.container(span))
+        .map(|(draft, span)| draft.container(&context, span))
         .collect();
     session.operations = requests.into_operations();
     session.containers = containers;

@@ -1,6 +1,7 @@
 //! From the kernel's bytes to records.
 
 mod awaited;
+mod disk;
 mod life;
 
 use profiler_common::{
@@ -13,7 +14,8 @@ use profiler_common::{
 
 use super::requests;
 use crate::recording::record::{
-    Account, Adopt, At, Cgroup, CgroupOp, Cycle, Exchange, Exec, Exit, Fork, Io, Record, Sample, Syscall, TaskId, Text,
+    Account, Adopt, At, Cgroup, CgroupOp, Cycle, Exchange, Exec, Exit, Fork, PageRun, Record, Sample, Syscall, TaskId,
+    Text,
 };
 use crate::symbol::unwind::walk::Piece;
 
@@ -51,6 +53,8 @@ pub enum Event {
     },
     /// The user stack of a wait that begins now.
     Wait { at: At, user: Unwound },
+    /// As above, with a kernel stack only.
+    PageRun { record: PageRun, kernel: Vec<u64> },
     /// What the walk of the event of the same time and thread goes on with.
     Copied(Box<Piece>),
 }
@@ -343,25 +347,16 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
             let text = take(&mut tail, request.text_len.into())?;
             Event::Whole(requests::read(at(&request.header), request.peer, text).into())
         }
-        kind::IO => {
-            let task::Io {
-                header,
-                read_calls,
-                write_calls,
-                read_disk,
-                write_disk,
-            } = whole(bytes)?;
-            Event::Whole(Record::Io(Io {
-                at: at(&header),
-                read_calls,
-                write_calls,
-                read_disk,
-                write_disk,
-            }))
-        }
         kind::LISTEN => life::listen(bytes)?,
         kind::MEMORY => life::memory(bytes)?,
         kind::OOM => life::oom(bytes)?,
+        kind::INODE => disk::inode(bytes)?,
+        kind::PAGE_RUN => disk::page_run(bytes)?,
+        kind::IO_TOTALS => disk::io_totals(bytes)?,
+        kind::BLOCK_IO => disk::block_io(bytes)?,
+        kind::WRITE_BACK => disk::write_back(bytes)?,
+        kind::COPY_UP => disk::copy_up(bytes)?,
+        kind::OVERLAID => disk::overlaid(bytes)?,
         _ => return None,
     })
 }
@@ -409,6 +404,7 @@ impl Event {
             Event::Cycle { record, .. } => record.at.ts,
             Event::Sample { record, .. } | Event::Unwound { record, .. } => record.at.ts,
             Event::Wait { at, .. } => at.ts,
+            Event::PageRun { record, .. } => record.at.ts,
             Event::Copied(piece) => piece.head.header.ts,
             Event::Whole(record) => match record {
                 Record::Fork(record) => record.at.ts,
@@ -421,10 +417,15 @@ impl Event {
                 Record::Syscall(record) => record.at.ts,
                 Record::Exchange(record) => record.at.ts,
                 Record::Request(record) => record.at.ts,
-                Record::Io(record) => record.at.ts,
                 Record::Listen(record) => record.at.ts,
                 Record::Memory(record) => record.at.ts,
                 Record::Oom(record) => record.at.ts,
+                Record::Inode(record) => record.at.ts,
+                Record::IoTotals(record) => record.at.ts,
+                Record::BlockIo(record) => record.at.ts,
+                Record::WriteBack(record) => record.at.ts,
+                Record::CopyUp(record) => record.at.ts,
+                Record::Overlaid(record) => record.at.ts,
                 _ => 0,
             },
         }

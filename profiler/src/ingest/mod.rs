@@ -33,7 +33,7 @@ use crate::{
     kernel::host,
     load::unwind::UnwindMaps,
     lookup::{
-        dockerfile, engines, images,
+        dockerfile, engines, images, overlay,
         state::{self, Root},
     },
     recording::{
@@ -69,6 +69,7 @@ pub struct Ingest {
     /// Mount namespace of each profiled process: perf does not tell it.
     mnt_ns: HashMap<u32, u32>,
     images: images::Watch,
+    overlays: overlay::watch::Watch,
     /// That of this process; 0 when it can't be had.
     own_mnt_ns: u32,
     daemons: state::Daemons,
@@ -84,6 +85,8 @@ pub struct Ingest {
     alive: HashSet<u32>,
     undecodable: u64,
     failed_user_stacks: u64,
+    /// Stacks of runs of pages that have not ended, by thread and begin.
+    run_stacks: HashMap<(TaskId, u64), u32>,
     /// The overhead cap has the mappings' records switched off.
     mappings_paused: bool,
     /// Programs that began meanwhile.
@@ -112,6 +115,7 @@ impl Ingest {
             unwinding: Unwinding::default(),
             mnt_ns: HashMap::new(),
             images: images::Watch::default(),
+            overlays: overlay::watch::Watch::default(),
             daemons: state::Daemons::default(),
             own_mnt_ns: fs::metadata("/proc/self/ns/mnt").map_or(0, |namespace| namespace.ino() as u32),
             redact,
@@ -122,6 +126,7 @@ impl Ingest {
             alive: HashSet::new(),
             undecodable: 0,
             failed_user_stacks: 0,
+            run_stacks: HashMap::new(),
             mappings_paused: false,
             unmapped_execs: 0,
             work: Work::default(),
@@ -229,6 +234,7 @@ impl Ingest {
         // processes whose birth is still in the other ring.
         self.map_until(settled);
         self.unwinding.retry(&mut self.stacks, &mut self.out);
+        self.overlays.look_up(&mut self.images, &mut self.out);
         self.images.look_up(&mut self.out);
         self.stacks.name(&mut self.out);
         self.write_out()?;
@@ -338,6 +344,26 @@ impl Ingest {
                 self.unwinding.wait(&at, user, &mut self.stacks);
                 return Ok(());
             }
+            Event::PageRun { mut record, kernel } => {
+                let key = (record.at.task, record.from);
+                // A run without pages brings the stack of the one that begins then.
+                if record.added | record.dirtied == 0 {
+                    if !kernel.is_empty() {
+                        let raw = RawStack {
+                            tgid: record.at.task.tgid,
+                            kernel: &kernel,
+                            user: &[],
+                            user_error: 0,
+                            end: 0,
+                        };
+                        let stack = self.stacks.record(&raw, &mut self.out);
+                        self.run_stacks.insert(key, stack);
+                    }
+                    return self.write_out();
+                }
+                record.stack = self.run_stacks.remove(&key).unwrap_or(0);
+                record.into()
+            }
             Event::Copied(piece) => {
                 self.unwinding.copied(piece);
                 return Ok(());
@@ -432,6 +458,7 @@ impl Ingest {
                         unseeded.insert(task.tgid);
                     }
                     self.mnt_ns.insert(task.tgid, adopt.at.mnt_ns);
+                    self.overlays.adopted(task.tgid, adopt.at.mnt_ns);
                     self.stacks.process(task.tgid, adopt.ns_tid);
                     let (argv, exe) = program_of(task.tgid);
                     self.engines.extend(engine(&exe, &argv));
@@ -446,6 +473,7 @@ impl Ingest {
             Record::Syscall(call) => {
                 self.mnt_ns.insert(call.at.task.tgid, call.at.mnt_ns);
                 self.stacks.syscall(call);
+                self.overlays.syscall(call);
                 if call.call == call::RENAME && call.result == 0 {
                     self.images.renamed(call.at.task.tgid, &call.b);
                 }
@@ -582,6 +610,7 @@ impl Ingest {
         let mut named = self.stacks.losses();
         named.extend(further);
         named.extend(self.unwinding.losses());
+        named.extend(self.overlays.losses());
         if self.failed_user_stacks > 0 {
             named.push((
                 "user stacks of waits that could not be read back".to_owned(),

@@ -65,6 +65,15 @@ const MEMORY: &str = "what processes hold in memory";
 const CGROUP_MEMORY: &str = "the most that a container's cgroup held in memory";
 const SOCKET: &str = "the address of a socket that begins to listen";
 const KEPT: &str = "mappings kept from one sample to the next: each unwound stack looks its own up anew";
+const PAGES: &str = "which files' pages are read and written, and by whom";
+const LARGE: &str = "how large folios are: each counts as one page";
+const NAMES_OF_FILES: &str = "paths of files that are read and written, and so their layers";
+const WRITE_BACK: &str = "write-back: who flushes what";
+const BLOCK: &str = "requests to block devices";
+const QUEUE: &str = "how long requests wait before a block device is given them";
+const BLOCK_CGROUP: &str = "the cgroup that a request to a block device is charged to";
+const BLOCK_FILE: &str = "the file that a request to a block device is for";
+const OVERLAY: &str = "from which lower file something was copied up when that was in the page cache";
 const AWAITED: &str = "which file or socket a wait was for";
 const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
 
@@ -171,9 +180,50 @@ members! {
     unix_address_name = "unix_address"::"name", SOCKET;
     mm_lock_seq = "mm_struct"::"mm_lock_seq.sequence" | "mm_struct"::"mm_lock_seq" [4], KEPT;
     task_exec_id = "task_struct"::"self_exec_id" [8], KEPT;
+    folio_mapping = "folio"::"mapping" | "page"::"mapping" [8], PAGES;
+    folio_flags = "folio"::"flags.f" | "folio"::"flags" | "page"::"flags" [8], PAGES;
+    folio_order = "folio"::"_folio_order" | "folio"::"_flags_1" [1], LARGE;
+    mapping_host = "address_space"::"host" [8], PAGES;
+    inode_size = "inode"::"i_size" [8], PAGES;
+    inode_nlink = "inode"::"i_nlink" [4], NAMES_OF_FILES;
+    inode_mode = "inode"::"i_mode" [2], NAMES_OF_FILES;
+    inode_rdev = "inode"::"i_rdev" [4], NAMES_OF_FILES;
+    inode_dentries = "inode"::"i_dentry.first" [8], NAMES_OF_FILES;
+    inode_wb = "inode"::"i_wb" [8], WRITE_BACK;
+    dentry_alias = "dentry"::"d_u.d_alias" | "dentry"::"d_alias" [8], NAMES_OF_FILES;
+    dentry_parent = "dentry"::"d_parent" [8], NAMES_OF_FILES;
+    dentry_inode = "dentry"::"d_inode" [8], NAMES_OF_FILES;
+    super_block_magic = "super_block"::"s_magic" [8], NAMES_OF_FILES;
+    task_syscr = "task_struct"::"ioac.syscr" [8], BYTES;
+    task_syscw = "task_struct"::"ioac.syscw" [8], BYTES;
+    task_cancelled = "task_struct"::"ioac.cancelled_write_bytes" [8], BYTES;
+    request_cmd_flags = "request"::"cmd_flags" [4], BLOCK;
+    request_data_len = "request"::"__data_len" [4], BLOCK;
+    request_sector = "request"::"__sector" [8], BLOCK;
+    request_bio = "request"::"bio" [8], BLOCK;
+    request_start_time = "request"::"start_time_ns" [8], QUEUE;
+    request_queue = "request"::"q" [8], BLOCK;
+    request_disk = "request"::"rq_disk" [8], BLOCK;
+    queue_disk = "request_queue"::"disk" [8], BLOCK;
+    gendisk_major = "gendisk"::"major" [4], BLOCK;
+    gendisk_first_minor = "gendisk"::"first_minor" [4], BLOCK;
+    bio_blkg = "bio"::"bi_blkg" [8], BLOCK_CGROUP;
+    bio_vec = "bio"::"bi_io_vec" [8], BLOCK_FILE;
+    bio_vec_page = "bio_vec"::"bv_page" [8], BLOCK_FILE;
+    page_compound_head = "page"::"compound_head" | "page"::"compound_info" [8], BLOCK_FILE;
+    blkg_blkcg = "blkcg_gq"::"blkcg" [8], BLOCK_CGROUP;
+    blkcg_cgroup = "blkcg"::"css.cgroup" [8], BLOCK_CGROUP;
+    wbc_nr_to_write = "writeback_control"::"nr_to_write" [8], WRITE_BACK;
+    wbc_sync_mode = "writeback_control"::"sync_mode" [4], WRITE_BACK;
+    wb_memcg = "bdi_writeback"::"memcg_css" [8], WRITE_BACK;
+    ovl_inode_vfs = "ovl_inode"::"vfs_inode", OVERLAY;
+    ovl_inode_upper = "ovl_inode"::"__upperdentry" [8], OVERLAY;
+    ovl_inode_oe = "ovl_inode"::"oe" [8], OVERLAY;
+    ovl_entry_count = "ovl_entry"::"__numlower" | "ovl_entry"::"numlower" [4], OVERLAY;
+    ovl_entry_stack = "ovl_entry"::"__lowerstack" | "ovl_entry"::"lowerstack", OVERLAY;
+    ovl_path_dentry = "ovl_path"::"dentry" [8], OVERLAY;
+    dentry_fsdata = "dentry"::"d_fsdata" [8], OVERLAY;
     pt_regs_di = "pt_regs"::"di" [8], AWAITED;
-    inode_mode = "inode"::"i_mode" [2], AWAITED;
-    dentry_parent = "dentry"::"d_parent" [8], AWAITED;
 }
 /// The one bit field that is read.
 pub const IN_IOWAIT: Member = Member {
@@ -292,6 +342,11 @@ impl Types {
             })
     }
 
+    /// Number of a bit of a request's flags.
+    fn request_bit(&self, name: &str) -> u32 {
+        self.constant("req_flag_bits", name).unwrap_or(ABSENT)
+    }
+
     /// The element of `css_set.subsys` that is the memory controller's, bytes.
     fn memory_controller(&self) -> Option<u32> {
         const POINTER: u32 = 8;
@@ -330,13 +385,42 @@ impl Types {
     }
 }
 
+/// The kernel's types and a module's, which count on from them, as one: `Documentation/bpf/btf.rst`, `struct btf_header`
+/// (magic, version, flags, length of the header, offset and length of the types, offset and length of the strings).
+fn joined(kernel: &[u8], module: &[u8]) -> Option<Vec<u8>> {
+    let word = |bytes: &[u8], at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize);
+    let part = |bytes: &[u8], which: usize| -> Option<Vec<u8>> {
+        let from = word(bytes, 4)? + word(bytes, which)?;
+        Some(bytes.get(from..from.checked_add(word(bytes, which + 4)?)?)?.to_vec())
+    };
+    const TYPES: usize = 8;
+    const STRINGS: usize = 16;
+    const HEADER: usize = 24;
+    let types = [part(kernel, TYPES)?, part(module, TYPES)?].concat();
+    let strings = [part(kernel, STRINGS)?, part(module, STRINGS)?].concat();
+    let mut whole = kernel.get(..8)?.to_vec();
+    *whole.get_mut(4..)?.first_chunk_mut()? = (HEADER as u32).to_le_bytes();
+    for number in [0, types.len(), types.len(), strings.len()] {
+        whole.extend(u32::try_from(number).ok()?.to_le_bytes());
+    }
+    whole.extend(types);
+    whole.extend(strings);
+    Some(whole)
+}
+
 /// Resolves everything from the BTF file at `path` (normally [`VMLINUX_BTF`]).
 pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
     let error = |why: String| OffsetsError::Btf {
         path: path.display().to_string(),
         why,
     };
-    let bytes = std::fs::read(path).map_err(|io| error(io.to_string()))?;
+    let mut bytes = std::fs::read(path).map_err(|io| error(io.to_string()))?;
+    // Where the overlay is a module, its own types are told apart.
+    if let Ok(module) = std::fs::read(path.with_file_name("overlay"))
+        && let Some(both) = joined(&bytes, &module)
+    {
+        bytes = both;
+    }
     let types = TypeInformation::new(&Bytes(bytes)).map_err(|why| error(why.message().to_owned()))?;
     let types = Types::new(types);
     let mut missing = Vec::new();
@@ -353,6 +437,18 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         missing.retain(|(name, _)| !matches!(*name, "mm_struct.mm_rb.rb_node" | "vm_area_struct.vm_rb"));
     } else if offsets.mm_rb != ABSENT {
         missing.retain(|(name, _)| *name != "mm_struct.mm_mt.ma_root");
+    }
+    // A request knows its device, or its queue does.
+    if offsets.request_disk != ABSENT || offsets.queue_disk != ABSENT {
+        missing.retain(|(name, _)| !matches!(*name, "request.rq_disk" | "request_queue.disk"));
+    }
+    // With the inode, or with the name.
+    if offsets.ovl_inode_oe != ABSENT || offsets.ovl_inode_vfs == ABSENT {
+        missing.retain(|(name, _)| *name != "ovl_inode.oe");
+    }
+    // Before folios there were none that were large.
+    if types.size("folio").is_none() {
+        missing.retain(|(name, _)| *name != "folio._folio_order");
     }
     match types.bits(&IN_IOWAIT) {
         Some(bits) => {
@@ -395,8 +491,16 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         kernel_stack_size: KERNEL_STACK_SIZE,
         saved_regs: types.saved_regs().unwrap_or(0),
         victim_is_task: u32::from(types.tracepoint_args("mark_victim").is_some_and(|args| args >= 2)),
+        issue_has_queue: u32::from(types.tracepoint_args("block_rq_issue").is_some_and(|args| args >= 2)),
+        head_bit: types.constant("pageflags", "PG_head").unwrap_or(ABSENT),
+        req_sync_bit: types.request_bit("__REQ_SYNC"),
+        req_meta_bit: types.request_bit("__REQ_META"),
+        req_rahead_bit: types.request_bit("__REQ_RAHEAD"),
+        req_preflush_bit: types.request_bit("__REQ_PREFLUSH"),
+        req_fua_bit: types.request_bit("__REQ_FUA"),
         // Known when the ring is made.
         ring_bulk_bytes: u32::MAX,
+        pad: 0,
         descriptor_calls: calls::at_descriptor(),
     };
     Ok(Resolved {

@@ -21,7 +21,7 @@ impl Loaded {
     pub fn attach(&mut self, btf: &Btf) -> Result<(), LoadError> {
         for probe in PROBES {
             match probe.attach {
-                Attach::TpBtf(_) | Attach::Tracepoint(_) => {
+                Attach::TpBtf(_) | Attach::Renamed(..) | Attach::Tracepoint(_) => {
                     let Some(at) = self
                         .ladder
                         .iter()
@@ -39,6 +39,14 @@ impl Loaded {
                     judge(probe, &outcome)?;
                     self.ladder.push(outcome);
                 }
+                Attach::CopyUps | Attach::Opens => {
+                    let outcome = match probe.attach {
+                        Attach::CopyUps => self.attach_copy_ups(probe, btf),
+                        _ => self.attach_opens(probe),
+                    };
+                    judge(probe, &outcome)?;
+                    self.ladder.push(outcome);
+                }
                 Attach::State | Attach::TaskIterator | Attach::Tail(_) | Attach::Clock => {}
             }
         }
@@ -47,7 +55,9 @@ impl Loaded {
 
     /// Attaches a signal that is loaded on this rung.
     pub(super) fn attach_one(&mut self, probe: &'static Probe, rung: Rung) -> Result<(), String> {
-        let (Attach::TpBtf(tracepoint) | Attach::Tracepoint(tracepoint)) = probe.attach else {
+        let (Attach::TpBtf(tracepoint) | Attach::Renamed(tracepoint, _) | Attach::Tracepoint(tracepoint)) =
+            probe.attach
+        else {
             return Err(format!("`{}` is no tracepoint", probe.program));
         };
         let name = program_of(probe.program, rung);

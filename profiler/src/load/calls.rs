@@ -137,7 +137,7 @@ impl Loaded {
     }
 
     /// A tracepoint's program, loaded if it is not yet.
-    fn tracepoint_program(&mut self, name: &str) -> Result<BorrowedFd<'_>, String> {
+    pub(super) fn tracepoint_program(&mut self, name: &str) -> Result<BorrowedFd<'_>, String> {
         let program = self.ebpf.program_mut(name).ok_or("no such program")?;
         let program: &mut TracePoint = program.try_into().map_err(|why| chain(&why))?;
         if program.fd().is_err() {

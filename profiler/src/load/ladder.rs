@@ -73,7 +73,10 @@ impl Loaded {
     /// are attached.
     pub(super) fn load_programs(&mut self, btf: &Btf) -> Result<(), LoadError> {
         for probe in PROBES {
-            if matches!(probe.attach, Attach::State | Attach::Calls) {
+            if matches!(
+                probe.attach,
+                Attach::State | Attach::Calls | Attach::CopyUps | Attach::Opens
+            ) {
                 continue;
             }
             let mut outcome = self.outcome(probe);
@@ -141,6 +144,12 @@ impl Loaded {
         let loaded: Result<(), ProgramError> = match (rung, probe.attach) {
             (Rung::TpBtf, Attach::TpBtf(tracepoint) | Attach::Tracepoint(tracepoint) | Attach::Tail(tracepoint)) => {
                 <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf))
+            }
+            (Rung::TpBtf, Attach::Renamed(now, before)) => {
+                <&mut BtfTracePoint>::try_from(program).and_then(|program| match program.load(now, btf) {
+                    Err(ProgramError::Btf(_)) => program.load(before, btf),
+                    loaded => loaded,
+                })
             }
             (Rung::RawTp, _) => <&mut RawTracePoint>::try_from(program).and_then(RawTracePoint::load),
             (Rung::Classic, _) => <&mut TracePoint>::try_from(program).and_then(TracePoint::load),

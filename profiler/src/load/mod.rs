@@ -5,6 +5,7 @@
 
 mod attach;
 mod calls;
+mod copy_ups;
 mod costs;
 mod error;
 pub mod forced;

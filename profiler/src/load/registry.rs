@@ -11,10 +11,16 @@ pub enum Attach {
     State,
     /// A tracepoint whose program needs its arguments' types, with no rung below.
     TpBtf(&'static str),
+    /// The same, with the name that it had before.
+    Renamed(&'static str, &'static str),
     /// A tracepoint, BTF-typed or raw; the raw one's program has the name with `_raw`.
     Tracepoint(&'static str),
     /// The beginnings and ends of [`CALLS`], each call by itself.
     Calls,
+    /// The functions of the overlay that bracket a copy-up, or its traces.
+    CopyUps,
+    /// The function by which an overlay opens a file, or the end of the system call.
+    Opens,
     /// A program that another one on this tracepoint goes on in; not attached by itself.
     Tail(&'static str),
     /// The sampling clock, on each CPU.
@@ -28,7 +34,9 @@ impl Attach {
     pub const fn rungs(self) -> &'static [Rung] {
         match self {
             Attach::State => &[Rung::Storage, Rung::Hash, Rung::HashUntyped],
-            Attach::TpBtf(_) => &[Rung::TpBtf],
+            Attach::TpBtf(_) | Attach::Renamed(..) => &[Rung::TpBtf],
+            Attach::CopyUps => &[Rung::Kprobe, Rung::Signature],
+            Attach::Opens => &[Rung::Kprobe, Rung::Classic],
             Attach::Tracepoint(_) => &[Rung::TpBtf, Rung::RawTp],
             Attach::Calls => &[Rung::Fentry, Rung::Kprobe, Rung::Classic],
             Attach::Clock => &[Rung::Unwind, Rung::Clock],
@@ -212,6 +220,76 @@ pub const PROBES: &[Probe] = &[
         gives: "kills for want of memory",
         since: "5.8",
         prototype: "mark_victim(int pid); with struct task_struct *task, uid_t uid instead since 6.9",
+    },
+    Probe {
+        program: "page_added",
+        attach: Attach::TpBtf("mm_filemap_add_to_page_cache"),
+        required: false,
+        gives: "which files are read from disk, and by whom",
+        since: "5.8",
+        prototype: "mm_filemap_add_to_page_cache(struct folio *folio); with struct page *page before 5.16",
+    },
+    Probe {
+        program: "page_dirtied",
+        attach: Attach::Renamed("writeback_dirty_folio", "writeback_dirty_page"),
+        required: false,
+        gives: "which files are written, and by whom",
+        since: "5.8",
+        prototype: "writeback_dirty_folio(struct folio *folio, struct address_space *mapping); \
+                    with struct page *page as writeback_dirty_page before 5.16",
+    },
+    Probe {
+        program: "copy_ups",
+        attach: Attach::CopyUps,
+        required: false,
+        gives: "copy-ups of overlays",
+        since: "5.8",
+        prototype: "int ovl_copy_up_start(struct dentry *dentry, int flags); with \
+                    void ovl_copy_up_end(struct dentry *dentry); or \
+                    ext4_allocate_inode(struct inode *inode, struct inode *dir, int mode)",
+    },
+    Probe {
+        program: "overlay_opens",
+        attach: Attach::Opens,
+        required: false,
+        gives: "which files of an overlay are opened, and from which layer",
+        since: "5.8",
+        prototype: "int ovl_open(struct inode *inode, struct file *file)",
+    },
+    Probe {
+        program: "block_issue",
+        attach: Attach::TpBtf("block_rq_issue"),
+        required: false,
+        gives: "requests to block devices",
+        since: "5.8",
+        prototype: "block_rq_issue(struct request *rq); with struct request_queue *q before it before 5.11",
+    },
+    Probe {
+        program: "block_complete",
+        attach: Attach::TpBtf("block_rq_complete"),
+        required: false,
+        gives: "how long block devices take",
+        since: "5.8",
+        prototype: "block_rq_complete(struct request *rq, blk_status_t error, unsigned int nr_bytes); \
+                    with int error before 5.16",
+    },
+    Probe {
+        program: "write_back_begins",
+        attach: Attach::TpBtf("writeback_single_inode_start"),
+        required: false,
+        gives: "how long write-back of a file takes",
+        since: "5.8",
+        prototype: "writeback_single_inode_start(struct inode *inode, struct writeback_control *wbc, \
+                    unsigned long nr_to_write)",
+    },
+    Probe {
+        program: "write_back_ends",
+        attach: Attach::TpBtf("writeback_single_inode"),
+        required: false,
+        gives: "write-back: whose dirty pages are flushed, and by whom",
+        since: "5.8",
+        prototype: "writeback_single_inode(struct inode *inode, struct writeback_control *wbc, \
+                    unsigned long nr_to_write)",
     },
     Probe {
         program: "adopt_tasks",

@@ -1,5 +1,5 @@
 //! Layers and images in engines' storages: read from their state files when the engine has put a new one in place,
-//! which it does by renaming it.
+//! which it does by renaming it; and of the layers that a mount is made of.
 //!
 //! | engine | file | tells |
 //! |---|---|---|
@@ -17,6 +17,7 @@
 mod containerd;
 mod containers;
 mod docker;
+mod stacks;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
@@ -25,6 +26,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::lookup::overlay::Place;
 use crate::recording::record::{Layer, Record, Stored, Text};
 
 /// The most that is read of a file: a storage with 10,000 layers has 5 MB of `layers.json`.
@@ -43,6 +45,7 @@ struct Facts {
 #[derive(Debug, Default)]
 pub struct Watch {
     pending: BTreeMap<Text, u32>,
+    stacks: stacks::Stacks,
     layers: HashSet<Layer>,
     images: HashSet<Stored>,
 }
@@ -59,26 +62,46 @@ impl Watch {
     pub fn look_up(&mut self, out: &mut Vec<Record>) {
         for (path, pid) in std::mem::take(&mut self.pending) {
             let Some(read) = reader(&path) else { continue };
-            let path = Path::new(std::ffi::OsStr::from_bytes(&path)).to_owned();
-            // As the process sees it; it may be gone, and then mostly was in the same mount namespace as this one.
-            let inside = Path::new("/proc").join(pid.to_string()).join("root");
-            let inside = inside.join(path.strip_prefix("/").unwrap_or(&path));
-            let Some(facts) = read(&inside).or_else(|| read(&path)) else {
-                tracing::debug!("{} tells nothing", path.display());
+            let Some(facts) = as_seen_by(pid, &path, read) else {
+                tracing::debug!(
+                    "{} tells nothing",
+                    Path::new(std::ffi::OsStr::from_bytes(&path)).display()
+                );
                 continue;
             };
-            for layer in facts.layers {
-                if self.layers.insert(layer.clone()) {
-                    out.push(layer.into());
-                }
+            self.tell(facts, out);
+        }
+        for facts in self.stacks.look_up() {
+            self.tell(facts, out);
+        }
+    }
+
+    /// Notes a layer that a mount is made of: what its engine's files say of it is to be told.
+    pub fn needed(&mut self, pid: u32, place: &Place<'_>) {
+        self.stacks.needed(pid, place);
+    }
+
+    fn tell(&mut self, facts: Facts, out: &mut Vec<Record>) {
+        for layer in facts.layers {
+            self.stacks.told(&layer);
+            if self.layers.insert(layer.clone()) {
+                out.push(layer.into());
             }
-            for image in facts.images {
-                if self.images.insert(image.clone()) {
-                    out.push(image.into());
-                }
+        }
+        for image in facts.images {
+            if self.images.insert(image.clone()) {
+                out.push(image.into());
             }
         }
     }
+}
+
+/// Reads a path as the process sees it; it may be gone, and then mostly was in the same mount namespace as this one.
+fn as_seen_by<T>(pid: u32, path: &[u8], read: impl Fn(&Path) -> Option<T>) -> Option<T> {
+    let path = Path::new(std::ffi::OsStr::from_bytes(path));
+    let inside = Path::new("/proc").join(pid.to_string()).join("root");
+    let inside = inside.join(path.strip_prefix("/").unwrap_or(path));
+    read(&inside).or_else(|| read(path))
 }
 
 /// What reads a file of that path.

@@ -276,28 +276,42 @@ fn walk(root: BorrowedFd<'_>, path: &[u8], one_fs: bool) -> Result<OwnedFd, Errn
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     if one_fs {
         // Not from the caches: that a layer does not have a file is not remembered there.
-        let path = std::ffi::OsStr::from_bytes(path);
-        return openat2(root, path, flags, Mode::empty(), resolve | ResolveFlags::NO_XDEV);
+        return walk_freely(root, path, flags, resolve | ResolveFlags::NO_XDEV);
     }
     cached(root, path, flags, resolve)
 }
 
-fn cached(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+/// Walks a path from the kernel's caches only, where the kernel can (5.12 and later).
+pub(super) fn cached(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
     /// A walk from the caches fails too when a rename happens meanwhile.
     const TRIES: usize = 3;
-    let path = std::ffi::OsStr::from_bytes(path);
     let mut result = Err(Errno::AGAIN);
     for _ in 0..TRIES {
-        result = openat2(root, path, flags, Mode::empty(), resolve | ResolveFlags::CACHED);
+        result = walk_freely(root, path, flags, resolve | ResolveFlags::CACHED);
         if !matches!(result, Err(Errno::AGAIN)) {
             break;
         }
     }
     match result {
         // RESOLVE_CACHED came with 5.12.
-        Err(Errno::INVAL) => openat2(root, path, flags, Mode::empty(), resolve),
+        Err(Errno::INVAL) => walk_freely(root, path, flags, resolve),
         result => result,
     }
+}
+
+/// Walks a path; disks, daemons and networks may be waited for.
+pub(super) fn walk_freely(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    openat2(root, std::ffi::OsStr::from_bytes(path), flags, Mode::empty(), resolve)
 }
 
 /// Opens for reading what `path` stands for, if that is the mapped file.

@@ -8,6 +8,8 @@ const MAX_MOUNTINFO: u64 = 4 << 20;
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// Its number, while it is there.
+    pub id: u64,
     /// `major << 20 | minor`
     pub dev: u32,
     /// Where it is mounted, as the namespace sees it.
@@ -32,13 +34,15 @@ pub fn mounts_of(who: &str) -> Vec<Mount> {
 /// Reads a line: `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`.
 fn parse(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let (major, minor) = std::str::from_utf8(fields.nth(2)?).ok()?.split_once(':')?;
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let (major, minor) = std::str::from_utf8(fields.nth(1)?).ok()?.split_once(':')?;
     let dev = major.parse::<u32>().ok()? << 20 | minor.parse::<u32>().ok()? & 0xf_ffff;
     let point = unescape(fields.nth(1)?);
     let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
     let fstype = fields.next()?.to_vec();
     let options = unescape(fields.nth(1)?);
     Some(Mount {
+        id,
         dev,
         point,
         fstype,
@@ -81,7 +85,7 @@ mod tests {
     fn lines() {
         let line = b"36 35 0:39 / /a\\040b rw shared:1 master:2 - overlay overlay rw,lowerdir=/x\\134:y";
         let mount = parse(line).unwrap();
-        assert_eq!(mount.dev, 39);
+        assert_eq!((mount.id, mount.dev), (36, 39));
         assert_eq!((&mount.point[..], &mount.fstype[..]), (&b"/a b"[..], &b"overlay"[..]));
         assert_eq!(&mount.options[..], b"rw,lowerdir=/x\\:y");
         assert_eq!(parse(b"36 35 98:0 /mnt1 /mnt2 rw"), None);

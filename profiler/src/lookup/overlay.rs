@@ -1,5 +1,12 @@
 //! Layers of overlay mounts: the directories that an overlay's file can be read from without touching the overlay.
 
+mod options;
+mod place;
+pub mod watch;
+
+pub use options::{Layer, Options, Role, absolute};
+pub use place::{Place, Storage, place, plain_driver};
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -70,69 +77,15 @@ impl Overlays {
     }
 }
 
-/// Reads `lowerdir=a:b,upperdir=c`; `\:`, `\,` and `\\` stand for themselves. `None` when there is no layer.
+/// `None` when there is no layer.
 fn parse(options: &[u8], merged: &[u8]) -> Option<Layers> {
-    let (mut lower, mut upper) = (Vec::new(), Vec::new());
-    for option in split(options, b',') {
-        let mut parts = option.splitn(2, |byte| *byte == b'=');
-        let (Some(key), Some(value)) = (parts.next(), parts.next()) else {
-            continue;
-        };
-        match key {
-            b"lowerdir" => lower.extend(split(value, b':').map(unescape)),
-            // Of the new mount API, one layer each (6.5 and later).
-            b"lowerdir+" => lower.push(unescape(value)),
-            b"upperdir" => upper.push(unescape(value)),
-            _ => {}
-        }
-    }
-    let base = upper
-        .first()
-        .and_then(|upper| storage_root(upper))
-        .or_else(|| storage_root(merged))
-        .map(<[u8]>::to_vec);
-    let layers: Vec<_> = upper
-        .into_iter()
-        .chain(lower)
-        .filter(|layer| !layer.is_empty())
-        .filter_map(|layer| match (&base, layer.starts_with(b"/")) {
-            (_, true) => Some(layer),
-            (Some(base), false) => Some([base, &b"/"[..], &layer].concat()),
-            (None, false) => None,
-        })
+    let options = Options::parse(options);
+    let base = options.base(merged);
+    let layers: Vec<_> = options
+        .layers()
+        .filter_map(|layer| absolute(&layer.path, base.as_deref()))
         .collect();
     (!layers.is_empty()).then_some(Layers(layers))
-}
-
-/// `/root` of `/root/id/diff`.
-fn storage_root(path: &[u8]) -> Option<&[u8]> {
-    if !path.starts_with(b"/") {
-        return None;
-    }
-    let mut parts = path.rsplitn(3, |byte| *byte == b'/');
-    parts.nth(2).filter(|root| !root.is_empty())
-}
-
-/// Splits at `at`, but not where a backslash stands before it.
-fn split(text: &[u8], at: u8) -> impl Iterator<Item = &[u8]> {
-    let mut escaped = false;
-    text.split(move |byte| {
-        let here = *byte == at && !escaped;
-        escaped = *byte == b'\\' && !escaped;
-        here
-    })
-}
-
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.iter();
-    while let Some(&byte) = bytes.next() {
-        match byte {
-            b'\\' => out.extend(bytes.next()),
-            _ => out.push(byte),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

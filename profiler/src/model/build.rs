@@ -5,6 +5,7 @@
 
 mod ancestry;
 mod assemble;
+mod disk;
 mod lineage;
 mod task;
 #[cfg(test)]
@@ -24,6 +25,7 @@ const LONGEST: u64 = 1 << 53;
 pub struct Builder {
     session: Session,
     tasks: Tasks,
+    disk: disk::Told,
     end: Option<End>,
     /// Times of the first and the last event.
     seen: Option<Span>,
@@ -120,8 +122,29 @@ impl Builder {
                 let at = self.see(io.at);
                 self.tasks.of(&at).io.push(io);
             }
+            Record::Inode(inode) => self.disk.inodes.push(inode),
+            Record::PageRun(run) => {
+                self.see(run.at);
+                self.disk.runs.push(run);
+            }
+            Record::IoTotals(totals) => {
+                self.see(totals.at);
+                self.disk.totals.push(totals);
+            }
+            // Issued by whomever: not a sign of a thread's life.
+            Record::BlockIo(io) => self.disk.block.push(io),
+            Record::WriteBack(write) => self.disk.write_backs.push(write),
+            Record::CopyUp(copy) => {
+                self.see(copy.at);
+                self.disk.copy_ups.push(copy);
+            }
+            Record::Overlaid(file) => {
+                self.see(file.at);
+                self.disk.overlaid.push(file);
+            }
             Record::Layer(layer) => self.session.layers.push(layer),
             Record::Stored(image) => self.session.images.push(image),
+            Record::Overlay(overlay) => self.session.overlays.push(overlay),
             Record::Listen(listen) => {
                 self.see(listen.at);
                 self.session.listens.push(listen);
@@ -156,6 +179,7 @@ impl Builder {
         let Builder {
             mut session,
             tasks,
+            disk: told,
             end,
             seen,
             has_meta: _,
@@ -167,6 +191,7 @@ impl Builder {
         session
             .exchanges
             .sort_by_key(|exchange| (exchange.begin, exchange.at.ts));
+        session.overlays.sort_by_key(|overlay| overlay.ts);
         session.requests.sort_by_key(|request| request.at.ts);
         session.listens.sort_by_key(|listen| listen.at.ts);
         session.memory.sort_by_key(|memory| memory.at.ts);
@@ -193,6 +218,7 @@ impl Builder {
             ));
         }
         assemble::assemble(&mut session, tasks.into_sorted());
+        disk::assemble(&mut session, told);
         session
     }
 

@@ -5,8 +5,10 @@
 
 pub mod awaited;
 pub mod build;
+pub mod disk;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod layers;
 pub mod process;
 pub mod share;
 pub mod stack;
@@ -18,7 +20,7 @@ pub use stack::Stacks;
 
 use crate::recording::record::{
     Begin, Cgroup, Clock, ContainerState, CpuChange, Exchange, HostCpu, Layer, Listen, Lookup, Losses, Mark, Memory,
-    Meta, Oom, Parsing, Request, Rules, SelfCost, Stored, Syscall, Text, Throttle,
+    Meta, Oom, Overlay, Parsing, Request, Rules, SelfCost, Stored, Syscall, Text, Throttle,
 };
 
 macro_rules! index {
@@ -43,6 +45,10 @@ index!(
     ContainerIx,
     /// Into [`Session::phases`].
     PhaseIx,
+    /// Into [`Session::overlays`].
+    OverlayIx,
+    /// Into [`Session::files`].
+    FileIx,
 );
 
 /// A closed interval of time `[from, to)`, ns.
@@ -106,6 +112,8 @@ pub struct Session {
     /// Layers and images in engines' storages, as far as their state files were looked at.
     pub layers: Vec<Layer>,
     pub images: Vec<Stored>,
+    /// Overlay mounts, those that were there before among them, in order of time.
+    pub overlays: Vec<Overlay>,
     /// In order of time, like the next three.
     pub listens: Vec<Listen>,
     pub memory: Vec<Memory>,
@@ -114,6 +122,16 @@ pub struct Session {
     pub states: Vec<ContainerState>,
     /// Those that the recording was made with, or that a reader was given instead.
     pub rules: Rules,
+    /// Files that were read or written, and the directories above them; in no order.
+    pub files: Vec<disk::File>,
+    /// In order of time (of their begin), like the next three.
+    pub page_runs: Vec<disk::PageRun>,
+    pub block: Vec<disk::BlockIo>,
+    pub write_backs: Vec<disk::WriteBack>,
+    pub copy_ups: Vec<disk::CopyUp>,
+    /// In order of time, like the next.
+    pub overlaid: Vec<disk::Overlaid>,
+    pub io: Vec<disk::IoInterval>,
     pub losses: Losses,
     pub self_cost: SelfCost,
     /// What reading mapped files took besides.
@@ -165,6 +183,8 @@ pub struct Container {
     pub cgroup: u64,
     /// Its first process: pid 1 inside.
     pub entrypoint: Option<ProcessIx>,
+    /// The mount that its root file system is.
+    pub rootfs: Option<OverlayIx>,
     pub span: Span,
 }
 

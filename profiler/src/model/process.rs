@@ -35,7 +35,7 @@ pub struct Process {
     /// Pid namespace at birth or last exec, and its pid in there.
     pub pid_ns: u32,
     pub ns_pid: u32,
-    /// Bytes that its ended threads moved; `None` when the kernel told of none.
+    /// Bytes that its threads moved while they were recorded; `None` when the kernel told of none.
     pub io: Option<Bytes>,
 }
 

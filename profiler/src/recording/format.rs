@@ -228,10 +228,18 @@ pub fn time_of(record: &Record) -> Option<u64> {
         Record::Memory(memory) => memory.at.ts,
         Record::Oom(oom) => oom.at.ts,
         Record::Mark(mark) => mark.at.ts,
+        Record::Inode(inode) => inode.at.ts,
+        Record::PageRun(run) => run.at.ts,
+        Record::IoTotals(totals) => totals.at.ts,
+        Record::BlockIo(io) => io.at.ts,
+        Record::WriteBack(write) => write.at.ts,
+        Record::CopyUp(copy) => copy.at.ts,
+        Record::Overlaid(file) => file.at.ts,
         Record::SelfCost(cost) => cost.ts,
         Record::Throttle(throttle) => throttle.ts,
         Record::HostCpu(host) => host.to,
         Record::CpuChange(change) => change.ts,
+        Record::Overlay(overlay) => overlay.ts,
         Record::Meta(_)
         | Record::File(_)
         | Record::Frame(_)

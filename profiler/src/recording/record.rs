@@ -493,6 +493,140 @@ pub struct Io {
     pub write_disk: u64,
 }
 
+/// Names an inode for good, on its own file system; see `profiler_common::disk::InodeId`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct InodeId {
+    pub ino: u64,
+    /// `major << 20 | minor`
+    pub dev: u32,
+    /// Of an inode number that is used again, another one.
+    pub generation: u32,
+}
+
+/// A file or a directory above one, told when it was first come across; see `profiler_common::disk::Inode`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inode {
+    /// Who came across it.
+    pub at: At,
+    pub id: InodeId,
+    /// `None` for a root, and for what has no name.
+    pub parent: Option<InodeId>,
+    /// In the parent; empty for a root, and for what has no name.
+    pub name: Text,
+    /// Then, bytes.
+    pub size: u64,
+    pub nlink: u32,
+    pub mode: u32,
+    /// `s_magic` of its file system.
+    pub magic: u32,
+    pub rdev: u32,
+}
+
+/// Pages of one file that one thread brought into the page cache, or made dirty, in one kind of system call; see
+/// `profiler_common::disk::PageRun`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageRun {
+    /// When the run was closed.
+    pub at: At,
+    /// Times of the first and the last page.
+    pub from: u64,
+    pub to: u64,
+    pub inode: InodeId,
+    /// Of the file at the last page, bytes.
+    pub size: u64,
+    /// Pages that were not in the page cache before.
+    pub added: u32,
+    /// Pages that were not dirty before.
+    pub dirtied: u32,
+    /// -1: a page fault.
+    pub syscall: i32,
+    /// `profiler_common::disk::run_flag`.
+    pub flags: u16,
+    /// At the first page: id of a [`Stack`], 0 for none.
+    pub stack: u32,
+}
+
+/// What a thread has read and written since its birth; see `profiler_common::disk::IoTotals`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoTotals {
+    pub at: At,
+    pub rchar: u64,
+    pub wchar: u64,
+    pub syscr: u64,
+    pub syscw: u64,
+    pub read_bytes: u64,
+    pub write_bytes: u64,
+    pub cancelled_write_bytes: u64,
+}
+
+/// A request to a block device, at its completion; see `profiler_common::disk::BlockIo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockIo {
+    /// Of whoever issued it, and when it was completed.
+    pub at: At,
+    /// 0 when the kernel did not note it.
+    pub queued: u64,
+    pub issued: u64,
+    pub sector: u64,
+    /// 0: charged to none.
+    pub cgroup: u64,
+    pub hierarchy: u32,
+    /// Of its first page, if it is of the page cache.
+    pub inode: Option<InodeId>,
+    pub bytes: u32,
+    pub dev: u32,
+    /// The kernel's `enum req_op`.
+    pub op: u32,
+    /// `profiler_common::disk::block_flag`.
+    pub flags: u32,
+    pub error: i32,
+}
+
+/// Dirty pages of one inode were written by write-back; see `profiler_common::disk::WriteBack`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteBack {
+    /// Who did it.
+    pub at: At,
+    pub from: u64,
+    pub inode: InodeId,
+    pub pages: u64,
+    pub cgroup: u64,
+    /// Somebody waits for the pages to be on the disk.
+    pub sync: bool,
+    /// Done by a thread of the kernel.
+    pub kernel: bool,
+}
+
+/// Something of a lower layer of an overlay was copied to its upper one; see `profiler_common::disk::CopyUp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyUp {
+    /// Its end.
+    pub at: At,
+    pub from: u64,
+    pub lower: Option<InodeId>,
+    pub upper: Option<InodeId>,
+    pub overlay: Option<InodeId>,
+    /// Of the copy, bytes.
+    pub size: u64,
+    /// Pages of the lower file that were not in the page cache.
+    pub read: u32,
+    /// Pages of the copy that came into the page cache.
+    pub copied: u32,
+    pub mode: u32,
+    pub syscall: i32,
+    /// `profiler_common::disk::copy_flag`.
+    pub flags: u32,
+}
+
+/// A file of an overlay was opened: what it stands for. Once for each; see `profiler_common::disk::Overlaid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlaid {
+    pub at: At,
+    pub overlay: InodeId,
+    pub lower: Option<InodeId>,
+    pub upper: Option<InodeId>,
+}
+
 /// A layer in an engine's storage, from its state files. What the engine does not keep is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Layer {
@@ -524,6 +658,58 @@ pub struct Stored {
     /// As the engine refers to its layers, lowest first: podman by the id of the topmost alone, docker by the digest
     /// of each one's contents, containerd by the digest of each one's blob.
     pub layers: Vec<Text>,
+}
+
+/// What a layer is to its overlay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Role {
+    /// Takes what is written.
+    Upper,
+    #[default]
+    Lower,
+    /// Holds the data of files that a layer above only describes.
+    Data,
+}
+
+/// One layer of an [`Overlay`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OverlayLayer {
+    pub role: Role,
+    /// Its directory, links resolved where it could be looked at.
+    pub path: Text,
+    /// Of the file system that it lies on, `major << 20 | minor`, as the kernel's events have it; 0 with `ino` 0: it was
+    /// not to be seen.
+    pub dev: u32,
+    pub ino: u64,
+    /// Whose storage it lies in; empty when it is no engine's.
+    pub engine: String,
+    /// As that engine calls it: [`Layer::id`].
+    pub id: Text,
+}
+
+/// An overlay mount, or a container's root file system of another storage driver, with the layers that it is made of,
+/// looked at while they were there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// When it was looked at.
+    pub ts: u64,
+    /// `overlay`; `vfs` and `btrfs`, whose one layer is the whole root file system.
+    pub driver: String,
+    /// Who mounted it, at the end of the system call by which it did; `None` for one that was there before.
+    pub mounted: Option<At>,
+    /// Mount namespace in which it was mounted or found; 0 is not known.
+    pub mnt_ns: u32,
+    /// Its own device, `major << 20 | minor`; 0 is not known.
+    pub dev: u32,
+    /// Where it is mounted, as that namespace has it.
+    pub merged: Text,
+    /// Topmost first.
+    pub layers: Vec<OverlayLayer>,
+    /// Layers beyond what is kept.
+    pub left_out: u32,
+    pub work: Text,
+    /// Options that change how it reads, writes or flushes: `volatile`, `metacopy=on`.
+    pub options: Vec<Text>,
 }
 
 /// Losses so far: counters by number (`profiler_common::Counter`), summed over CPUs.
@@ -706,6 +892,7 @@ records! {
     38 => Io,
     45 => Layer,
     46 => Stored,
+    47 => Overlay,
     40 => Lookup,
     41 => ContainerState,
     42 => Rules,
@@ -715,4 +902,11 @@ records! {
     53 => HostCpu,
     54 => CpuChange,
     60 => Versions,
+    70 => Inode,
+    71 => PageRun,
+    72 => IoTotals,
+    73 => BlockIo,
+    74 => WriteBack,
+    75 => CopyUp,
+    76 => Overlaid,
 }

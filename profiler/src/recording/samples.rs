@@ -17,6 +17,11 @@ pub(crate) fn samples() -> Vec<Record> {
         cpu: 3,
     };
     let later = |ns: u64| At { ts: at.ts + ns, ..at };
+    let inode = InodeId {
+        ino: 1 << 40,
+        dev: 0x0080_0001,
+        generation: u32::MAX,
+    };
     vec![
         Meta {
             version: "0.1.0".into(),
@@ -452,6 +457,88 @@ pub(crate) fn samples() -> Vec<Record> {
             write_disk: 4,
         }
         .into(),
+        Inode {
+            at,
+            id: inode,
+            parent: Some(InodeId { ino: 2, ..inode }),
+            name: b"libc.so\n\x1b[31m".to_vec(),
+            size: 1 << 40,
+            nlink: 1,
+            mode: 0o100_755,
+            magic: 0xef53,
+            rdev: 0,
+        }
+        .into(),
+        PageRun {
+            at,
+            from: at.ts - 9,
+            to: at.ts - 1,
+            inode,
+            size: 1 << 40,
+            added: 256,
+            dirtied: 3,
+            syscall: -1,
+            flags: 1,
+            stack: 1,
+        }
+        .into(),
+        IoTotals {
+            at,
+            rchar: 1 << 33,
+            wchar: 2,
+            syscr: 3,
+            syscw: 4,
+            read_bytes: 5,
+            write_bytes: 6,
+            cancelled_write_bytes: 7,
+        }
+        .into(),
+        BlockIo {
+            at,
+            queued: at.ts - 30,
+            issued: at.ts - 20,
+            sector: 1 << 40,
+            cgroup: 77,
+            hierarchy: 0,
+            inode: Some(inode),
+            bytes: 1 << 20,
+            dev: 0x0080_0001,
+            op: 1,
+            flags: 2,
+            error: -5,
+        }
+        .into(),
+        WriteBack {
+            at,
+            from: at.ts - 8,
+            inode,
+            pages: 1 << 33,
+            cgroup: 77,
+            sync: true,
+            kernel: false,
+        }
+        .into(),
+        CopyUp {
+            at,
+            from: at.ts - 7,
+            lower: Some(inode),
+            upper: None,
+            overlay: Some(inode),
+            size: 1 << 26,
+            read: 16_384,
+            copied: 16_384,
+            mode: 0o100_644,
+            syscall: 257,
+            flags: 1,
+        }
+        .into(),
+        Overlaid {
+            at,
+            overlay: inode,
+            lower: Some(inode),
+            upper: None,
+        }
+        .into(),
         Layer {
             engine: "podman".into(),
             id: b"0123abcd".to_vec(),
@@ -469,6 +556,37 @@ pub(crate) fn samples() -> Vec<Record> {
             digest: b"sha256:05".to_vec(),
             names: vec![b"localhost:5000/app:1".to_vec()],
             layers: vec![b"sha256:02".to_vec()],
+        }
+        .into(),
+        Overlay {
+            ts: at.ts + 20,
+            driver: "overlay".into(),
+            mounted: Some(at),
+            mnt_ns: at.mnt_ns,
+            dev: 51,
+            merged: b"/s/overlay/cc/merged".to_vec(),
+            layers: vec![
+                OverlayLayer {
+                    role: Role::Upper,
+                    path: b"/s/overlay/cc/diff".to_vec(),
+                    dev: 8 << 20 | 1,
+                    ino: 1_234,
+                    engine: "containers/storage".into(),
+                    id: b"cc".to_vec(),
+                },
+                OverlayLayer {
+                    role: Role::Lower,
+                    path: b"/x\n".to_vec(),
+                    ..OverlayLayer::default()
+                },
+                OverlayLayer {
+                    role: Role::Data,
+                    ..OverlayLayer::default()
+                },
+            ],
+            left_out: 1,
+            work: b"/s/overlay/cc/work".to_vec(),
+            options: vec![b"volatile".to_vec()],
         }
         .into(),
         Losses {
@@ -575,7 +693,15 @@ fn place_of(record: &Record) -> usize {
         Record::ContainerState(_) => 35,
         Record::Rules(_) => 36,
         Record::Versions(_) => 37,
-        Record::Awaited(_) => 38,
+        Record::Overlay(_) => 45,
+        Record::Inode(_) => 38,
+        Record::PageRun(_) => 39,
+        Record::IoTotals(_) => 40,
+        Record::BlockIo(_) => 41,
+        Record::WriteBack(_) => 42,
+        Record::CopyUp(_) => 43,
+        Record::Overlaid(_) => 44,
+        Record::Awaited(_) => 46,
     }
 }
 

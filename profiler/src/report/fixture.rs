@@ -1,6 +1,8 @@
 //! A small session made by hand, for the sinks' tests: `podman build` with two steps, the second of which runs `make`
 //! with one compiler and one process whose name attacks every sink.
 
+pub(crate) mod disk;
+
 use crate::model::{
     Container, ContainerIx, Image, Interval, Operation, OperationIx, Phase, PhaseIx, PhaseKind, Process, ProcessIx,
     Session, Span, State, Thread, ThreadIx,
@@ -163,6 +165,7 @@ pub(crate) fn session() -> Session {
         operation: Some(OperationIx(0)),
         cgroup: 4711,
         entrypoint: Some(sh),
+        rootfs: None,
         span: span(1_200, 9_400),
     });
     let container = [runc, sh, make, cc1, hostile];

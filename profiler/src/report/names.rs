@@ -1,6 +1,7 @@
 //! What things are called in reports. All results are harmless text, but for [`program`].
 
 use super::text;
+use crate::model::layers::Layer;
 use crate::model::{ContainerIx, Image, PhaseIx, PhaseKind, Session};
 
 /// Bytes of an engine's long hexadecimal id that people know it by.
@@ -43,6 +44,22 @@ pub fn container(session: &Session, ix: ContainerIx) -> String {
         return text::visible(&container.name);
     }
     text::visible(short_id(&container.id))
+}
+
+/// A layer as its engine calls it, shortened; one that is no engine's by its directory's name.
+pub fn layer(layer: &Layer) -> String {
+    /// Columns of a directory's name.
+    const PATH: usize = 24;
+    if !layer.id.is_empty() {
+        let (id, init) = match layer.id.strip_suffix(b"-init") {
+            Some(id) => (id, "-init"),
+            None => (&layer.id[..], ""),
+        };
+        let kind = if layer.engine == "containerd" { "snapshot " } else { "" };
+        return format!("{kind}{}{init}", text::visible(short_id(id)));
+    }
+    let name = layer.path.rsplit(|byte| *byte == b'/').find(|part| !part.is_empty());
+    text::fit(&text::visible(name.unwrap_or(b"/")), PATH)
 }
 
 /// The first [`SHORT_ID`] bytes of a 64-digit hexadecimal id; any other id whole.
@@ -88,5 +105,27 @@ mod tests {
         assert_eq!(short_id(&[b'a'; 64]), [b'a'; 12]);
         assert_eq!(short_id(b"buildah-buildah1234567890"), b"buildah-buildah1234567890");
         assert_eq!(short_id(&[b'z'; 64]), [b'z'; 64]);
+    }
+
+    /// Make sure that a layer is called as its engine calls it, and another one by its place, harmless and bounded.
+    #[test]
+    fn layers() {
+        let layer = |engine: &str, id: &str, path: &str| {
+            super::layer(&Layer {
+                engine: engine.into(),
+                id: id.into(),
+                path: path.into(),
+                ..Layer::default()
+            })
+        };
+        let id = "ab".repeat(32);
+        assert_eq!(layer("docker", &id, "/x"), "abababababab");
+        assert_eq!(layer("docker", &format!("{id}-init"), "/x"), "abababababab-init");
+        assert_eq!(layer("containerd", "12", "/x"), "snapshot 12");
+        assert_eq!(layer("", "", "/srv/lower1/"), "lower1");
+        assert_eq!(layer("", "", "/"), "/");
+        let long = layer("", "", &format!("/srv/\x1b[31m{}", "x".repeat(2_000)));
+        assert_eq!(text::width(&long), 24);
+        assert!(!long.contains('\x1b'));
     }
 }

@@ -225,7 +225,12 @@ fn find_operation(session: &Session, asked: &str) -> Result<OperationIx, NoMatch
     })
 }
 
-fn find_containers(session: &Session, asked: &str) -> Result<Vec<ContainerIx>, NoMatch> {
+/// The containers of that name or id, or whose id begins so.
+///
+/// # Errors
+///
+/// There is none.
+pub fn find_containers(session: &Session, asked: &str) -> Result<Vec<ContainerIx>, NoMatch> {
     let wanted = asked.as_bytes();
     let matching = |exact: bool| -> Vec<ContainerIx> {
         (0..session.containers.len() as u32)

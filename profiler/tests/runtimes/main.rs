@@ -15,6 +15,7 @@ mod docker;
 mod exact;
 mod faults;
 mod hostile;
+mod layers;
 mod life;
 mod operations;
 mod podman;

@@ -20,6 +20,11 @@ pub(crate) struct Podman {
 impl Podman {
     /// With the tiny image, and that runtime.
     pub(crate) fn new(runtime: &str) -> Result<Podman, Skip> {
+        Podman::with_driver(runtime, "overlay")
+    }
+
+    /// The same with a storage driver.
+    pub(crate) fn with_driver(runtime: &str, driver: &str) -> Result<Podman, Skip> {
         host::require(&["podman", "conmon", runtime])?;
         let corner = Corner::new()?;
         let folder = corner.folder().to_owned();
@@ -31,7 +36,7 @@ impl Podman {
             folder.display()
         );
         let storage = format!(
-            "[storage]\ndriver = \"overlay\"\ngraphroot = \"{0}/graph\"\nrunroot = \"{0}/run\"\n",
+            "[storage]\ndriver = \"{driver}\"\ngraphroot = \"{0}/graph\"\nrunroot = \"{0}/run\"\n",
             folder.display()
         );
         fs::write(folder.join("containers.conf"), engine).unwrap();

@@ -37,6 +37,9 @@ const NAMES_MS: f64 = 1_000.0;
 const RECORDING_RATIO: f64 = 2.0;
 /// Against the bpftrace script on the storms.
 const CHEAPER: f64 = 3.0;
+/// A loop of cached 4 kB preads, and unpacking many small files, against the same unprofiled.
+const CACHED_READ: f64 = 1.15;
+const UNTAR: f64 = 1.05;
 /// What a switch between untracked tasks takes more than an empty program, ns.
 const UNTRACKED_NS: f64 = 80.0;
 /// What a switch between tracked tasks takes more, without a stack, ns.
@@ -185,6 +188,8 @@ pub(super) fn of_workload(rounds: &Rounds) -> Vec<Line> {
                 ),
             ]
         }
+        Kind::Read => vec![slower(part, rounds, CACHED_READ)],
+        Kind::Untar => vec![slower(part, rounds, UNTAR)],
         Kind::Switch | Kind::Fork => vec![
             least(
                 part,
@@ -236,6 +241,20 @@ fn sample_line(rounds: &Rounds) -> String {
 
 fn percent(stacks: Whole) -> Option<f64> {
     Some(100.0 * ratio(stacks.whole as f64, stacks.samples as f64)?)
+}
+
+/// The workload's wall time against the unprofiled one of the same round.
+fn slower(part: &'static str, rounds: &Rounds, budget: f64) -> Line {
+    most(
+        part,
+        "wall time, ratio to unprofiled",
+        rounds.median_of(|round| {
+            let wall = |configuration| Some(round.get(&configuration)?.stamp.wall_ns() as f64);
+            ratio(wall(Configuration::Phasegraph)?, wall(Configuration::Unprofiled)?)
+        }),
+        budget,
+        "x",
+    )
 }
 
 /// The workload's wall time against the unprofiled one of the same round: its excess has to drown in what the

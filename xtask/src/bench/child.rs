@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,6 +31,8 @@ enum Part {
     Pipe { count: u64 },
     /// Fork, exec and wait, again and again
     Fork { count: u64, program: PathBuf },
+    /// Read the first 4 kB of a file, again and again
+    Read { count: u64, file: PathBuf },
 }
 
 #[derive(clap::Args)]
@@ -102,6 +105,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Part::Stamp(arguments) => stamp(arguments),
         Part::Pipe { count } => pipe(*count),
         Part::Fork { count, program } => fork(*count, program),
+        Part::Read { count, file } => read(*count, file),
     }
 }
 
@@ -242,6 +246,17 @@ fn fork(count: u64, program: &Path) -> anyhow::Result<()> {
             "{} ended with {status}",
             program.display()
         );
+    }
+    Ok(())
+}
+
+/// `count` preads of one page.
+fn read(count: u64, file: &Path) -> anyhow::Result<()> {
+    pin(host::cpus() - 1)?;
+    let file = fs::File::open(file).with_context(|| file.display().to_string())?;
+    let mut page = [0; 4096];
+    for _ in 0..count {
+        file.read_exact_at(&mut page, 0)?;
     }
     Ok(())
 }

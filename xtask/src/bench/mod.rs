@@ -80,6 +80,10 @@ enum Part {
     Switch,
     /// A fork and exec storm
     Fork,
+    /// Reads of a file that is in the page cache
+    Read,
+    /// Unpacking many small files
+    Untar,
     /// The probe at sched_switch beside an empty program
     Probes,
 }
@@ -143,12 +147,16 @@ fn run_all(arguments: &Arguments) -> anyhow::Result<Results> {
             files: arguments.files.unwrap_or(24),
             round_trips: 50_000,
             processes: 500,
+            reads: 500_000,
+            small_files: 2_000,
         }
     } else {
         Size {
             files: arguments.files.unwrap_or(200),
             round_trips: 500_000,
             processes: 4_000,
+            reads: 5_000_000,
+            small_files: 50_000,
         }
     };
     // On for every configuration, since phasegraph switches them on for itself.
@@ -174,6 +182,8 @@ fn measure(arguments: &Arguments, bench: &Bench, size: Size) -> anyhow::Result<R
         (Part::Build, Kind::Build),
         (Part::Switch, Kind::Switch),
         (Part::Fork, Kind::Fork),
+        (Part::Read, Kind::Read),
+        (Part::Untar, Kind::Untar),
     ] {
         if !asked(part) {
             continue;
@@ -302,6 +312,8 @@ mod tests {
                 files: 1,
                 round_trips: 2,
                 processes: 3,
+                reads: 4,
+                small_files: 5,
             },
             workloads: vec![rounds::fixture::rounds(&[(1_000, 1_100), (1_000, 1_200)])],
             probes: Vec::new(),

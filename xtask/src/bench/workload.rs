@@ -18,6 +18,10 @@ pub(crate) enum Kind {
     Switch,
     /// fork, exec and wait, one after the other
     Fork,
+    /// 4 kB reads of a file that is in the page cache
+    Read,
+    /// tar unpacks small files
+    Untar,
 }
 
 impl Kind {
@@ -26,6 +30,8 @@ impl Kind {
             Kind::Build => "build",
             Kind::Switch => "switch",
             Kind::Fork => "fork",
+            Kind::Read => "read",
+            Kind::Untar => "untar",
         }
     }
 }
@@ -39,6 +45,12 @@ pub(crate) struct Size {
     pub(crate) round_trips: u64,
     /// Processes of the fork storm.
     pub(crate) processes: u64,
+    /// Reads of the cached file.
+    #[serde(default)]
+    pub(crate) reads: u64,
+    /// Files that are unpacked.
+    #[serde(default)]
+    pub(crate) small_files: u64,
 }
 
 /// A workload that is ready to run, again and again.
@@ -51,6 +63,7 @@ pub(crate) struct Workload {
 enum Prepared {
     Build(Project),
     Storm { xtask: PathBuf, words: Vec<String> },
+    Untar { archive: PathBuf, target: PathBuf },
 }
 
 impl Workload {
@@ -87,6 +100,28 @@ impl Workload {
                     ]),
                 )
             }
+            Kind::Read => {
+                let file = folder.join("cached");
+                std::fs::write(&file, [7; 4096])?;
+                (
+                    format!("{} preads of 4 kB that are in the page cache, on one CPU", size.reads),
+                    storm(vec![
+                        "read".to_owned(),
+                        size.reads.to_string(),
+                        file.display().to_string(),
+                    ]),
+                )
+            }
+            Kind::Untar => (
+                format!(
+                    "tar -x of {} files of 1 to 8 kB, {FOLDER} in a folder",
+                    size.small_files
+                ),
+                Prepared::Untar {
+                    archive: archive(folder, size.small_files)?,
+                    target: folder.join("unpacked"),
+                },
+            ),
         };
         Ok(Workload { kind, what, prepared })
     }
@@ -100,6 +135,13 @@ impl Workload {
                 command.arg("bench-child").args(words);
                 command
             }
+            Prepared::Untar { archive, target } => {
+                let mut command = Command::new("sh");
+                command
+                    .args(["-ec", "mkdir -p \"$2\" && tar -xf \"$1\" -C \"$2\"", "sh"])
+                    .args([archive, target]);
+                command
+            }
         }
     }
 
@@ -108,6 +150,40 @@ impl Workload {
         match &self.prepared {
             Prepared::Build(project) => project.clean(),
             Prepared::Storm { .. } => Ok(()),
+            Prepared::Untar { target, .. } => match std::fs::remove_dir_all(target) {
+                Err(why) if why.kind() != std::io::ErrorKind::NotFound => Err(why.into()),
+                _ => Ok(()),
+            },
         }
     }
+}
+
+/// Files in one folder of the archive.
+const FOLDER: u64 = 500;
+
+/// Makes an archive of small files, once.
+fn archive(folder: &Path, files: u64) -> anyhow::Result<PathBuf> {
+    let archive = folder.join(format!("small-{files}.tar"));
+    if archive.exists() {
+        return Ok(archive);
+    }
+    let from = folder.join("small");
+    let contents = [b'x'; 8192];
+    for number in 0..files {
+        let place = from.join((number / FOLDER).to_string());
+        if number % FOLDER == 0 {
+            std::fs::create_dir_all(&place)?;
+        }
+        let size = 1024 * (1 + number as usize % 8);
+        std::fs::write(
+            place.join(number.to_string()),
+            contents.get(..size).unwrap_or(&contents),
+        )?;
+    }
+    let unfinished = archive.with_extension("unfinished");
+    let mut tar = Command::new("tar");
+    crate::exec::run(tar.arg("-cf").arg(&unfinished).arg("-C").arg(&from).arg("."))?;
+    std::fs::remove_dir_all(&from)?;
+    std::fs::rename(&unfinished, &archive)?;
+    Ok(archive)
 }

@@ -238,6 +238,14 @@ pub(crate) const ROWS: &[Row] = &[
         seconds: 100,
     },
     Row {
+        name: "disk",
+        tier: Tier::Full,
+        setups: &["normal"],
+        work: Work::Tests("disk", &[]),
+        never_skipped: &[],
+        seconds: 300,
+    },
+    Row {
         name: "ladder",
         tier: Tier::Full,
         setups: &["normal"],

@@ -164,6 +164,7 @@ fn cgroups() {
         operation: None,
         cgroup,
         entrypoint: None,
+        rootfs: None,
         span: Span::default(),
     };
     assert_eq!(peaks.container(&container("c1", 5)), Some(50 * MB));

@@ -2,7 +2,7 @@
 
 use crate::detect::container::Draft;
 use crate::detect::context::{Context, Umount};
-use crate::model::ProcessIx;
+use crate::model::{OverlayIx, ProcessIx};
 
 /// The runtime binds the root file system on itself before it pivots into it; from there back to the overlay mount.
 pub(super) fn find(context: &Context<'_>, draft: &mut Draft) {
@@ -72,4 +72,38 @@ pub(in crate::detect) fn mount_by_cleanup(context: &Context<'_>, draft: &mut Dra
         draft.mount = Some(*mount);
         draft.umounts.push(*umount);
     }
+}
+
+/// What was looked up of the mount that a container's root file system is: of its own mount; else of one that was there
+/// before, at the same place, or at the root of the namespace of its first process; else of a root file system of another
+/// storage driver.
+pub(in crate::detect) fn looked_up(context: &Context<'_>, draft: &Draft) -> Option<OverlayIx> {
+    let overlays = &context.session.overlays;
+    let mount = draft.mount.map(|mount| &context.mounts[mount]);
+    let own = mount.and_then(|mount| {
+        overlays.iter().position(|overlay| {
+            let by = overlay.mounted.filter(|by| by.ts == mount.span.to);
+            by.is_some_and(|by| context.of_task(by.task) == mount.process)
+        })
+    });
+    let before = || {
+        let at_place = |merged: &[u8]| draft.rootfs.iter().any(|path| path == merged);
+        let namespace = draft
+            .entry
+            .and_then(|entry| context.process(entry.process).mnt_ns.last())
+            .map_or(0, |(_, namespace)| *namespace);
+        overlays.iter().position(|overlay| {
+            let is_root = overlay.merged == b"/" && namespace != 0 && overlay.mnt_ns == namespace;
+            overlay.mounted.is_none() && mount.is_none() && (at_place(&overlay.merged) || is_root)
+        })
+    };
+    let other = || {
+        let (from, until) = (draft.from(), draft.until);
+        overlays.iter().position(|overlay| {
+            let mounted = overlay.mounted.is_some_and(|by| (from..until).contains(&by.ts));
+            overlay.driver != "overlay" && mounted && draft.rootfs.contains(&overlay.merged)
+        })
+    };
+    let found = own.or_else(before).or_else(other)?;
+    Some(OverlayIx(u32::try_from(found).ok()?))
 }

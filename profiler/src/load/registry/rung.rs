@@ -25,6 +25,8 @@ pub enum Rung {
     Clock,
     /// An iterator over all tasks.
     TaskIterator,
+    /// By its traces: what it does, and the kernel stack it does it with.
+    Signature,
 }
 
 /// What is to be known of a rung; [`Rung`]'s methods give it.
@@ -48,6 +50,7 @@ impl Rung {
         Rung::Unwind,
         Rung::Clock,
         Rung::TaskIterator,
+        Rung::Signature,
     ];
 
     const fn facts(self) -> Facts {
@@ -117,6 +120,13 @@ impl Rung {
                 since: "5.8",
                 needs: "BTF",
                 lost: "",
+            },
+            Rung::Signature => Facts {
+                name: "signature",
+                since: "5.8",
+                needs: "`page_added`, `page_dirtied`; /proc/kallsyms with addresses",
+                lost: "the file that was copied when it was in the page cache; a copy-up's last moments on a CPU; where \
+                       the upper layer is not on ext4, copy-ups of directories, links and empty files",
             },
         }
     }

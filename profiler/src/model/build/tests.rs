@@ -1,5 +1,6 @@
 //! Every rule by which records become a session.
 
+mod disk;
 mod history;
 mod identity;
 mod time;

@@ -114,7 +114,7 @@ fn profile<'a>(flame: &'a Flame, frames: &mut HashMap<String, usize>, names: &mu
         name: flame.title().to_owned(),
         unit: "nanoseconds",
         start: 0,
-        end: flame.total_ns,
+        end: flame.total,
         samples,
         weights,
     }
@@ -141,7 +141,7 @@ mod tests {
             let flame = flame::collect(&session, &Selection::all(), kind, Roots::default()).unwrap();
             let weights = profile["weights"].as_array().unwrap();
             let sum: u64 = weights.iter().map(|ns| ns.as_u64().unwrap()).sum();
-            assert_eq!(sum, flame.total_ns);
+            assert_eq!(sum, flame.total);
             assert_eq!(profile["endValue"].as_u64(), Some(sum));
             let samples = profile["samples"].as_array().unwrap();
             assert_eq!(samples.len(), weights.len());

@@ -1,4 +1,4 @@
-//! Folded stacks: frames parted by `;`, root first, then the time in µs (Brendan Gregg's FlameGraph, inferno).
+//! Folded stacks: frames parted by `;`, root first, then the time in µs, of `disk` bytes (Brendan Gregg's FlameGraph, inferno).
 
 use std::io::Write;
 

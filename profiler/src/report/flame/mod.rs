@@ -5,18 +5,19 @@
 //! its own, then the stack, kernel frames marked `_[k]` as FlameGraph has it. Waits end in a frame with their class.
 //! What has no stack ends in a frame in brackets that says why.
 //!
-//! Counts are µs. They are rounded as a running sum, so each line is off by less than 1 µs and their total by less
-//! than 1 µs from the exact time that the other reports show.
+//! Counts are µs, of [`Kind::Disk`] bytes. µs are rounded as a running sum, so each line is off by less than 1 µs and their
+//! total by less than 1 µs from the exact time that the other reports show.
 
 pub(in crate::report) mod frames;
 mod roots;
 mod svg;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::select::Selection;
 use super::{text, units};
 use crate::attribute::critical::{Path, Paths};
+use crate::attribute::resources::Wait;
 use crate::attribute::stacks::{self, StackRow};
 use crate::attribute::waits::Classifier;
 use crate::model::{Interval, OperationIx, ProcessIx, Session, Span};
@@ -39,6 +40,26 @@ pub enum Kind {
     Wall,
     /// The critical paths of the phases or operations: wall time, by what it was spent on and waited for.
     Critical,
+    /// Bytes that had to be read for files, and bytes of files made dirty, by who did it.
+    Disk,
+    /// Time blocked on disks alone.
+    DiskTime,
+}
+
+/// What widths are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Time,
+    Bytes,
+}
+
+impl Unit {
+    fn text(self, amount: u64) -> String {
+        match self {
+            Unit::Time => units::time(amount),
+            Unit::Bytes => units::bytes(amount),
+        }
+    }
 }
 
 impl Kind {
@@ -49,6 +70,8 @@ impl Kind {
             Kind::OffCpu => "offcpu",
             Kind::Wall => "wall",
             Kind::Critical => "critical",
+            Kind::Disk => "disk",
+            Kind::DiskTime => "disk-time",
         }
     }
 
@@ -58,6 +81,15 @@ impl Kind {
             Kind::OffCpu => "blocked time",
             Kind::Wall => "all time of all threads",
             Kind::Critical => "critical path",
+            Kind::Disk => "bytes read cold and made dirty",
+            Kind::DiskTime => "time blocked on disks",
+        }
+    }
+
+    fn unit(self) -> Unit {
+        match self {
+            Kind::Disk => Unit::Bytes,
+            Kind::Cpu | Kind::OffCpu | Kind::Wall | Kind::Critical | Kind::DiskTime => Unit::Time,
         }
     }
 }
@@ -81,16 +113,17 @@ pub enum Empty {
     },
 }
 
-/// Time by stack.
+/// Time, or bytes, by stack.
 #[derive(Debug)]
 pub struct Flame {
-    /// Frames parted by [`PART`], root first, with their time, ns.
+    /// Frames parted by [`PART`], root first, with their time, ns, or bytes.
     stacks: BTreeMap<String, u64>,
+    unit: Unit,
     colors: frames::Categories,
     title: String,
     subtitle: String,
-    /// Exact time of the selection, ns.
-    pub total_ns: u64,
+    /// Exact time of the selection, ns, or bytes.
+    pub total: u64,
     /// CPU samples in it.
     pub samples: u64,
 }
@@ -109,15 +142,16 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Root
     let mut classifier = Classifier::default();
     let mut flame = Flame {
         stacks: BTreeMap::new(),
+        unit: kind.unit(),
         colors: frames::Categories::default(),
         title: String::new(),
         subtitle: String::new(),
-        total_ns: 0,
+        total: 0,
         samples: 0,
     };
     let mut sampled_ns = 0;
     let mut add = |at, row: &StackRow, frames: &mut Frames<'_>| {
-        flame.total_ns += row.ns;
+        flame.total += row.ns;
         if is_sample(session, row) {
             flame.samples += row.count;
             sampled_ns += row.ns;
@@ -142,7 +176,7 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Root
             }
         }
         if unattributed > 0 {
-            flame.total_ns += unattributed;
+            flame.total += unattributed;
             *flame.stacks.entry(frames.synthetic(UNATTRIBUTED)).or_default() += unattributed;
         }
     } else {
@@ -150,17 +184,28 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Root
         if spans.iter().all(Vec::is_empty) {
             return Err(Empty::NoProcess { selection: named });
         }
+        let moved = match kind {
+            Kind::Disk => Moved::new(session),
+            _ => Moved::default(),
+        };
         for (index, spans) in spans.iter().enumerate() {
             let process = ProcessIx(index as u32);
             let slices: Vec<Span> = spans.iter().flat_map(|span| frames.slices(process, *span)).collect();
             for slice in slices {
+                for row in moved.within(process, slice) {
+                    add(slice.from, row, &mut frames);
+                }
                 for row in rows(session, process, slice, kind, &mut classifier) {
                     add(slice.from, &row, &mut frames);
                 }
             }
         }
     }
-    if flame.total_ns < SHORTEST {
+    let least = match kind.unit() {
+        Unit::Time => SHORTEST,
+        Unit::Bytes => 1,
+    };
+    if flame.total < least {
         return Err(Empty::NoTime {
             kind: kind.title(),
             selection: named,
@@ -169,13 +214,13 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Root
     if kind == Kind::Cpu && flame.samples == 0 {
         return Err(Empty::NoSamples {
             selection: named,
-            cpu: units::time(flame.total_ns),
+            cpu: units::time(flame.total),
             hz: session.meta.sample_hz,
             every: units::time(1_000_000_000 / u64::from(session.meta.sample_hz.max(1))),
         });
     }
     flame.title = text::fit(
-        &format!("{}: {}, {named}", kind.title(), units::time(flame.total_ns)),
+        &format!("{}: {}, {named}", kind.title(), kind.unit().text(flame.total)),
         110,
     );
     let evidence = match kind {
@@ -183,9 +228,10 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Root
             "{} samples at {} Hz stand for {} of it",
             units::count(flame.samples),
             session.meta.sample_hz,
-            units::share(sampled_ns, flame.total_ns)
+            units::share(sampled_ns, flame.total)
         ),
-        Kind::OffCpu | Kind::Wall | Kind::Critical => format!("{} CPUs", session.meta.cpus),
+        Kind::OffCpu | Kind::Wall | Kind::Critical | Kind::DiskTime => format!("{} CPUs", session.meta.cpus),
+        Kind::Disk => "pages that were not in the page cache, or not dirty, before".to_owned(),
     };
     let command = match &session.meta.command[..] {
         [] => "whole host".to_owned(),
@@ -227,18 +273,67 @@ fn rows(session: &Session, process: ProcessIx, span: Span, kind: Kind, classifie
         Kind::Cpu => stacks::on_cpu(session, &[process], span),
         Kind::OffCpu => stacks::off_cpu(session, &[process], span, classifier),
         Kind::Wall => stacks::wall(session, &[process], span, classifier),
-        // Not by process: see `collect`.
-        Kind::Critical => Vec::new(),
+        Kind::DiskTime => {
+            let mut rows = stacks::off_cpu(session, &[process], span, classifier);
+            rows.retain(|row| row.wait == Some(Wait::Disk) || row.label == Some(stacks::no_stack(Wait::Disk)));
+            rows
+        }
+        // Not of a process's time: see `collect`.
+        Kind::Critical | Kind::Disk => Vec::new(),
+    }
+}
+
+/// Label of bytes that had to be read, and of those made dirty.
+const READ: &str = "[read cold]";
+const DIRTY: &str = "[made dirty]";
+
+/// Bytes of files that each process moved, as rows, in order of time.
+#[derive(Default)]
+pub(in crate::report) struct Moved(HashMap<ProcessIx, Vec<(u64, StackRow)>>);
+
+impl Moved {
+    pub(in crate::report) fn new(session: &Session) -> Moved {
+        let mut moved = Moved::default();
+        for run in &session.page_runs {
+            let known = run.thread.and_then(|ix| Some((ix, session.threads.get(ix.ix())?)));
+            let Some((ix, thread)) = known else { continue };
+            for (label, pages) in [(READ, run.read()), (DIRTY, run.written())] {
+                if pages > 0 {
+                    let row = StackRow {
+                        process: thread.process,
+                        thread: ix,
+                        stack: run.stack,
+                        label: Some(label),
+                        wait: None,
+                        ns: u64::from(pages) * session.page(),
+                        count: u64::from(pages),
+                    };
+                    moved.0.entry(thread.process).or_default().push((run.span.from, row));
+                }
+            }
+        }
+        for rows in moved.0.values_mut() {
+            rows.sort_by_key(|(ts, _)| *ts);
+        }
+        moved
+    }
+
+    /// What a process began to move within a span.
+    pub(in crate::report) fn within(&self, process: ProcessIx, span: Span) -> impl Iterator<Item = &StackRow> {
+        let rows = self.0.get(&process).map_or(&[][..], Vec::as_slice);
+        let first = rows.partition_point(|(ts, _)| *ts < span.from);
+        let end = rows.partition_point(|(ts, _)| *ts < span.to).max(first);
+        rows[first..end].iter().map(|(_, row)| row)
     }
 }
 
 /// Whether a row stands for CPU samples with a stack, and not for a wait.
 fn is_sample(session: &Session, row: &StackRow) -> bool {
-    row.wait.is_none() && session.stacks.get(row.stack).is_some()
+    row.wait.is_none() && row.label.is_none() && session.stacks.get(row.stack).is_some()
 }
 
 impl Flame {
-    /// Folded lines with their counts in µs, sorted; each ends in a newline.
+    /// Folded lines with their counts in µs or bytes, sorted; each ends in a newline.
     pub fn folded(&self) -> String {
         let mut out = String::new();
         for line in self.lines(false) {
@@ -253,7 +348,7 @@ impl Flame {
         &self.title
     }
 
-    /// Every stack's frames, root first, with its exact time, ns; in order of the frames.
+    /// Every stack's frames, root first, with its exact time, ns, or bytes; in order of the frames.
     pub fn stacks(&self) -> impl Iterator<Item = (impl Iterator<Item = &str>, u64)> {
         self.stacks.iter().map(|(line, ns)| (line.split(PART), *ns))
     }
@@ -280,6 +375,10 @@ impl Flame {
         let mut lines = Vec::with_capacity(stacks.len());
         let (mut sum_ns, mut sum_us) = (0u64, 0u64);
         for (line, ns) in stacks {
+            if self.unit == Unit::Bytes {
+                lines.push(format!("{} {ns}", line.replace(PART, ";")));
+                continue;
+            }
             sum_ns += ns;
             let us = (sum_ns + 500) / 1_000 - sum_us;
             sum_us += us;

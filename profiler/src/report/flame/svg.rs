@@ -5,8 +5,8 @@ use std::io;
 use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap};
 use inferno::flamegraph::{Direction, Options, TextTruncateDirection, from_lines};
 
-use super::Flame;
 use super::frames::Category;
+use super::{Flame, Unit};
 
 /// Draws folded lines that are sorted by frame.
 pub(super) fn draw(flame: &Flame, lines: &[String], reverse: bool) -> io::Result<Vec<u8>> {
@@ -19,7 +19,11 @@ pub(super) fn draw(flame: &Flame, lines: &[String], reverse: bool) -> io::Result
     let mut options = Options::default();
     options.title.clone_from(&flame.title);
     options.subtitle = Some(flame.subtitle.clone());
-    "µs".clone_into(&mut options.count_name);
+    let unit = match flame.unit {
+        Unit::Time => "µs",
+        Unit::Bytes => "bytes",
+    };
+    unit.clone_into(&mut options.count_name);
     "Frame:".clone_into(&mut options.name_type);
     // inferno's 0.59 em is narrower than most fixed-width fonts (DejaVu Sans Mono: 0.602), and names run out of frames.
     options.font_width = 0.61;

@@ -35,17 +35,13 @@ fn totals_are_exact() {
             let flame = flame(query, kind);
             for lines in [flame.lines(false), flame.lines(true)] {
                 let sum: u64 = parse(&lines.join("\n")).iter().map(|(_, us)| us).sum();
-                assert!(
-                    sum.abs_diff(flame.total_ns / 1_000) <= 1,
-                    "{kind:?} {sum} {}",
-                    flame.total_ns
-                );
+                assert!(sum.abs_diff(flame.total / 1_000) <= 1, "{kind:?} {sum} {}", flame.total);
             }
         }
     }
     // podman 0.3 s, runc 0.15, sh 0.02, make 0.07, cc1 4.0 and 0.6 of its short intervals, the hostile one 0.9
-    assert_eq!(flame(Query::default(), Kind::Cpu).total_ns, 6_040 * fixture::MS);
-    assert_eq!(flame(step(), Kind::Cpu).total_ns, 5_740 * fixture::MS);
+    assert_eq!(flame(Query::default(), Kind::Cpu).total, 6_040 * fixture::MS);
+    assert_eq!(flame(step(), Kind::Cpu).total, 5_740 * fixture::MS);
 }
 
 /// Make sure that frames go from the operation through phases and processes to the stack, kernel frames marked.
@@ -87,7 +83,7 @@ fn critical_is_wall_time() {
         }),
     ] {
         let flame = flame(query, Kind::Critical);
-        assert_eq!(flame.total_ns, expected);
+        assert_eq!(flame.total, expected);
         let us: u64 = parse(&flame.folded()).iter().map(|(_, us)| us).sum();
         assert!(us.abs_diff(expected / 1_000) <= 1);
     }
@@ -219,7 +215,7 @@ fn roots_as_asked() {
     let selection = Selection::find(&session, &step()).unwrap();
     let folded = |roots: &str| {
         let flame = collect(&session, &selection, Kind::Cpu, roots.parse().unwrap()).unwrap();
-        assert_eq!(flame.total_ns, 5_740 * fixture::MS);
+        assert_eq!(flame.total, 5_740 * fixture::MS);
         flame.folded()
     };
     let begins = |roots: &str, with: &str| {
@@ -256,4 +252,37 @@ fn less_than_a_microsecond() {
             Err(error) => assert!(!drawn && matches!(error, Empty::NoTime { .. }), "{error}"),
         }
     }
+}
+
+/// Make sure that bytes are drawn as bytes: those read at their stack, those made dirty, all of the selection and no others.
+#[test]
+fn bytes_of_files() {
+    use fixture::disk::{PAGE, with_disk};
+    let session = with_disk();
+    let flame = collect(&session, &Selection::all(), Kind::Disk, Roots::default()).unwrap();
+    assert_eq!(flame.total, 19 * PAGE);
+    let sum: u64 = parse(&flame.folded()).iter().map(|(_, bytes)| bytes).sum();
+    assert_eq!(sum, flame.total);
+    let read = flame
+        .folded()
+        .lines()
+        .find(|line| line.contains("[read cold]"))
+        .unwrap()
+        .to_owned();
+    assert!(
+        read.ends_with(&format!("io_schedule_[k];[read cold] {}", 10 * PAGE)),
+        "{read}"
+    );
+    assert!(
+        flame.title().starts_with("bytes read cold and made dirty: 77.8 kB"),
+        "{}",
+        flame.title()
+    );
+    let svg = String::from_utf8(flame.svg(false).unwrap()).unwrap();
+    assert!(svg.contains("bytes") && !svg.contains("µs"));
+    let none = collect(&fixture::session(), &Selection::all(), Kind::Disk, Roots::default());
+    assert!(matches!(none, Err(Empty::NoTime { .. })));
+    let waits = collect(&session, &Selection::all(), Kind::DiskTime, Roots::default()).unwrap();
+    // podman 100 ms, cc1 900 ms
+    assert_eq!(waits.total, 1_000 * fixture::MS);
 }

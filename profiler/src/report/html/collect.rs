@@ -7,7 +7,8 @@ use super::paths::Paths;
 use super::stacks::{Owner, Stacks, Tree, Work};
 use super::strings::Strings;
 use super::strip::{self, Row, STATES, Strip};
-use super::{baseline, facts};
+use super::{baseline, facts, layers};
+use crate::attribute::layers::Table;
 use crate::attribute::memory::Peaks;
 use crate::attribute::resources::{self, PhaseResources};
 use crate::attribute::waits::Classifier;
@@ -59,6 +60,7 @@ pub(super) fn data(session: &Session, baseline: Option<&Session>) -> Data {
     let activity = page.activity();
     let waits = page.waits();
     let strips = page.strips();
+    let table = Table::new(session);
     let findings = findings::all(session, &figures, &mut page.classifier);
     Data {
         head: facts::head(session),
@@ -74,6 +76,8 @@ pub(super) fn data(session: &Session, baseline: Option<&Session>) -> Data {
         flame: flame(tree, stacks, paths),
         baseline,
         waits,
+        layers: layers::stacks(session, &table),
+        moves: layers::moves(session, &table),
         findings: findings
             .into_iter()
             .map(|finding| Finding {
@@ -95,12 +99,18 @@ fn kinds() -> Vec<Kind> {
         title,
         states: states.collect(),
         path,
+        bytes: false,
     };
     vec![
         kind("cpu", "On-CPU", 0..1, false),
         kind("offcpu", "Off-CPU", 2..10, false),
         kind("wall", "All time", 0..11, false),
         kind("critical", "Critical path", 0..STATES.len(), true),
+        // Bytes have no state: the first stands for none.
+        Kind {
+            bytes: true,
+            ..kind("disk", "Disk bytes", 0..1, false)
+        },
     ]
 }
 
@@ -411,6 +421,7 @@ fn flame(tree: Tree, stacks: Stacks, paths: Paths) -> Flame {
         name: tree.names,
         category: tree.categories,
         rows: stacks.rows.into_iter().map(numbers).collect(),
+        moved: stacks.moved.into_iter().map(numbers).collect(),
         sets: sets.map(|(phases, operation)| (phases, index(operation))).collect(),
         paths: paths.rows.into_iter().map(numbers).collect(),
         smaller: stacks.smaller + paths.smaller,

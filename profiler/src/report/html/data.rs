@@ -27,6 +27,9 @@ pub(super) struct Data {
     /// An earlier recording to compare with.
     pub(super) baseline: Option<Baseline>,
     pub(super) waits: Vec<Wait>,
+    pub(super) layers: Vec<LayerTable>,
+    /// Tables of copy-ups and of files.
+    pub(super) moves: Vec<LayerTable>,
     pub(super) findings: Vec<Finding>,
     pub(super) trust: Trust,
     /// Name and value.
@@ -60,6 +63,8 @@ pub(super) struct Kind {
     pub(super) states: Vec<usize>,
     /// Of critical paths instead of all threads.
     pub(super) path: bool,
+    /// Bytes instead of time.
+    pub(super) bytes: bool,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -159,6 +164,8 @@ pub(super) struct Flame {
     pub(super) sets: Vec<(Vec<u32>, i64)>,
     /// Of each set: node (as how far it lies behind the one before), ns, samples or waits.
     pub(super) rows: Vec<Vec<u64>>,
+    /// The same of bytes that were read cold or made dirty: node, bytes, pages.
+    pub(super) moved: Vec<Vec<u64>>,
     /// Of critical paths: of all phases, then of all operations.
     pub(super) paths: Vec<Vec<u64>>,
     pub(super) smaller: u64,
@@ -191,6 +198,17 @@ pub(super) struct Wait {
     pub(super) who: u32,
     pub(super) from: u64,
     pub(super) phase: i64,
+}
+
+/// A table whose cells are harmless text; the last column is on the left, the others on the right but for the first.
+#[derive(Debug, Serialize)]
+pub(super) struct LayerTable {
+    pub(super) title: String,
+    pub(super) detail: String,
+    pub(super) head: Vec<&'static str>,
+    pub(super) rows: Vec<Vec<String>>,
+    /// Rows that are left out.
+    pub(super) more: usize,
 }
 
 #[derive(Debug, Serialize)]

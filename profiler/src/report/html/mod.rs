@@ -9,6 +9,7 @@ mod baseline;
 mod collect;
 mod data;
 mod facts;
+mod layers;
 mod paths;
 mod stacks;
 mod strings;
@@ -27,7 +28,7 @@ use crate::model::Session;
 const MARKUP: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// One subject each; they share a scope of their own.
-const SCRIPTS: [&str; 10] = [
+const SCRIPTS: [&str; 11] = [
     include_str!("script/basics.js"),
     include_str!("script/data.js"),
     include_str!("script/paint.js"),
@@ -37,6 +38,7 @@ const SCRIPTS: [&str; 10] = [
     include_str!("script/flame.js"),
     include_str!("script/detail.js"),
     include_str!("script/tables.js"),
+    include_str!("script/layers.js"),
     include_str!("script/main.js"),
 ];
 
@@ -183,5 +185,19 @@ mod tests {
             .flat_map(|rows| rows.as_array().unwrap());
         let ns: u64 = rows.skip(1).step_by(3).map(|ns| ns.as_u64().unwrap()).sum();
         assert_eq!(ns, session.threads.iter().map(|thread| thread.span.len()).sum::<u64>());
+    }
+
+    /// Make sure that layers, copy-ups and files stand on the page as text, and their bytes in a flamegraph of their own.
+    #[test]
+    fn layers_are_there() {
+        let session = fixture::disk::with_disk();
+        let data = data(&page(&session));
+        assert_eq!(data["layers"][0]["rows"][1][0], "1 abababababab");
+        assert_eq!(data["moves"][0]["rows"][0][1], "20.0 ms");
+        let rows = data["flame"]["moved"].as_array().unwrap().iter();
+        let rows = rows.flat_map(|rows| rows.as_array().unwrap());
+        let bytes: u64 = rows.skip(1).step_by(3).map(|bytes| bytes.as_u64().unwrap()).sum();
+        assert_eq!(bytes, 19 * fixture::disk::PAGE);
+        assert!(!data.to_string().contains("\\u001b"));
     }
 }

@@ -9,8 +9,8 @@ use crate::attribute::resources::Wait;
 use crate::attribute::stacks::{self as attribute, StackRow};
 use crate::attribute::waits::Classifier;
 use crate::model::{OperationIx, PhaseIx, ProcessIx, Session, Span};
-use crate::report::flame::Roots;
 use crate::report::flame::frames::{Category, Frames, Line};
+use crate::report::flame::{Moved, Roots};
 use crate::report::text;
 
 /// Longest name of a frame, columns.
@@ -68,6 +68,8 @@ pub(super) struct Stacks {
     pub(super) sets: Vec<Set>,
     /// By set: node, ns, samples or waits.
     pub(super) rows: Vec<Vec<(u32, u64, u64)>>,
+    /// By set: node, bytes read cold or made dirty, pages.
+    pub(super) moved: Vec<Vec<(u32, u64, u64)>>,
     pub(super) work: BTreeMap<(Owner, ProcessIx), Work>,
     /// Stacks that are drawn as one with others of their set, and their time, ns.
     pub(super) smaller: u64,
@@ -80,7 +82,9 @@ impl Stacks {
         let mut stacks = Stacks::default();
         let mut classifier = Classifier::default();
         let mut sets: HashMap<Set, u32> = HashMap::new();
-        let mut sums: Vec<HashMap<u32, (u64, u64)>> = Vec::new();
+        let mut sums: Vec<HashMap<u32, Sum>> = Vec::new();
+        let moved = Moved::new(session);
+        let mut bytes: Vec<HashMap<u32, Sum>> = Vec::new();
         for process in (0..session.processes.len() as u32).map(ProcessIx) {
             let life = session.processes[process.ix()].span.clip(session.span);
             let operation = frames.operation(process);
@@ -96,6 +100,7 @@ impl Stacks {
                 let set = *sets.entry(set).or_insert_with_key(|set| {
                     stacks.sets.push(set.clone());
                     sums.push(HashMap::new());
+                    bytes.push(HashMap::new());
                     (stacks.sets.len() - 1) as u32
                 });
                 let mut times = Times::default();
@@ -103,6 +108,11 @@ impl Stacks {
                     let (leaf, state) = tree.row(&frames, slice.from, &row, strings);
                     times[state] += row.ns;
                     let sum = sums[set as usize].entry(leaf).or_default();
+                    *sum = (sum.0 + row.ns, sum.1 + row.count);
+                }
+                for row in moved.within(process, slice) {
+                    let (leaf, _) = tree.row(&frames, slice.from, row, strings);
+                    let sum = bytes[set as usize].entry(leaf).or_default();
                     *sum = (sum.0 + row.ns, sum.1 + row.count);
                 }
                 let work = stacks.work.entry((owner, process)).or_default();
@@ -115,6 +125,10 @@ impl Stacks {
                 }
             }
         }
+        // Their own bounds, so that no bytes count as smaller stacks' time.
+        let mut kept = Stacks::default();
+        kept.keep(bytes, tree, strings);
+        stacks.moved = kept.rows;
         stacks.keep(sums, tree, strings);
         stacks
     }

@@ -6,9 +6,12 @@
 //! a field named `…_hex`.
 
 pub mod critical;
+pub mod disk;
+pub mod layers;
 mod receipt;
 pub mod schema;
 
+use disk::DiskOut;
 use schema::{
     Clock, Command, Container, CoverageOut, CpuChange, Escaped, Evidence, Fact, Gap, Host, HostCpu, Loss, OomKill,
     Operation, Own, Phase, Probe, Process, Program, ProgramStacks, Report, Span, StackCount, Thread, Times,
@@ -20,10 +23,12 @@ use super::figures::{self, Cost, Coverage};
 use super::gaps;
 use super::select::all_phases;
 use crate::attribute::critical::Paths;
+use crate::attribute::disk::Disk;
+use crate::attribute::layers::Table;
 use crate::attribute::memory::{self, Peaks};
-use crate::attribute::resources;
 use crate::attribute::user_stacks::{self, Count, UserStacks};
 use crate::attribute::waits::Classifier;
+use crate::attribute::{self, resources};
 use crate::model::{ContainerIx, OperationIx, PhaseIx, ProcessIx, Session, State, ThreadIx};
 
 /// Raised when a field's meaning changes or a field goes.
@@ -45,6 +50,8 @@ pub fn render(session: &Session) -> serde_json::Result<Vec<u8>> {
 
 /// What is found out once for all phases.
 struct Known<'a> {
+    /// `None` where the recording does not tell.
+    disk: Option<Disk>,
     peaks: Peaks<'a>,
     paths: Paths<'a>,
 }
@@ -59,7 +66,10 @@ pub fn report(session: &Session) -> Report {
     let mut classifier = Classifier::default();
     let all = figures::selected(session, &whole, &mut classifier);
     let samples = Coverage::of(session);
+    let measured = attribute::layers::measured(session);
+    let table = Table::new(session);
     let known = Known {
+        disk: measured.then(|| Disk::new(session)),
         peaks: Peaks::new(session),
         paths: Paths::new(session),
     };
@@ -147,10 +157,14 @@ pub fn report(session: &Session) -> Report {
             blocked_with_user_stack_ns: all.with_user_stack,
         },
         user_stacks: user_stacks(session),
-        layers: None,
-        copy_ups: None,
+        layers: measured.then(|| layers::layers(session, &table)),
+        copy_ups: measured.then(|| layers::copy_ups(session, &table)),
+        block_devices: measured.then(|| disk::devices(session)),
         critical_path: critical::all(session),
-        not_measured: vec!["layers", "copy_ups"],
+        not_measured: match measured {
+            true => Vec::new(),
+            false => vec!["layers", "copy_ups", "block_devices"],
+        },
         losses: figures::losses(session)
             .into_iter()
             .map(|loss| Loss {
@@ -243,6 +257,7 @@ fn container(known: &Known<'_>, session: &Session, ix: ContainerIx, classifier: 
         cgroup: (container.cgroup != 0).then_some(container.cgroup),
         operation: container.operation.map(|ix| ix.0),
         entrypoint: container.entrypoint.map(|ix| ix.0),
+        disk: known.disk.as_ref().map(|disk| DiskOut::new(&disk.containers[ix.ix()])),
         from_ns: container.span.from,
         to_ns: container.span.to,
         phases: phases(known, session, Some(ix), None, classifier),
@@ -295,6 +310,7 @@ fn phase(known: &Known<'_>, session: &Session, ix: PhaseIx, classifier: &mut Cla
         critical: critical_times(session, ix, &known.paths, classifier),
         all: Times::new(&figures.all, 0),
         cut_ns: figures.all.cut,
+        disk: known.disk.as_ref().map(|disk| DiskOut::new(&disk.phases[ix.ix()])),
         processes: phase.processes.iter().map(|ix| ix.0).collect(),
         bytes: phase.bytes,
         evidence: Evidence {
@@ -333,6 +349,10 @@ fn process(known: &Known<'_>, session: &Session, ix: ProcessIx, classifier: &mut
             .map(|code| code >> 8 & 0xff),
         signal,
         peak_rss_bytes: known.peaks.process(ix),
+        disk: known.disk.as_ref().map(|disk| {
+            let own = disk.processes.get(&ix).copied();
+            DiskOut::new(&own.unwrap_or_default())
+        }),
         resources: Times::new(&resources::process_within(session, ix, process.span, classifier), 0),
         threads: process
             .threads

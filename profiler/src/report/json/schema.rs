@@ -38,13 +38,17 @@ pub struct Report {
     /// How much of the waiting and of the samples has stacks.
     pub coverage: CoverageOut,
     pub user_stacks: UserStacksOut,
-    /// Reads of image layers. `null`: this version does not measure them, see `not_measured`.
-    pub layers: Option<Vec<()>>,
-    /// Files that overlayfs copied up. `null`: this version does not measure them, see `not_measured`.
-    pub copy_ups: Option<Vec<()>>,
+    /// The layers of root file systems, those of containers first, topmost first, and what was done to them. `null`: this
+    /// recording does not tell, see `not_measured`.
+    pub layers: Option<Vec<super::layers::LayerOut>>,
+    /// Files that overlays copied to their upper layers: the 10,000 longest, in order of time. `null`: this recording does
+    /// not tell, see `not_measured`.
+    pub copy_ups: Option<Vec<super::layers::CopyUpOut>>,
+    /// Requests to block devices by device and operation. `null`: this recording does not tell, see `not_measured`.
+    pub block_devices: Option<Vec<super::disk::Device>>,
     /// What each operation's wall time was waited for.
     pub critical_path: Vec<super::critical::CriticalPath>,
-    /// Names of the fields that are `null` because this version does not measure them.
+    /// Names of the fields that are `null` because the recording was made without what it takes to measure them.
     pub not_measured: Vec<&'static str>,
     /// Every cause of loss that is not zero; empty when every event was kept.
     pub losses: Vec<Loss>,
@@ -288,6 +292,8 @@ pub struct Container {
     pub operation: Option<u32>,
     /// Index in `processes` of the first process inside.
     pub entrypoint: Option<u32>,
+    /// What it read and wrote; `null` where the recording does not tell.
+    pub disk: Option<super::disk::DiskOut>,
     pub from_ns: u64,
     pub to_ns: u64,
     pub phases: Vec<Phase>,
@@ -322,6 +328,8 @@ pub struct Phase {
     pub all: Times,
     /// The most by which a figure of `all` can be off: time in sums that the phase's edges cut.
     pub cut_ns: u64,
+    /// What `processes` read and wrote within the phase; `null` where the recording does not tell.
+    pub disk: Option<super::disk::DiskOut>,
     /// Indexes in `processes`.
     pub processes: Vec<u32>,
     /// Bytes that it moved: of a download what was sent, of an unpack the layer's contents.
@@ -398,6 +406,8 @@ pub struct Process {
     pub signal: Option<i32>,
     /// Largest resident set of its programs; `null` when nothing tells.
     pub peak_rss_bytes: Option<u64>,
+    /// What it read and wrote; `null` where the recording does not tell.
+    pub disk: Option<super::disk::DiskOut>,
     pub resources: Times,
     pub threads: Vec<Thread>,
 }

@@ -4,7 +4,9 @@
 mod answers;
 mod closing;
 mod critical;
+pub mod disk;
 mod header;
+pub mod layers;
 mod memory;
 mod page;
 mod phases;
@@ -14,6 +16,7 @@ mod timeline;
 mod tree;
 
 use super::select::{NoMatch, Query, Selection};
+use crate::attribute::disk::Disk;
 use crate::model::Session;
 
 pub(crate) use page::{Page, Paint};
@@ -73,6 +76,7 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
     } else {
         processes::add(&mut page, session, &selection, options);
         memory::add(&mut page, session, &selection);
+        disk::add(&mut page, session, &Disk::new(session), &selection);
         if options.answers && selection.title.is_empty() {
             answers::add(&mut page, session);
         }

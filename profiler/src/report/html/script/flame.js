@@ -65,8 +65,8 @@ function flameTree(data, selection, kind, processes) {
     counts[node] += many;
   };
   if (kind.path) eachOf(pathOf(data, selection), add);
-  else eachRow(data, selection, data.flame, add);
-  if (data.baseline && !kind.path) {
+  else eachRow(data, selection, kind.bytes ? { ...data.flame, rows: data.flame.moved } : data.flame, add);
+  if (data.baseline && !kind.path && !kind.bytes) {
     eachRow(data, selection, data.baseline, (node, ns) => {
       if (wanted.has(stateOf(categories[node]))) before[node] += ns;
     });
@@ -127,6 +127,9 @@ function Flame(data) {
   let found = { nodes: null, ns: 0 };
   let boxes = [];
 
+  /** Amounts are time, or bytes. */
+  const amount = (value) => (data.kinds[kind].bytes ? bytes(value) : time(value));
+  const precise = (value) => (data.kinds[kind].bytes ? `${count(value)} bytes` : exact(value));
   const nameOf = (place) => (place ? data.text(tree.name[place]) : title);
 
   function rebuild() {
@@ -200,7 +203,7 @@ function Flame(data) {
   function colorOf(place) {
     const category = tree.category[place];
     if (found.nodes && found.nodes[place]) return [palette.found, palette.foundInk];
-    if (compare && !data.kinds[kind].path) return changed(tree.value[place], tree.before[place]);
+    if (compare && !data.kinds[kind].path && !data.kinds[kind].bytes) return changed(tree.value[place], tree.before[place]);
     if (category >= CLOSING) {
       const color = palette.states[category - CLOSING];
       return [color, inkOn(color)];
@@ -218,7 +221,7 @@ function Flame(data) {
       boxes = [];
       context.fillStyle = palette.soft;
       context.font = "13px system-ui, sans-serif";
-      context.fillText(`None of this time here.`, 12, 32);
+      context.fillText(data.kinds[kind].bytes ? "Nothing was read cold or made dirty here." : "None of this time here.", 12, 32);
       return;
     }
     const deep = layout(width);
@@ -268,16 +271,16 @@ function Flame(data) {
   }
 
   function facts(place) {
-    const kindName = { cpu: "on-CPU time", offcpu: "off-CPU time", wall: "all time", critical: "the critical path" }[data.kinds[kind].name] || `${data.kinds[kind].title} time`;
-    const parts = [time(tree.value[place]), `${share(tree.value[place], tree.value[0])} of ${kindName}`];
-    if (data.baseline && !data.kinds[kind].path) parts.push(tree.before[place] ? `${time(tree.before[place])} before (${change(tree.value[place], tree.before[place])})` : "none before");
-    if (tree.count[place]) parts.push(kind === 0 ? many(tree.count[place], "sample", "samples") : many(tree.count[place], "sample or wait", "samples and waits"));
+    const kindName = { cpu: "on-CPU time", offcpu: "off-CPU time", wall: "all time", critical: "the critical path", disk: "bytes read cold or made dirty" }[data.kinds[kind].name] || `${data.kinds[kind].title} time`;
+    const parts = [amount(tree.value[place]), `${share(tree.value[place], tree.value[0])} of ${kindName}`];
+    if (data.baseline && !data.kinds[kind].path && !data.kinds[kind].bytes) parts.push(tree.before[place] ? `${time(tree.before[place])} before (${change(tree.value[place], tree.before[place])})` : "none before");
+    if (tree.count[place]) parts.push(data.kinds[kind].bytes ? many(tree.count[place], "page", "pages") : kind === 0 ? many(tree.count[place], "sample", "samples") : many(tree.count[place], "sample or wait", "samples and waits"));
     return parts;
   }
 
   function tell(place) {
     const parts = tree.value[0] ? [`${nameOf(place)}: ${facts(place).join(", ")}`] : ["nothing"];
-    if (term) parts.push(`found ${share(found.ns, tree.value[0])} (${time(found.ns)})`);
+    if (term) parts.push(`found ${share(found.ns, tree.value[0])} (${amount(found.ns)})`);
     status.textContent = parts.join(" · ");
     reset.disabled = focus === 0;
   }
@@ -301,7 +304,7 @@ function Flame(data) {
   canvas.addEventListener("mousemove", (event) => {
     const box = boxAt(event);
     if (!box) return tip.hide();
-    tip.show(event, el("b", { text: nameOf(box.place) }), el("div", { text: facts(box.place).join(", ") }), el("div", { text: exact(tree.value[box.place]) }));
+    tip.show(event, el("b", { text: nameOf(box.place) }), el("div", { text: facts(box.place).join(", ") }), el("div", { text: precise(tree.value[box.place]) }));
   });
   canvas.addEventListener("mouseleave", tip.hide);
   canvas.addEventListener("focus", draw);

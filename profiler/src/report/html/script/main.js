@@ -23,6 +23,7 @@ function start(data) {
   };
   choose = showPhases(data, pick);
   showWaits(data, timeline);
+  showLayers(data);
   showFindings(data, pick);
   showTrust(data);
   showHost(data);

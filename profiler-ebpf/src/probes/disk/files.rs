@@ -1,0 +1,139 @@
+//! Names of files: each inode is told once, with its name and the directory it lies in, which is told as well.
+
+use aya_ebpf::{helpers::generated::bpf_probe_read_kernel_str, macros::map, maps::LruHashMap};
+use profiler_common::{
+    Counter,
+    disk::{Inode, InodeId, NAME_LEN},
+    kind,
+};
+
+use crate::{
+    emit::{self, Scratch},
+    globals::{has, offset},
+    task::{self, Task},
+};
+
+#[map]
+static FILES_SCRATCH: Scratch = Scratch::with_max_entries(1, 0);
+
+/// Inodes that were told. One that is pushed out is told again.
+#[map]
+static TOLD: LruHashMap<InodeId, u32> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Deepest path that is followed.
+const DEEPEST: u32 = 32;
+
+/// `S_IFDIR`
+const DIRECTORY: u32 = 0o040_000;
+
+/// `s_magic` of the file system of block devices' own pages.
+const BLOCK_DEVICE: u32 = 0x6264_6576;
+
+/// Whether an inode stands for a block device: its pages are a file system's own data.
+#[inline(always)]
+pub fn is_block_device(inode: *const u8) -> bool {
+    magic(task::read_ptr(inode, offset!(inode_sb))) == BLOCK_DEVICE
+}
+
+/// Whether a directory is called `work`, as the one that an overlay works in.
+#[inline(always)]
+pub fn is_called_work(directory: *const u8) -> bool {
+    let name = task::read_ptr(dentry_of(directory), offset!(dentry_name));
+    task::read::<[u8; 5]>(name, 0) == *b"work\0"
+}
+
+#[inline(always)]
+fn magic(super_block: *const u8) -> u32 {
+    task::read::<u64>(super_block, offset!(super_block_magic)) as u32
+}
+
+/// The name that was made last for an inode; null when it has none.
+#[inline(always)]
+fn dentry_of(inode: *const u8) -> *const u8 {
+    let alias = task::read_ptr(inode, offset!(inode_dentries));
+    if alias.is_null() || !has(offset!(dentry_alias)) {
+        return core::ptr::null();
+    }
+    alias.wrapping_sub(offset!(dentry_alias) as usize)
+}
+
+/// Tells an inode and the directories above it, as far as they were not told yet.
+#[inline(always)]
+pub fn tell(inode: *const u8, id: InodeId, task: Task, now: u64) {
+    let known = has(offset!(inode_dentries)) && has(offset!(dentry_parent)) && has(offset!(dentry_inode));
+    if !known || inode.is_null() || TOLD.get_ptr(id).is_some() {
+        return;
+    }
+    if let Err(counter) = walk(inode, id, task, now) {
+        emit::count(counter);
+    }
+}
+
+/// Tells an inode again, by the name that it has now.
+#[inline(always)]
+pub fn tell_again(inode: *const u8, id: InodeId, task: Task, now: u64) {
+    if let Err(counter) = walk(inode, id, task, now) {
+        emit::count(counter);
+    }
+}
+
+#[inline(never)]
+fn walk(inode: *const u8, mut id: InodeId, task: Task, now: u64) -> Result<(), Counter> {
+    let scratch = emit::scratch(&FILES_SCRATCH)?;
+    // SAFETY: scratch memory is large enough and 8-aligned.
+    let event = unsafe { &mut *scratch.cast::<Inode>() };
+    task::header_into(&mut event.header, task, kind::INODE, now);
+    event.size = task::peek::<u64>(inode, offset!(inode_size));
+    event.nlink = task::peek::<u32>(inode, offset!(inode_nlink));
+    event.mode = u32::from(task::peek::<u16>(inode, offset!(inode_mode)));
+    event.magic = magic(task::peek::<u64>(inode, offset!(inode_sb)) as *const u8);
+    event.rdev = task::peek::<u32>(inode, offset!(inode_rdev));
+    event.pad = 0;
+    let mut dentry = dentry_of(inode) as u64;
+    let mut depth = 0;
+    // Little and without branches: the verifier follows each step, and each way through it.
+    while depth < DEEPEST {
+        depth += 1;
+        let above = task::peek::<u64>(dentry as *const u8, offset!(dentry_parent));
+        // A root is its own parent, and what has no name has none: all bits set for what is neither.
+        let below = not_zero(above ^ dentry);
+        let parent = (task::peek::<u64>(above as *const u8, offset!(dentry_inode)) & below) as *const u8;
+        let parent_id = InodeId {
+            ino: task::peek::<u64>(parent, offset!(inode_ino)),
+            dev: id.dev & below as u32,
+            generation: task::peek::<u32>(parent, offset!(inode_generation)),
+        };
+        // A root is called `/`.
+        let name = task::peek::<u64>(dentry as *const u8, offset!(dentry_name)) & below;
+        const HEAD: usize = core::mem::size_of::<Inode>();
+        // SAFETY: HEAD + NAME_LEN is less than SCRATCH_LEN; the helper copes with any source.
+        let read = unsafe { bpf_probe_read_kernel_str(scratch.add(HEAD).cast(), NAME_LEN as u32, name as *const _) };
+        // The length counts the NUL; an error is negative.
+        let read = read as i64 - 1;
+        let length = (read & !(read >> 63)) as usize & (NAME_LEN - 1);
+        event.id = id;
+        event.parent = parent_id;
+        event.name_len = length as u32;
+        // SAFETY: as above.
+        unsafe { emit::send_raw_bulk(scratch, HEAD + length, Counter::RingInode)? };
+        // One that can't be kept is told again.
+        let _ = TOLD.insert(id, 1u32, 0);
+        if parent.is_null() || TOLD.get_ptr(parent_id).is_some() {
+            return Ok(());
+        }
+        // Of a directory no more is told.
+        event.size = 0;
+        event.nlink = 0;
+        event.mode = DIRECTORY;
+        event.rdev = 0;
+        id = parent_id;
+        dentry = above;
+    }
+    Err(Counter::InodePath)
+}
+
+/// All bits set, or 0 for 0, without a branch.
+#[inline(always)]
+fn not_zero(value: u64) -> u64 {
+    (((value | value.wrapping_neg()) as i64) >> 63) as u64
+}

@@ -1,0 +1,235 @@
+//! Pages that threads bring into the page cache and make dirty, file by file.
+//!
+//! Nothing is done where a page is found in the cache. What belongs to one file and one kind of system call is added up in
+//! the thread's own memory and told when another file takes its place, after [`RUN_NS`], and at the thread's own events.
+
+pub mod block;
+pub mod copy_up;
+pub mod files;
+pub mod opened;
+mod overlay;
+mod state;
+pub mod write_back;
+
+use aya_ebpf::{EbpfContext as _, macros::btf_tracepoint, programs::BtfTracePointContext};
+use profiler_common::{
+    Counter,
+    disk::{InodeId, PageRun, RUN_NS, run_flag},
+    kind,
+};
+
+use crate::{
+    emit,
+    globals::{enabled, has, offset},
+    task::{self, Task},
+};
+pub use state::{DiskState, get};
+use state::{Run, create};
+
+/// `mm_filemap_add_to_page_cache(struct folio *folio)`; `struct page *page` before 5.16. Behind
+/// `__filemap_add_folio`, in the thread that wants the pages.
+#[btf_tracepoint(function = "mm_filemap_add_to_page_cache")]
+pub fn page_added(ctx: BtfTracePointContext) -> u32 {
+    emit::done(try_added(&ctx))
+}
+
+/// `writeback_dirty_folio(struct folio *folio, struct address_space *mapping)`; `writeback_dirty_page` with
+/// `struct page *page` before 5.16. Where the kernel accounts a page as dirty that was not.
+#[btf_tracepoint(function = "writeback_dirty_folio")]
+pub fn page_dirtied(ctx: BtfTracePointContext) -> u32 {
+    emit::done(try_dirtied(&ctx))
+}
+
+#[inline(always)]
+fn try_added(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+    let task = task::current();
+    if task::get(task).is_none() {
+        return Ok(());
+    }
+    let folio: *const u8 = ctx.arg(0);
+    let host = task::read_ptr(task::read_ptr(folio, offset!(folio_mapping)), offset!(mapping_host));
+    page(ctx, task, host, pages(folio), 0)
+}
+
+#[inline(always)]
+fn try_dirtied(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+    let task = task::current();
+    if task::get(task).is_none() {
+        return Ok(());
+    }
+    let folio: *const u8 = ctx.arg(0);
+    let mapping: *const u8 = ctx.arg(1);
+    let host = task::read_ptr(mapping, offset!(mapping_host));
+    page(ctx, task, host, 0, pages(folio))
+}
+
+/// How many pages a folio has.
+#[inline(always)]
+fn pages(folio: *const u8) -> u32 {
+    let head = enabled!(head_bit);
+    if !has(offset!(folio_order)) || !has(head) {
+        return 1;
+    }
+    let flags = task::read::<u64>(folio, offset!(folio_flags));
+    if flags >> (head & 63) & 1 == 0 {
+        return 1;
+    }
+    1 << (task::read::<u8>(folio, offset!(folio_order)) & 31)
+}
+
+/// Who an inode is.
+#[inline(always)]
+pub fn id_of(inode: *const u8) -> InodeId {
+    if inode.is_null() {
+        return InodeId::NONE;
+    }
+    InodeId {
+        ino: task::read::<u64>(inode, offset!(inode_ino)),
+        dev: task::read::<u32>(task::read_ptr(inode, offset!(inode_sb)), offset!(super_block_dev)),
+        generation: task::read::<u32>(inode, offset!(inode_generation)),
+    }
+}
+
+/// The system call that the running thread is in, or -1.
+#[inline(always)]
+pub fn system_call(task: Task) -> i32 {
+    let registers = task::registers(task);
+    if registers.is_null() {
+        return -1;
+    }
+    task::read::<i32>(registers, offset!(pt_regs_orig_ax))
+}
+
+/// Pages of the file `host` were added to the page cache, or made dirty, by the running thread.
+#[inline(always)]
+fn page(ctx: &BtfTracePointContext, task: Task, host: *const u8, added: u32, dirtied: u32) -> Result<(), Counter> {
+    let state = create(task)?;
+    let now = task::now();
+    let syscall = system_call(task);
+    let ino = task::read::<u64>(host, offset!(inode_ino));
+    // The thread can be interrupted by nothing that comes here.
+    let mut at = state::RUNS;
+    let mut index = 0;
+    while index < state::RUNS {
+        let run = &state.runs[index];
+        if run.host == host as u64 && run.inode.ino == ino && run.syscall == syscall {
+            at = index;
+            break;
+        }
+        index += 1;
+    }
+    // A page is made dirty after it was added: closing runs at additions only keeps the two together.
+    let fresh = match at {
+        state::RUNS => true,
+        at => added > 0 && now - state.runs[at & 1].from >= RUN_NS,
+    };
+    if fresh {
+        let slot = if at == state::RUNS {
+            1 - (state.last as usize & 1)
+        } else {
+            at & 1
+        };
+        close(task, state, slot, now);
+        open(ctx, task, state, slot, host, syscall, now);
+        at = slot;
+    }
+    let slot = at & 1;
+    state.last = slot as u32;
+    let run = &mut state.runs[slot];
+    run.to = now;
+    run.added += added;
+    run.dirtied += dirtied;
+    run.size = task::read::<u64>(host, offset!(inode_size));
+    if run.flags & run_flag::COPY_UP != 0 {
+        copy_up::page(state, slot, now, added, dirtied);
+    }
+    Ok(())
+}
+
+/// Begins a run, tells its file and, of an unusual system call, the kernel stack.
+#[inline(always)]
+fn open(
+    ctx: &BtfTracePointContext,
+    task: Task,
+    state: &mut DiskState,
+    slot: usize,
+    host: *const u8,
+    syscall: i32,
+    now: u64,
+) {
+    let inode = id_of(host);
+    let mut flags = 0;
+    files::tell(host, inode, task, now);
+    let bracketed = copy_up::bracketed();
+    let look = !bracketed && copy_up::possible(syscall) && !files::is_block_device(host);
+    if bracketed && state.copying.from != 0 {
+        flags = run_flag::COPY_UP;
+    }
+    if look {
+        flags = run_flag::WANT_STACK;
+        if copy_up::by_stack(ctx.as_ptr(), task, inode, syscall, now) {
+            flags |= run_flag::COPY_UP;
+        }
+    }
+    let run = &mut state.runs[slot & 1];
+    *run = Run {
+        from: now,
+        to: now,
+        inode,
+        size: 0,
+        host: host as u64,
+        added: 0,
+        dirtied: 0,
+        syscall,
+        flags,
+        pad: 0,
+    };
+    copy_up::run(task, state, flags & run_flag::COPY_UP != 0, look, syscall, now);
+}
+
+/// Tells a run, and makes its place free.
+#[inline(always)]
+fn close(task: Task, state: &mut DiskState, slot: usize, now: u64) {
+    let run = &mut state.runs[slot & 1];
+    if run.added | run.dirtied != 0 {
+        // Written in place: a program's stack has no room for it.
+        match emit::reserve::<PageRun>() {
+            Some(mut entry) => {
+                // SAFETY: memory of the ring of that size; every field is written.
+                let event = unsafe { &mut *entry.as_mut_ptr() };
+                task::header_into(&mut event.header, task, kind::PAGE_RUN, now);
+                event.from = run.from;
+                event.to = run.to;
+                event.inode = run.inode;
+                event.size = run.size;
+                event.added = run.added;
+                event.dirtied = run.dirtied;
+                event.syscall = run.syscall;
+                event.flags = run.flags;
+                event.kernel_frames = 0;
+                emit::submit(entry);
+            }
+            None => emit::count(Counter::RingPageRun),
+        }
+    }
+    run.host = 0;
+    run.added = 0;
+    run.dirtied = 0;
+}
+
+/// An event of the thread's own, or the recording's end: what it is in the middle of is told.
+#[inline(never)]
+pub fn boundary(task: Task, now: u64) {
+    let Some(state) = get(task) else { return };
+    close(task, state, 0, now);
+    close(task, state, 1, now);
+    if !copy_up::bracketed() {
+        copy_up::end(task, state);
+    }
+}
+
+/// The thread is gone.
+#[inline(always)]
+pub fn forget(task: Task) {
+    state::remove(task);
+}

@@ -1,0 +1,346 @@
+//! What each container read, wrote and copied up of each layer.
+//!
+//! Bytes are pages of the page cache: what a thread read cold are the pages that were not there before. The cache is
+//! shared: of two containers with a layer in common, the first reads it and the second finds it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::owners::Owners;
+use crate::model::layers::{LayerIx, Layers};
+use crate::model::{ContainerIx, FileIx, OverlayIx, PhaseIx, PhaseKind, Session};
+use crate::recording::record::{Role, Text};
+
+/// A layer's figures, of one container or of what none did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Use {
+    /// Files of which pages were read cold.
+    pub read_files: u64,
+    /// Files of the overlay that were opened for the first time and lie here.
+    pub opened: u64,
+    /// Bytes that were not in the page cache.
+    pub cold: u64,
+    /// Part of these that were read before the container was ready, or where nothing tells when that was, before its
+    /// entrypoint began.
+    pub cold_at_start: u64,
+    /// The same without what lies beyond the ends of files, each file once: what [`Use::cold`] is of the layer's size.
+    pub distinct: u64,
+    /// Bytes made dirty.
+    pub written: u64,
+    /// Copied up from here.
+    pub copy_ups: u64,
+    pub copied: u64,
+    /// Time that these took, ns.
+    pub stall: u64,
+}
+
+impl Use {
+    /// Whether anything was done to the layer.
+    pub fn is_empty(&self) -> bool {
+        *self == Use::default()
+    }
+
+    fn add(&mut self, other: &Use) {
+        let Use {
+            read_files,
+            opened,
+            cold,
+            cold_at_start,
+            distinct,
+            written,
+            copy_ups,
+            copied,
+            stall,
+        } = *other;
+        for (sum, part) in [
+            (&mut self.read_files, read_files),
+            (&mut self.opened, opened),
+            (&mut self.cold, cold),
+            (&mut self.cold_at_start, cold_at_start),
+            (&mut self.distinct, distinct),
+            (&mut self.written, written),
+            (&mut self.copy_ups, copy_ups),
+            (&mut self.copied, copied),
+            (&mut self.stall, stall),
+        ] {
+            *sum = sum.saturating_add(part);
+        }
+    }
+}
+
+/// A layer of a root file system, with what was done to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub layer: LayerIx,
+    pub role: Role,
+    /// From 0, the topmost.
+    pub depth: u32,
+    pub used: Use,
+}
+
+/// A root file system's layers, topmost first.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    /// `None`: a mount that is no container's.
+    pub container: Option<ContainerIx>,
+    pub overlay: OverlayIx,
+    pub rows: Vec<Row>,
+    /// What the same container did to files of no layer of its own: volumes, the engine's files, other containers'.
+    pub elsewhere: Use,
+}
+
+/// A copy-up, with its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyUp {
+    /// Into [`Session::copy_ups`].
+    pub ix: usize,
+    /// Where the file came from, and where it went.
+    pub from: Option<LayerIx>,
+    pub to: Option<LayerIx>,
+    pub container: Option<ContainerIx>,
+    pub phase: Option<PhaseIx>,
+    /// Bytes copied.
+    pub bytes: u64,
+}
+
+/// A file, and what one container (or none) did to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileUse {
+    pub container: Option<ContainerIx>,
+    pub layer: Option<LayerIx>,
+    pub file: FileIx,
+    pub cold: u64,
+    pub written: u64,
+}
+
+/// Everything that is told of layers.
+#[derive(Debug, Default)]
+pub struct Table {
+    pub layers: Layers,
+    /// Those of containers in their order, then those of other mounts that something was done to.
+    pub stacks: Vec<Stack>,
+    /// What no container did, to layers that are in no stack of the above.
+    pub others: Vec<(LayerIx, Use)>,
+    /// In order of time.
+    pub copy_ups: Vec<CopyUp>,
+    /// Those with most bytes first.
+    pub files: Vec<FileUse>,
+}
+
+/// By container (or none) and layer (or none).
+type Uses = BTreeMap<(Option<ContainerIx>, Option<LayerIx>), Use>;
+
+impl Table {
+    /// Adds up a whole recording.
+    pub fn new(session: &Session) -> Table {
+        let layers = Layers::new(session);
+        let owners = Owners::new(session);
+        let mut uses = Uses::new();
+        let files = files(session, &layers, &owners, &mut uses);
+        for done in &files {
+            let size = session.files.get(done.file.ix()).map_or(0, |file| file.size);
+            let used = uses.entry((done.container, done.layer)).or_default();
+            used.read_files += u64::from(done.cold > 0);
+            used.cold = used.cold.saturating_add(done.cold);
+            used.distinct = used.distinct.saturating_add(done.cold.min(size));
+            used.written = used.written.saturating_add(done.written);
+        }
+        for opened in &session.overlaid {
+            let container = owners.container(opened.thread, 0, opened.ts);
+            let file = opened.upper.or(opened.lower).unwrap_or(opened.overlay);
+            let layer = layers.of_file(session, file, opened.ts);
+            uses.entry((container, layer)).or_default().opened += 1;
+        }
+        let copy_ups = copy_ups(session, &layers, &owners);
+        for copy in &copy_ups {
+            let told = &session.copy_ups[copy.ix];
+            if !told.failed {
+                let used = uses.entry((copy.container, copy.from)).or_default();
+                used.copy_ups += 1;
+                used.copied = used.copied.saturating_add(copy.bytes);
+                used.stall = used.stall.saturating_add(told.span.len());
+            }
+        }
+        let (stacks, others) = stacks(session, &layers, uses);
+        Table {
+            layers,
+            stacks,
+            others,
+            copy_ups,
+            files,
+        }
+    }
+}
+
+impl Table {
+    /// Path of what was copied up, within its layer; empty when it is not known.
+    pub fn path_of(&self, session: &Session, copy: &CopyUp) -> Text {
+        let told = &session.copy_ups[copy.ix];
+        let sides = [(told.lower, copy.from), (told.upper, copy.to), (told.overlay, None)];
+        let mut paths = sides.into_iter().filter_map(|(file, layer)| {
+            Some(match (file?, layer) {
+                (file, Some(layer)) => self.layers.path_in(session, file, layer),
+                (file, None) => session.path_on_disk(file),
+            })
+        });
+        paths.find(|path| !path.is_empty()).unwrap_or_default()
+    }
+}
+
+/// Why less is known of layers than there could be; empty for a recording that tells all.
+pub fn limits(session: &Session) -> Vec<String> {
+    if measured(session) {
+        return Vec::new();
+    }
+    vec![
+        "this recording tells nothing of what was read and written: it was made without the signals of disks"
+            .to_owned(),
+    ]
+}
+
+/// Whether the recording was made with what it takes.
+pub fn measured(session: &Session) -> bool {
+    let has = |signal: &str| {
+        let probes = &mut session.meta.probes.iter();
+        probes.any(|(name, rung)| name == signal && !rung.starts_with("not "))
+    };
+    has("page_added") || !session.page_runs.is_empty() || !session.copy_ups.is_empty()
+}
+
+/// Adds up the page runs by file; what was read at a container's start goes into `uses` at once.
+fn files(session: &Session, layers: &Layers, owners: &Owners<'_>, uses: &mut Uses) -> Vec<FileUse> {
+    let page = session.page();
+    let started = starts(session);
+    type Touched = (Option<ContainerIx>, Option<LayerIx>, FileIx);
+    let mut sums: HashMap<Touched, (u64, u64)> = HashMap::new();
+    for run in &session.page_runs {
+        let ts = run.span.from;
+        let container = owners.container(run.thread, run.cgroup, ts);
+        let layer = layers.of_file(session, run.file, ts);
+        let (cold, written) = (u64::from(run.read()) * page, u64::from(run.written()) * page);
+        let sum = sums.entry((container, layer, run.file)).or_default();
+        *sum = (sum.0.saturating_add(cold), sum.1.saturating_add(written));
+        if container.is_some_and(|ix| started.get(ix.ix()).is_some_and(|started| ts < *started)) {
+            let used = uses.entry((container, layer)).or_default();
+            used.cold_at_start = used.cold_at_start.saturating_add(cold);
+        }
+    }
+    let mut files: Vec<FileUse> = sums
+        .into_iter()
+        .filter(|(_, (cold, written))| *cold > 0 || *written > 0)
+        .map(|((container, layer, file), (cold, written))| FileUse {
+            container,
+            layer,
+            file,
+            cold,
+            written,
+        })
+        .collect();
+    files.sort_unstable_by_key(|done| {
+        let bytes = done.cold.saturating_add(done.written);
+        (std::cmp::Reverse(bytes), done.container, done.layer, done.file)
+    });
+    files
+}
+
+/// When each container was ready; where nothing tells, when its entrypoint began; 0 where neither is known.
+fn starts(session: &Session) -> Vec<u64> {
+    let mut starts = vec![(0, 0); session.containers.len()];
+    for phase in &session.phases {
+        let Some((began, ready)) = phase.container.and_then(|ix| starts.get_mut(ix.ix())) else {
+            continue;
+        };
+        match phase.kind {
+            PhaseKind::Ready => *ready = phase.span.to.max(*ready),
+            PhaseKind::Run => *began = phase.span.from,
+            _ => {}
+        }
+    }
+    starts
+        .into_iter()
+        .map(|(began, ready)| if ready > 0 { ready } else { began })
+        .collect()
+}
+
+fn copy_ups(session: &Session, layers: &Layers, owners: &Owners<'_>) -> Vec<CopyUp> {
+    let mut found: Vec<CopyUp> = session
+        .copy_ups
+        .iter()
+        .enumerate()
+        .map(|(ix, told)| {
+            let ts = told.span.from;
+            let layer = |file: Option<FileIx>| file.and_then(|file| layers.of_file(session, file, ts));
+            let process = told.thread.and_then(|ix| Some(session.threads.get(ix.ix())?.process));
+            CopyUp {
+                ix,
+                from: layer(told.lower),
+                to: layer(told.upper),
+                container: owners.container(told.thread, told.cgroup, ts),
+                phase: process.and_then(|process| owners.phase(process, ts)),
+                bytes: (u64::from(told.copied) * session.page()).min(told.size),
+            }
+        })
+        .collect();
+    found.sort_by_key(|copy| (session.copy_ups[copy.ix].span.from, copy.ix));
+    found
+}
+
+fn stacks(session: &Session, layers: &Layers, mut uses: Uses) -> (Vec<Stack>, Vec<(LayerIx, Use)>) {
+    let mut stacks = Vec::new();
+    let mut of_containers: BTreeSet<OverlayIx> = BTreeSet::new();
+    for (index, container) in session.containers.iter().enumerate() {
+        let ix = ContainerIx(index as u32);
+        let Some(overlay) = container.rootfs else { continue };
+        of_containers.insert(overlay);
+        stacks.push(stack(session, layers, Some(ix), overlay, &mut uses));
+    }
+    // What no container did, by the newest mount that has the layer it was done to.
+    for index in (0..session.overlays.len() as u32).rev().map(OverlayIx) {
+        if of_containers.contains(&index) {
+            continue;
+        }
+        let one = stack(session, layers, None, index, &mut uses);
+        if one.rows.iter().any(|row| !row.used.is_empty()) {
+            stacks.push(one);
+        }
+    }
+    let mut others: BTreeMap<LayerIx, Use> = BTreeMap::new();
+    for ((container, layer), used) in uses {
+        if let (None, Some(layer)) = (container, layer) {
+            others.entry(layer).or_default().add(&used);
+        }
+    }
+    (stacks, others.into_iter().collect())
+}
+
+/// Takes out of `uses` what is the stack's.
+fn stack(
+    session: &Session,
+    layers: &Layers,
+    container: Option<ContainerIx>,
+    overlay: OverlayIx,
+    uses: &mut Uses,
+) -> Stack {
+    let told = &session.overlays[overlay.ix()];
+    let rows = (0u32..).zip(layers.stack(overlay)).zip(&told.layers);
+    let rows = rows
+        .map(|((depth, layer), one)| Row {
+            layer: *layer,
+            role: one.role,
+            depth,
+            used: uses.remove(&(container, Some(*layer))).unwrap_or_default(),
+        })
+        .collect();
+    let mut elsewhere = Use::default();
+    if container.is_some() {
+        let others: Vec<_> = uses.keys().filter(|(of, _)| *of == container).copied().collect();
+        for key in others {
+            elsewhere.add(&uses.remove(&key).unwrap_or_default());
+        }
+    }
+    Stack {
+        container,
+        overlay,
+        rows,
+        elsewhere,
+    }
+}

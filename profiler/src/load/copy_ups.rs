@@ -1,0 +1,167 @@
+//! Copy-ups and opens of overlays: by the overlay's own functions, else by what a copy-up does and by the system call.
+
+use std::{any::Any, fs::File, io::BufRead as _, io::BufReader};
+
+use aya::{
+    Btf,
+    programs::{BtfTracePoint, KProbe, ProgramError},
+};
+use profiler_common::control;
+
+use super::{
+    Loaded,
+    attach::CALLS_SIGNAL,
+    error::{chain, refusal},
+    ladder::Outcome,
+    perf,
+    registry::{Probe, Rung},
+    tracefs::Tracefs,
+};
+
+/// Programs of the rung that brackets copy-ups, with the functions that they are hooked to.
+const BRACKETS: &[(&str, &str)] = &[
+    ("copy_up_ends", "ovl_copy_up_end"),
+    ("copy_up_begun", "ovl_copy_up_start"),
+    ("copy_up_begins", "ovl_copy_up_start"),
+];
+/// The program that is told of opened files by the overlay's function, and that by the end of `openat`.
+const OPENS: (&str, &str) = ("overlay_opens", "ovl_open");
+const OPENS_EXIT: &str = "overlay_opens_exit";
+/// The function that every copy-up goes through.
+const THROUGH: &str = "ovl_copy_up_flags";
+/// The program that is told of new inodes of ext4, and its tracepoint.
+const MADE: (&str, &str) = ("inode_made", "ext4_allocate_inode");
+
+impl Loaded {
+    /// Attaches what tells of copy-ups, on the first rung that there is.
+    pub(super) fn attach_copy_ups(&mut self, probe: &'static Probe, btf: &Btf) -> Outcome {
+        let mut outcome = self.outcome(probe);
+        for rung in self.forced.rungs(probe) {
+            let tried = match rung {
+                Rung::Kprobe => self.bracket_copy_ups(probe),
+                _ => self.recognize_copy_ups(probe, btf),
+            };
+            match tried {
+                Ok(detail) => {
+                    outcome.rung = Some(rung);
+                    outcome.detail = detail;
+                    break;
+                }
+                Err(why) => outcome.refused.push((rung, why)),
+            }
+        }
+        outcome
+    }
+
+    /// Attaches what tells of files of overlays that are opened, on the first rung that there is.
+    pub(super) fn attach_opens(&mut self, probe: &'static Probe) -> Outcome {
+        let mut outcome = self.outcome(probe);
+        for rung in self.forced.rungs(probe) {
+            let tried = match rung {
+                Rung::Kprobe => self
+                    .hook_overlay(OPENS.0, OPENS.1)
+                    .map(|link| self.links.push((probe.program, link))),
+                _ => self.hook_opens_exit(),
+            };
+            match tried {
+                Ok(()) => {
+                    outcome.rung = Some(rung);
+                    break;
+                }
+                Err(why) => outcome.refused.push((rung, why)),
+            }
+        }
+        outcome
+    }
+
+    /// A tracepoint's event is closed with those of the other system calls: that takes a while.
+    fn hook_opens_exit(&mut self) -> Result<(), String> {
+        let tracefs =
+            Tracefs::open_at(self.tracefs.as_deref()).map_err(|why| format!("tracefs can't be had: {why}"))?;
+        let program = self.tracepoint_program(OPENS_EXIT)?;
+        let event = tracefs
+            .id("syscalls", "sys_exit_openat")
+            .and_then(|id| perf::tracepoint(id, program))
+            .map_err(|why| why.to_string())?;
+        self.links.push((CALLS_SIGNAL, Box::new(event)));
+        Ok(())
+    }
+
+    /// Hooks a function of the overlay.
+    fn hook_overlay(&mut self, name: &str, function: &str) -> Result<Box<dyn Any>, String> {
+        let mut hook = || -> Result<Box<dyn Any>, ProgramError> {
+            let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+            let program: &mut KProbe = program.try_into()?;
+            if program.fd().is_err() {
+                program.load()?;
+            }
+            let id = program.attach(function, 0)?;
+            Ok(Box::new(program.take_link(id)?))
+        };
+        hook().map_err(|why| refusal(&why))
+    }
+
+    fn bracket_copy_ups(&mut self, probe: &'static Probe) -> Result<String, String> {
+        let mut links: Vec<Box<dyn Any>> = Vec::new();
+        for (name, function) in BRACKETS {
+            links.push(self.hook_overlay(name, function)?);
+        }
+        self.set_control(control::COPY_UP_BRACKETED, 1)
+            .map_err(|why| chain(&why))?;
+        self.links.extend(links.into_iter().map(|link| (probe.program, link)));
+        Ok(String::new())
+    }
+
+    fn recognize_copy_ups(&mut self, probe: &'static Probe, btf: &Btf) -> Result<String, String> {
+        let (from, to) = text_of(THROUGH)?;
+        self.set_control(control::COPY_UP_FROM, from)
+            .and_then(|()| self.set_control(control::COPY_UP_TO, to))
+            .map_err(|why| chain(&why))?;
+        let mut hook = || -> Result<Box<dyn Any>, ProgramError> {
+            let program = self.ebpf.program_mut(MADE.0).ok_or(ProgramError::NotLoaded)?;
+            let program: &mut BtfTracePoint = program.try_into()?;
+            program.load(MADE.1, btf)?;
+            let id = program.attach()?;
+            Ok(Box::new(program.take_link(id)?))
+        };
+        match hook() {
+            Ok(link) => {
+                self.links.push((probe.program, link));
+                Ok(String::new())
+            }
+            // What has contents is still recognized.
+            Err(why) => Ok(format!("without what has no contents: {}", refusal(&why))),
+        }
+    }
+}
+
+/// Where the code of a kernel function lies: its address, and that of what comes next.
+fn text_of(function: &str) -> Result<(u64, u64), String> {
+    let symbols = File::open("/proc/kallsyms").map_err(|why| format!("/proc/kallsyms can't be read: {why}"))?;
+    let mut addresses = Vec::new();
+    let mut found = None;
+    for line in BufReader::new(symbols).lines() {
+        let line = line.map_err(|why| format!("/proc/kallsyms can't be read: {why}"))?;
+        let mut words = line.split_ascii_whitespace();
+        let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else {
+            continue;
+        };
+        let Ok(address) = u64::from_str_radix(address, 16) else {
+            continue;
+        };
+        if name == function {
+            found = Some(address);
+        }
+        if kind.eq_ignore_ascii_case("t") {
+            addresses.push(address);
+        }
+    }
+    let Some(from) = found else {
+        return Err("the overlay file system is not loaded".to_owned());
+    };
+    let next = addresses.into_iter().filter(|address| *address > from).min();
+    match next {
+        Some(to) if from != 0 => Ok((from, to)),
+        _ => Err("/proc/kallsyms hides addresses (kernel.kptr_restrict)".to_owned()),
+    }
+}

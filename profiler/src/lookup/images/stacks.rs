@@ -1,0 +1,146 @@
+//! The layers that mounts are made of, which mostly were there before the recording: looked for in their engines' files
+//! when a mount names them.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::Path;
+
+use super::{Facts, as_seen_by, containers, docker};
+use crate::lookup::overlay::{Place, Storage};
+use crate::recording::record::{Layer, Text};
+
+/// Layers of docker's whose folder's name is read, to find some: each takes 20 µs.
+const MAX_READ: usize = 4096;
+/// Layers remembered as looked for.
+const MAX_ASKED: usize = 65_536;
+
+/// What is still to be looked for.
+#[derive(Debug, Default)]
+pub(super) struct Stacks {
+    /// By storage and its root: a process that sees it, and the ids.
+    wanted: BTreeMap<(Storage, Text), (u32, BTreeSet<Text>)>,
+    /// Ids that were looked for or told, whether they were found or not.
+    asked: HashSet<Text>,
+}
+
+impl Stacks {
+    pub(super) fn needed(&mut self, pid: u32, place: &Place<'_>) {
+        // docker's own layer between image and container, which it keeps no digest of.
+        let of_container = place.storage == Storage::Docker && place.id.ends_with(b"-init");
+        if of_container || self.asked.contains(place.id) || self.asked.len() >= MAX_ASKED {
+            return;
+        }
+        self.asked.insert(place.id.to_vec());
+        let wanted = self.wanted.entry((place.storage, place.root.to_vec()));
+        wanted
+            .or_insert_with(|| (pid, BTreeSet::new()))
+            .1
+            .insert(place.id.to_vec());
+    }
+
+    /// A layer is known: it is not looked for.
+    pub(super) fn told(&mut self, layer: &Layer) {
+        if !layer.id.is_empty() && self.asked.len() < MAX_ASKED {
+            self.asked.insert(layer.id.clone());
+        }
+    }
+
+    /// What the engines' files say of what was noted.
+    pub(super) fn look_up(&mut self) -> Vec<Facts> {
+        let mut found = Vec::new();
+        for ((storage, root), (pid, ids)) in std::mem::take(&mut self.wanted) {
+            let facts = match storage {
+                Storage::Containers => {
+                    let path = [&root, &b"/overlay-layers/layers.json"[..]].concat();
+                    as_seen_by(pid, &path, containers::layers)
+                }
+                Storage::Docker => {
+                    let path = [&root, &b"/image/overlay2/layerdb/sha256"[..]].concat();
+                    as_seen_by(pid, &path, |folder| docker_layers(folder, &ids))
+                }
+                // Numbered in a database that its daemon has open.
+                Storage::Snapshots => None,
+            };
+            let Some(mut facts) = facts else { continue };
+            facts.layers.retain(|layer| ids.contains(&layer.id));
+            found.push(facts);
+        }
+        found
+    }
+}
+
+/// Layers by the name of their folder, which docker keeps by their chain's digest.
+fn docker_layers(folder: &Path, ids: &BTreeSet<Text>) -> Option<Facts> {
+    let mut facts = Facts::default();
+    let entries = std::fs::read_dir(folder).ok()?;
+    for entry in entries.map_while(Result::ok).take(MAX_READ) {
+        if facts.layers.len() == ids.len() {
+            break;
+        }
+        let path = entry.path();
+        if super::line(&path, "cache-id").is_some_and(|id| ids.contains(&id))
+            && let Some(one) = docker::layer(&path)
+        {
+            facts.layers.extend(one.layers);
+        }
+    }
+    Some(facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+    use crate::lookup::overlay::place;
+
+    fn looked_up(layers: &[std::path::PathBuf]) -> Vec<Layer> {
+        let mut stacks = Stacks::default();
+        for layer in layers {
+            stacks.needed(std::process::id(), &place(layer.as_os_str().as_bytes()).unwrap());
+        }
+        let found = stacks.look_up().into_iter().flat_map(|facts| facts.layers).collect();
+        // Each is looked for once.
+        for layer in layers {
+            stacks.needed(std::process::id(), &place(layer.as_os_str().as_bytes()).unwrap());
+        }
+        assert!(stacks.wanted.is_empty());
+        found
+    }
+
+    /// Make sure that of podman's layers those of the mount are told, with their digest and size, and no other.
+    #[test]
+    fn podman() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("overlay-layers");
+        std::fs::create_dir(&state).unwrap();
+        std::fs::write(
+            state.join("layers.json"),
+            r#"[{"id":"aa","diff-digest":"sha256:02","diff-size":20},{"id":"bb","diff-digest":"sha256:03"}]"#,
+        )
+        .unwrap();
+        let layer = |id: &str| folder.path().join("overlay").join(id).join("diff");
+        let found = looked_up(&[layer("aa"), layer("cc")]);
+        assert_eq!(found.len(), 1);
+        assert_eq!((&found[0].id[..], found[0].diff_bytes), (&b"aa"[..], Some(20)));
+    }
+
+    /// Make sure that docker's layers are found by their folder, and that a container's own is not looked for.
+    #[test]
+    fn docker() {
+        let folder = tempfile::tempdir().unwrap();
+        let layers = folder.path().join("image/overlay2/layerdb/sha256");
+        for (digit, id) in [("1", "aa"), ("2", "bb")] {
+            let layer = layers.join(digit.repeat(64));
+            std::fs::create_dir_all(&layer).unwrap();
+            for (name, text) in [("cache-id", id), ("diff", "sha256:01"), ("size", "4096")] {
+                std::fs::write(layer.join(name), text).unwrap();
+            }
+        }
+        let layer = |id: &str| folder.path().join("overlay2").join(id).join("diff");
+        let found = looked_up(&[layer("bb"), layer("cc-init")]);
+        assert_eq!(found.len(), 1);
+        assert_eq!((&found[0].id[..], found[0].diff_bytes), (&b"bb"[..], Some(4096)));
+        assert_eq!(found[0].chain, format!("sha256:{}", "2".repeat(64)).into_bytes());
+        assert_eq!(looked_up(&[layer("cc-init")]), []);
+    }
+}

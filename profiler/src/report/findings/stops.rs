@@ -1,0 +1,95 @@
+//! Stops and cleanups.
+
+use super::{Answered, Facts, Finding};
+use crate::attribute::disk::Origin;
+use crate::attribute::resources::Wait;
+use crate::model::{PhaseIx, PhaseKind, Span};
+use crate::report::{names, text, units, wait_details};
+
+/// The detail of waits for dirty data at an unmount.
+const FLUSH: &str = "flush at unmount";
+/// Those who made it dirty that are told one by one.
+const DIRTIERS: usize = 3;
+
+impl Facts<'_> {
+    pub(super) fn stops(&mut self) -> Finding {
+        let mut finding = Finding::new(
+            "Why is stop or rm slow: grace period, umount's sync (whose dirty data?), delete, cleanup process?",
+            Answered::NotSeen,
+        );
+        for ix in self.phases(&[PhaseKind::Stop, PhaseKind::Cleanup]) {
+            let span = self.phase(ix).span;
+            let details = wait_details::within(self.session, self.threads(ix), span, self.classifier);
+            let waits: Vec<String> = details
+                .iter()
+                .filter(|one| matches!(one.wait, Wait::Disk | Wait::Lock))
+                .take(2)
+                .map(|one| format!("{} {}", one.words(self.session), units::time(one.ns)))
+                .collect();
+            let waits = if waits.is_empty() {
+                String::new()
+            } else {
+                format!("; waits: {}", waits.join(", "))
+            };
+            let flushed = self.flushed(ix).unwrap_or_default();
+            let line = format!(
+                "{}: {}{flushed}; {}{waits}",
+                self.named(ix),
+                units::time(span.len()),
+                self.used(ix)
+            );
+            finding.phase(ix, line);
+        }
+        finding.done()
+    }
+
+    /// `, waited 94.0 ms flushing 300 MB dirtied by build-7 (step 4)`: whose dirty data the phase's unmounting waited for.
+    fn flushed(&mut self, ix: PhaseIx) -> Option<String> {
+        let span = self.phase(ix).span;
+        let (mut ns, mut from, mut to) = (0, u64::MAX, 0);
+        for thread in self.threads(ix) {
+            let thread = self.session.threads.get(thread.ix())?;
+            for interval in &thread.intervals {
+                let piece = interval.span.clip(span);
+                if !piece.is_empty() && self.classifier.classify(self.session, interval.state).detail == FLUSH {
+                    ns += piece.len();
+                    (from, to) = (from.min(piece.from), to.max(piece.to));
+                }
+            }
+        }
+        if ns == 0 {
+            return None;
+        }
+        let by = self.disk.flushed_within(self.session, Span { from, to });
+        if by.is_empty() {
+            return Some(format!(", waited {} for dirty data to be flushed", units::time(ns)));
+        }
+        let bytes: u64 = by.iter().map(|(_, bytes)| bytes).sum();
+        let flushed = format!(", waited {} flushing {} dirtied", units::time(ns), units::bytes(bytes));
+        if let [(by, _)] = by.as_slice() {
+            return Some(format!("{flushed} by {}", self.dirtier(*by)));
+        }
+        let told = by.iter().take(DIRTIERS);
+        let mut told: Vec<String> = told
+            .map(|(by, bytes)| format!("{} by {}", units::bytes(*bytes), self.dirtier(*by)))
+            .collect();
+        if by.len() > DIRTIERS {
+            told.push(format!("and by {} more", units::count((by.len() - DIRTIERS) as u64)));
+        }
+        Some(format!("{flushed}: {}", told.join(", ")))
+    }
+
+    /// `build-7 (step 4)`
+    fn dirtier(&self, by: Option<Origin>) -> String {
+        let phase = |ix: PhaseIx| text::fit(&names::phase(self.session, ix), 60);
+        match by {
+            Some((Some(container), Some(ix))) => {
+                format!("{} ({})", names::container(self.session, container), phase(ix))
+            }
+            Some((Some(container), None)) => names::container(self.session, container),
+            Some((None, Some(ix))) => phase(ix),
+            Some((None, None)) => "processes of no phase".to_owned(),
+            None => "nobody who was recorded, or before that".to_owned(),
+        }
+    }
+}

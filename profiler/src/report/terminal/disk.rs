@@ -1,0 +1,200 @@
+//! What was read and written, by container and phase, and what the block devices took for it.
+
+use super::page::{Page, Paint, column_widths};
+use crate::attribute::disk::{Disk, Requests, Traffic, percentile, requests};
+use crate::attribute::layers::measured;
+use crate::model::{PhaseIx, Session};
+use crate::report::select::{Selection, all_phases};
+use crate::report::{names, text, units};
+
+/// Phases told, those with most traffic.
+const PHASES: usize = 12;
+/// Containers told, those with most traffic.
+const CONTAINERS: usize = 8;
+/// Widest name.
+const NAME: usize = 34;
+const COLUMNS: [&str; 5] = ["read cold", "made dirty", "of it flushed", "copy-ups", "stall"];
+const DETAIL: &str = "pages of files: read from disk, made dirty, written back";
+
+pub(super) fn add(page: &mut Page, session: &Session, disk: &Disk, selection: &Selection) {
+    if !measured(session) {
+        return;
+    }
+    let mut labels = vec![String::new()];
+    let mut cells = vec![COLUMNS.map(str::to_owned).to_vec()];
+    let mut add = |label: String, traffic: &Traffic| {
+        labels.push(label);
+        cells.push(figures(traffic));
+    };
+    let phases = match &selection.phases {
+        Some(phases) => phases.clone(),
+        None => all_phases(session).collect(),
+    };
+    if selection.title.is_empty() {
+        let named = (0u32..).zip(&disk.containers).map(|(ix, traffic)| {
+            let name = names::container(session, crate::model::ContainerIx(ix));
+            (format!("container {name}"), *traffic)
+        });
+        for (label, traffic) in most(named.collect(), CONTAINERS) {
+            add(label, &traffic);
+        }
+        if !disk.nobody.is_empty() {
+            add("no container".to_owned(), &disk.nobody);
+        }
+    }
+    let of_phase = |ix: &PhaseIx| {
+        let label = format!("{} {}", ix.0, names::phase(session, *ix));
+        (label, disk.phases.get(ix.ix()).copied().unwrap_or_default())
+    };
+    for (label, traffic) in most(phases.iter().map(of_phase).collect(), PHASES) {
+        add(label, &traffic);
+    }
+    let devices = requests(session);
+    if labels.len() == 1 && devices.is_empty() {
+        return;
+    }
+    page.heading("disk", DETAIL);
+    table(page, &labels, &cells);
+    if selection.title.is_empty() {
+        for ((dev, op), sum) in &devices {
+            let label = format!("device {}:{} ", dev >> 20, dev & 0xf_ffff);
+            page.paragraph(&label, Paint::Plain, &told(*op, sum));
+        }
+    }
+}
+
+/// Those with most traffic, in their own order, and a row for the others.
+fn most(all: Vec<(String, Traffic)>, most: usize) -> Vec<(String, Traffic)> {
+    let mut busy: Vec<(usize, (String, Traffic))> = all
+        .into_iter()
+        .filter(|(_, traffic)| !traffic.is_empty())
+        .enumerate()
+        .collect();
+    busy.sort_by_key(|(place, (_, traffic))| {
+        let bytes = traffic
+            .cold
+            .saturating_add(traffic.dirtied)
+            .saturating_add(traffic.copied);
+        (std::cmp::Reverse(bytes), *place)
+    });
+    let rest = busy.split_off(most.min(busy.len()));
+    busy.sort_by_key(|(place, _)| *place);
+    let mut told: Vec<(String, Traffic)> = busy.into_iter().map(|(_, one)| one).collect();
+    if !rest.is_empty() {
+        let mut sum = Traffic::default();
+        for (_, (_, traffic)) in &rest {
+            sum.add(traffic);
+        }
+        told.push((format!("{} more", units::count(rest.len() as u64)), sum));
+    }
+    told
+}
+
+fn table(page: &mut Page, labels: &[String], cells: &[Vec<String>]) {
+    let widths = column_widths(cells);
+    let numbers: usize = widths.iter().map(|width| width + 2).sum();
+    let longest = labels.iter().map(|label| text::width(label)).max().unwrap_or(0);
+    let name = longest.min(NAME).min(page.width().saturating_sub(numbers)).max(8);
+    for (index, (label, cells)) in labels.iter().zip(cells).enumerate() {
+        let mut line = text::left(label, name);
+        for (cell, width) in cells.iter().zip(&widths) {
+            line.push_str("  ");
+            line.push_str(&text::right(cell, *width));
+        }
+        page.line(&[(if index == 0 { Paint::Dim } else { Paint::Plain }, &line)]);
+    }
+}
+
+fn figures(traffic: &Traffic) -> Vec<String> {
+    let bytes = |bytes: u64| {
+        if bytes == 0 {
+            "·".to_owned()
+        } else {
+            units::bytes(bytes)
+        }
+    };
+    vec![
+        bytes(traffic.cold),
+        bytes(traffic.dirtied),
+        bytes(traffic.written_back),
+        match traffic.copy_ups {
+            0 => "·".to_owned(),
+            copy_ups => units::count(copy_ups),
+        },
+        units::cell(traffic.stall),
+    ]
+}
+
+/// `read: 1,200 requests, 45.0 MB; queued half of them within 10.0 µs, 99 % within 1.00 ms; …`
+fn told(op: u32, sum: &Requests) -> String {
+    let within = |times: &[u64]| {
+        format!(
+            "half within {}, 99 % within {}",
+            units::time(percentile(times, 50)),
+            units::time(percentile(times, 99))
+        )
+    };
+    let errors = match sum.errors {
+        0 => String::new(),
+        errors => format!(", {} failed", units::count(errors)),
+    };
+    format!(
+        "{}: {}, {}{errors}; queued {}; in the device {}",
+        operation(op),
+        units::of(sum.count, "request", "requests"),
+        units::bytes(sum.bytes),
+        within(&sum.queued),
+        within(&sum.device)
+    )
+}
+
+/// What the kernel's `enum req_op` calls it: `include/linux/blk_types.h`, these since 4.10.
+pub(in crate::report) fn operation(op: u32) -> String {
+    match op {
+        0 => "read".to_owned(),
+        1 => "write".to_owned(),
+        2 => "flush".to_owned(),
+        3 => "discard".to_owned(),
+        op => format!("operation {op}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Make sure that those with most traffic keep their order, and that the others are summed up.
+    #[test]
+    fn biggest_in_order() {
+        let one = |cold: u64| {
+            (
+                cold.to_string(),
+                Traffic {
+                    cold,
+                    ..Traffic::default()
+                },
+            )
+        };
+        let told = most(vec![one(5), one(0), one(1), one(9), one(2)], 2);
+        let told: Vec<(&str, u64)> = told.iter().map(|(name, traffic)| (&name[..], traffic.cold)).collect();
+        assert_eq!(told, [("5", 5), ("9", 9), ("2 more", 3)]);
+    }
+
+    /// Make sure that requests are told in words with their latencies.
+    #[test]
+    fn words() {
+        let sum = Requests {
+            count: 2,
+            bytes: 8192,
+            errors: 1,
+            queued: vec![1_000, 2_000],
+            device: vec![5_000, 7_000],
+        };
+        assert_eq!(
+            told(0, &sum),
+            "read: 2 requests, 8.2 kB, 1 failed; queued half within 1.00 µs, 99 % within 2.00 µs; in the device half \
+             within 5.00 µs, 99 % within 7.00 µs"
+        );
+        assert_eq!(operation(11), "operation 11");
+    }
+}
