@@ -68,7 +68,7 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cap(pub(crate) Option<u32>);
 
-fn overhead(text: &str) -> Result<Cap, String> {
+pub(super) fn overhead(text: &str) -> Result<Cap, String> {
     if text == "off" {
         return Ok(Cap(None));
     }

@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
 }
 
 /// Says before anything is attached that a command can't be run, with the shell's exit statuses (POSIX XCU 2.8.2).
-fn check_program(program: &OsString) -> Result<(), Problem> {
+pub(super) fn check_program(program: &OsString) -> Result<(), Problem> {
     let path = Path::new(program);
     let candidates: Vec<PathBuf> = if path.components().count() > 1 || path.is_absolute() {
         vec![path.to_owned()]
