@@ -289,7 +289,7 @@ fn slower_phase_is_found() {
     let folder = Folder::new();
     let script = |nap: &str| format!("\"$0\" mark nap -- sleep {nap}; \"$0\" mark rest -- sleep 0.1");
     let history = folder.path("history.sqlite");
-    let mut bench = |name: &str, nap: &str| {
+    let bench = |name: &str, nap: &str| {
         let script = script(nap);
         let history = history.to_str().unwrap();
         let words = [
@@ -368,7 +368,7 @@ fn slower_phase_is_found() {
         "{}",
         stdout(&over)
     );
-    assert!(std::fs::read_to_string(&junit).unwrap().contains("failures=\"2\""));
+    assert!(std::fs::read_to_string(&junit).unwrap().contains("failures=\"3\""));
     assert_eq!(
         status(&phasegraph(&["check", "--budget", budget, "--baseline", &base, &base])),
         0
@@ -384,6 +384,21 @@ fn slower_phase_is_found() {
     ]);
     assert_eq!(status(&trend), 1, "two commands are two courses: {}", stdout(&trend));
     assert!(stdout(&trend).contains("fewer than 8 results"), "{}", stdout(&trend));
+    let one = Path::new(&base).join("01-warm-0001.phg");
+    let single = phasegraph(&["diff", one.to_str().unwrap(), &base]);
+    assert_eq!(status(&single), 2, "{}", stdout(&single));
+    let words = stdout(&single).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("can't tell: of a single run nobody knows"), "{words}");
+    for (text, says) in [
+        ("budget = ['phase.teleport.p95 < \"1s\"']", "never occurred"),
+        ("budget = ['copy_up.bytes == 0']", "does not measure"),
+    ] {
+        std::fs::write(budget, text).unwrap();
+        let output = phasegraph(&["check", "--budget", budget, &base]);
+        assert_eq!(status(&output), 2, "{text}");
+        let words = stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(says), "{text}: {words}");
+    }
     let pareto = phasegraph(&["show", "--pareto", &base]);
     assert!(
         stdout(&pareto).contains("bottleneck"),
@@ -414,7 +429,7 @@ fn single_recordings_and_nonsense() {
     let single = phasegraph(&["diff", &golden, &golden]);
     assert_eq!(status(&single), 2, "{}", stderr(&single));
     let words = stdout(&single).split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains("can't tell: of a single run nobody knows"), "{words}");
+    assert!(words.contains("can't tell: one side has no successful run"), "{words}");
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -448,9 +463,8 @@ fn single_recordings_and_nonsense() {
         assert!(stderr(&output).contains(says), "{path}: {}", stderr(&output));
     }
     for (text, says) in [
-        ("budget = ['phase.teleport.p95 < \"1s\"']", "never occurred"),
+        ("budget = ['phase.teleport.p95 < \"1s\"']", "no run succeeded"),
         ("[regression]\nfail = 0.2", "no baseline"),
-        ("budget = ['copy_up.bytes == 0']", "does not measure"),
     ] {
         let output = phasegraph(&["check", "--budget", &file("budget.toml", text), &golden]);
         assert_eq!(status(&output), 2, "{text}");

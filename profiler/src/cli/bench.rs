@@ -344,7 +344,12 @@ impl Bench<'_> {
         let mut run: Run = digest::run(&session, self.args.concurrency > 1);
         run.number = number;
         run.recording = Some(name);
-        if ended == Ended::Timeout {
+        let killed = run.exit_status.is_some_and(|status| status >= 128);
+        let late = self
+            .args
+            .timeout
+            .is_some_and(|timeout| u128::from(run.wall_ns) >= timeout.as_nanos());
+        if ended == Ended::Timeout || killed && late {
             run.outcome = Outcome::Timeout;
         }
         if self.results.began_real_ns == 0 {

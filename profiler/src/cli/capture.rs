@@ -97,6 +97,7 @@ impl Args {
             name: self.name.clone(),
             sample_hz: self.frequency,
             user: None,
+            timeout: None,
             redact: !self.no_redact,
             debug_folders: self.debug_dir.clone(),
             quiet: self.quiet,

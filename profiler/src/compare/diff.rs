@@ -21,6 +21,9 @@ const SMALLEST_MEASURE: f64 = 0.01;
 /// A wait that takes less than this part of the command, summed over threads, is not told as new or gone.
 const SMALLEST_WAIT: f64 = 0.01;
 
+/// Columns of a command or a CPU's name that are told.
+const WORDS: usize = 60;
+
 /// What to compare by.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -177,7 +180,8 @@ pub fn circumstances(base: &Results, new: &Results) -> Vec<String> {
     let mut differ = Vec::new();
     let mut differs = |what: &str, base: &str, new: &str| {
         if base != new {
-            differ.push(format!("{what}: {base:?} and {new:?}"));
+            let short = |text: &str| crate::report::text::fit(text, WORDS);
+            differ.push(format!("{what}: {:?} and {:?}", short(base), short(new)));
         }
     };
     let (old, now) = (&base.host, &new.host);

@@ -158,21 +158,24 @@ fn waits(session: &Session, classifier: &mut Classifier) -> Vec<WaitRun> {
     waits
 }
 
-/// The operations' critical paths by innermost phase, reason and program.
+/// The operations' critical paths by innermost phase, reason and program. An operation that another one asked for (a
+/// script's `podman run`) is part of that one's path: it would count twice.
 fn path(session: &Session, keys: &[String], classifier: &mut Classifier) -> Vec<PathShare> {
     let paths = Paths::new(session);
+    let worked = phases_of_processes(session);
     let mut sums: BTreeMap<(Option<usize>, Reason, String), u64> = BTreeMap::new();
-    for index in 0..session.operations.len() {
-        let ix = OperationIx(u32::try_from(index).unwrap_or(u32::MAX));
+    for ix in outermost(session) {
         for segment in paths.of_operation(ix).segments {
-            let process = segment.process(session).and_then(|ix| session.processes.get(ix.ix()));
+            let ix = segment.process(session);
+            let process = ix.and_then(|ix| session.processes.get(ix.ix()));
             let image = process.and_then(|process| process.image_at(segment.span.to.saturating_sub(1)));
             let program = image.map_or_else(String::new, |image| {
                 text::fit(&text::visible(names::program(image)), 40)
             });
+            let phases = ix.and_then(|ix| worked.get(ix.ix())).map_or(&[][..], Vec::as_slice);
             // Phases' edges cut a segment: each piece belongs to the innermost phase of its own.
-            for piece in pieces(session, ix, segment.span) {
-                let phase = innermost(session, ix, piece);
+            for piece in pieces(session, phases, segment.span) {
+                let phase = innermost(session, phases, piece);
                 let cut = |state| {
                     Interval {
                         span: segment.span,
@@ -217,11 +220,41 @@ fn path(session: &Session, keys: &[String], classifier: &mut Classifier) -> Vec<
     shares
 }
 
-/// A span cut at the edges of its operation's phases.
-fn pieces(session: &Session, operation: OperationIx, span: Span) -> Vec<Span> {
-    let phases = session.phases.iter().filter(|phase| phase.operation == Some(operation));
+/// Operations that no other one asked for.
+fn outermost(session: &Session) -> impl Iterator<Item = OperationIx> {
+    let asked = |ix: &OperationIx| {
+        let client = session.operations[ix.ix()].process;
+        let others = session
+            .operations
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != ix.ix());
+        others
+            .into_iter()
+            .any(|(_, other)| other.process != client && other.processes.contains(&client))
+    };
+    let all = (0..session.operations.len()).map(|index| OperationIx(u32::try_from(index).unwrap_or(u32::MAX)));
+    all.filter(move |ix| !asked(ix))
+}
+
+/// For each process the phases that it worked for.
+fn phases_of_processes(session: &Session) -> Vec<Vec<usize>> {
+    let mut worked = vec![Vec::new(); session.processes.len()];
+    for (index, phase) in session.phases.iter().enumerate() {
+        for process in &phase.processes {
+            if let Some(phases) = worked.get_mut(process.ix()) {
+                phases.push(index);
+            }
+        }
+    }
+    worked
+}
+
+/// A span cut at the edges of phases.
+fn pieces(session: &Session, phases: &[usize], span: Span) -> Vec<Span> {
     let mut edges: Vec<u64> = phases
-        .flat_map(|phase| [phase.span.from, phase.span.to])
+        .iter()
+        .flat_map(|index| [session.phases[*index].span.from, session.phases[*index].span.to])
         .filter(|edge| span.from < *edge && *edge < span.to)
         .chain([span.from, span.to])
         .collect();
@@ -236,12 +269,13 @@ fn pieces(session: &Session, operation: OperationIx, span: Span) -> Vec<Span> {
         .collect()
 }
 
-/// The shortest of the operation's phases in which a piece lies: a child lies in its parent.
-fn innermost(session: &Session, operation: OperationIx, piece: Span) -> Option<usize> {
-    let phases = session.phases.iter().enumerate().filter(|(_, phase)| {
-        phase.operation == Some(operation) && phase.span.from <= piece.from && piece.to <= phase.span.to
+/// The shortest of the phases in which a piece lies: a child lies in its parent.
+fn innermost(session: &Session, phases: &[usize], piece: Span) -> Option<usize> {
+    let around = phases.iter().copied().filter(|index| {
+        let span = session.phases[*index].span;
+        span.from <= piece.from && piece.to <= span.to
     });
-    phases.min_by_key(|(_, phase)| phase.span.len()).map(|(index, _)| index)
+    around.min_by_key(|index| session.phases[*index].span.len())
 }
 
 #[cfg(test)]
@@ -278,6 +312,14 @@ mod tests {
         }
         let operations: u64 = session.operations.iter().map(|operation| operation.span.len()).sum();
         assert_eq!(run.path.iter().map(|share| share.ns).sum::<u64>(), operations);
+        assert!(run.path.iter().any(|share| !share.phase.is_empty()), "{:?}", run.path);
+        // The same within another operation counts once.
+        let mut nested = fixture::session();
+        let mut outer = nested.operations[0].clone();
+        outer.process = ProcessIx(1);
+        outer.processes = (0..2).map(ProcessIx).collect();
+        nested.operations.push(outer);
+        assert_eq!(outermost(&nested).collect::<Vec<_>>(), [OperationIx(1)]);
         let processes: u32 = run.programs.iter().map(|program| program.processes).sum();
         assert_eq!(processes as usize, session.processes.len());
         assert_eq!(run.outcome, Outcome::Ok);

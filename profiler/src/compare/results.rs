@@ -145,7 +145,8 @@ pub struct Run {
     pub programs: Vec<ProgramRun>,
     /// What all threads waited for, longest first.
     pub waits: Vec<WaitRun>,
-    /// What the operations' ends waited for, by innermost phase and reason; adds up to the operations' lengths.
+    /// What the operations' ends waited for, by innermost phase, reason and program; adds up to the lengths of those that no
+    /// other operation asked for.
     pub path: Vec<PathShare>,
 }
 

@@ -19,6 +19,9 @@ use crate::report::text;
 /// How long a command that was told to end may take to do so, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How much longer than its command a profiler may take, to attach, to name frames and to detach, before it counts as hung.
+const BESIDES: Duration = Duration::from_secs(120);
+
 /// What is shown of a failed command's output, bytes from its end.
 const SHOWN: usize = 1_000;
 
@@ -82,12 +85,16 @@ impl Runner {
             path.clone().into(),
         ];
         words.extend(self.options.iter().cloned());
+        // The profiler counts from the moment in which it lets the command go; attaching comes before.
+        if let Some(timeout) = self.timeout {
+            words.extend(["--timeout".into(), format!("{}ms", timeout.as_millis().max(1)).into()]);
+        }
         words.push("--".into());
         if self.copies > 1 {
             words.extend(self.timed(None));
         }
         words.extend(variant.command.iter().cloned());
-        let ended = self.run(&words).await?.0;
+        let (ended, _) = self.run(&words, self.timeout.map(|timeout| timeout + BESIDES)).await?;
         if ended != Ended::Interrupted && !path.exists() {
             return Err(self.failed("a run left no recording"));
         }
@@ -99,7 +106,7 @@ impl Runner {
         let report = self.folder.join(".timed");
         let mut words = self.timed(Some(&report));
         words.extend(variant.command.iter().cloned());
-        let (ended, _) = self.run(&words).await?;
+        let (ended, _) = self.run(&words, self.timeout).await?;
         let told = std::fs::read(&report)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -115,7 +122,7 @@ impl Runner {
     pub(super) async fn cool(&mut self, args: &Args, variant: &Variant) -> Result<Ended, Problem> {
         for words in &variant.cold {
             let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-            match self.run(&words).await? {
+            match self.run(&words, None).await? {
                 (Ended::Status, true) => {}
                 (Ended::Status, false) => {
                     let line = text::argv(&words.iter().map(|word| word.as_encoded_bytes()).collect::<Vec<_>>());
@@ -176,8 +183,8 @@ impl Runner {
         }
     }
 
-    /// Runs a command in a process group of its own, until it ends or is ended; whether it ended with status 0.
-    async fn run(&mut self, words: &[impl AsRef<OsStr>]) -> Result<(Ended, bool), Problem> {
+    /// Runs a command in a process group of its own, until it ends or `limit` is over; whether it ended with status 0.
+    async fn run(&mut self, words: &[impl AsRef<OsStr>], limit: Option<Duration>) -> Result<(Ended, bool), Problem> {
         let program = words.first().map(AsRef::as_ref).unwrap_or_default();
         let failed = |error: io::Error| Problem::new(format!("can't run {}", program.display())).because(error);
         let output = self.output();
@@ -199,27 +206,33 @@ impl Runner {
             .map_err(failed)?;
         let group = child.id().map(|id| id.cast_signed());
         let time_is_up = async {
-            match self.timeout {
+            match limit {
                 Some(time) => tokio::time::sleep(time).await,
                 None => std::future::pending().await,
             }
         };
-        let ended = tokio::select! {
-            status = child.wait() => return Ok((Ended::Status, status.map_err(failed)?.success())),
-            () = time_is_up => Ended::Timeout,
-            _ = self.interrupt.recv() => Ended::Interrupted,
-            _ = self.terminate.recv() => Ended::Interrupted,
+        let start = std::time::Instant::now();
+        let (ended, success) = tokio::select! {
+            status = child.wait() => (Ended::Status, status.map_err(failed)?.success()),
+            () = time_is_up => (Ended::Timeout, false),
+            _ = self.interrupt.recv() => (Ended::Interrupted, false),
+            _ = self.terminate.recv() => (Ended::Interrupted, false),
         };
-        if let Some(group) = group {
+        let Some(group) = group else {
+            return Ok((ended, success));
+        };
+        if ended != Ended::Status {
             // The profiler hands the signal on to the command and closes the recording.
             // SAFETY: our own child, not yet waited for.
             unsafe { libc::kill(group, libc::SIGTERM) };
             _ = tokio::time::timeout(GRACE, child.wait()).await;
-            // What is left of it: a command that ignores the signal, copies of one that were not told.
+        }
+        if ended != Ended::Status || self.timeout.is_some_and(|timeout| start.elapsed() >= timeout) {
+            // What is left of it: a command that ignores the signal, children and copies that were not told.
             // SAFETY: the group of our own child.
             unsafe { libc::kill(-group, libc::SIGKILL) };
             _ = child.wait().await;
         }
-        Ok((ended, false))
+        Ok((ended, success))
     }
 }

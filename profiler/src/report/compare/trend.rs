@@ -76,7 +76,7 @@ pub fn render(lines: &[Course<'_>], measure: &str, style: &Style) -> String {
                             .commit
                             .as_deref()
                             .map_or("–".to_owned(), |commit| text::fit(commit, 10)),
-                        step.map_or(String::new(), |step| change(step)),
+                        step.map_or(String::new(), change),
                     ],
                     paint: if step.is_some() { Paint::Warn } else { Paint::Plain },
                 }
