@@ -37,7 +37,7 @@ busybox_root() {
     mkdir -p "$1/bin" "$1/etc"
     cp "$(command -v busybox)" "$1/bin/busybox"
     local applet
-    for applet in sh cat echo sed awk sort sleep true grep cut tr wc md5sum date; do
+    for applet in sh cat cp echo sed awk sort sleep true grep cut tr wc md5sum date; do
         ln -sf busybox "$1/bin/$applet"
     done
     echo 'root:x:0:0::/:/bin/sh' >"$1/etc/passwd"

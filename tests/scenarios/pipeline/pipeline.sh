@@ -1,6 +1,7 @@
 #!/bin/bash
-# The pipeline: eight function containers, each with the one before it as its input, or all at once on the same input.
-# Usage: pipeline.sh sequential|parallel|reused
+# The pipeline: eight function containers, each with the one before it as its input; all at once, on the same input; or
+# all in one container.
+# Usage: pipeline.sh sequential|parallel|together
 set -euo pipefail
 functions=(generate set-namespace set-labels set-annotations render validate sort deliver)
 folder=$WORK/stages
@@ -34,15 +35,9 @@ case $1 in
         done
         for pid in "${pids[@]}"; do wait "$pid"; done
         ;;
-    reused)
-        # One container for the pipeline, a process in it for each function.
-        podman run --detach --rm --network=none --log-driver=none --env REACHABLE="$reachable" --name pipeline \
-            localhost/functions /bin/sleep 1000 >/dev/null
-        input=/dev/null
-        for name in "${functions[@]}"; do
-            podman exec --interactive pipeline /bin/sh /function.sh "$name" <"$input" >"$folder/$name"
-            input=$folder/$name
-        done
-        podman rm --force --time 0 pipeline >/dev/null
+    together)
+        # One container in which the functions run one after the other.
+        podman run --rm --interactive --network=none --log-driver=none --env REACHABLE="$reachable" --name pipeline \
+            localhost/functions /bin/sh /together.sh "${functions[@]}" </dev/null >"$folder/deliver"
         ;;
 esac

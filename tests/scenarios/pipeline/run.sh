@@ -1,73 +1,80 @@
 #!/bin/bash
-# A pipeline of eight short function containers: sequential, parallel, and with one container for all of them.
+# A pipeline of eight short function containers: one after the other, all at once, and all in one container.
 # Started by `cargo xtask scenario pipeline` in a mount and network namespace of its own; leaves $WORK/page.
 . "$(dirname "$SCENARIO")/corner.sh"
 
-runs=3
-[ "$FULL" = no ] || runs=30
+runs=8 failing=10
+[ "$FULL" = no ] || runs=30 failing=100
 page=$WORK/page
 cd "$WORK"
 
 podman_settings runc
 busybox_root image
-cp "$SCENARIO/function.sh" image/function.sh
+cp "$SCENARIO/function.sh" "$SCENARIO/together.sh" image/
 tar -C image -cf image.tar .
-podman import --quiet image.tar localhost/functions >/dev/null
+podman import --quiet image.tar localhost/functions >/dev/null 2>&1
 pipeline() { echo bash "$SCENARIO/pipeline.sh" "$1"; }
 
 # One pipeline by hand: what the functions must come to, whichever way they are run.
 $(pipeline sequential)
-cp stages/generate resources
+cp stages/render resources
 want=$(md5sum <stages/deliver)
 
-bench() { # NAME MODE OPTIONS...
-    local name=$1 mode=$2
-    shift 2
-    "$PHASEGRAPH" bench --quiet --name "$name" --runs "$runs" --history history.sqlite -o "$name" "$@" -- $(pipeline "$mode") || [ $? = 1 ]
+bench() { # NAME MODE RUNS OPTIONS...: a pipeline that fails is no reason to stop, anything else is
+    local name=$1 mode=$2 runs=$3
+    shift 3
+    "$PHASEGRAPH" bench --quiet --name "$name" --runs "$runs" --config "$SCENARIO/phasegraph.toml" --timeout 5m \
+        -o "$name" "$@" -- $(pipeline "$mode") || [ -f "$name/results.json" ]
 }
 rm -f count
-bench sequential sequential --unprofiled
-bench parallel parallel
-bench reused reused
+bench sequential sequential "$runs"
+bench parallel parallel "$runs"
+bench together together "$runs"
 [ "$(md5sum <stages/deliver)" = "$want" ]
 rm -f count
-FAILING=yes bench failing sequential --warmup 0
+FAILING=yes bench failing sequential "$failing" --warmup 0
 
-# show COMMAND...: what a command prints, whatever its verdict.
 show() { "$PHASEGRAPH" "$@" || true; }
-# The table of stages: runs, success, median, P95 and P99 of each function's container, from the tables that bench writes.
-stages() { # FOLDER
-    echo '| Stage | Runs | Median | Mean | P95 | P99 |'
-    echo '|---|---:|---:|---:|---:|---:|'
-    awk -F'\t' '$3 == "wall" && $2 ~ /^podman run [a-z-]+ > run$/ {
-        split($2, part, " ")
-        printf "| %s | %d | %.0f ms | %.0f ms | %.0f ms | %.0f ms |\n", part[3], $4, $5 / 1e6, $6 / 1e6, $10 / 1e6, $11 / 1e6
-    }' "$1/summary.tsv"
+column() { # FOLDER KEY COLUMN: a figure of summary.tsv, in seconds
+    awk -F'\t' -v key="$2" -v column="$3" '$2 == key && $3 == "wall" { printf "%.2f s", $column / 1e9 }' "$1/summary.tsv"
 }
-total() { # FOLDER COLUMN
-    awk -F'\t' -v column="$2" '$2 == "total" && $3 == "wall" { printf "%.2f s", $column / 1e9 }' "$1/summary.tsv"
-}
-succeeded() { # FOLDER: successful runs of all
-    awk -F'\t' '$5 == "total" { all++; good += $3 == "ok" } END { printf "%d of %d", good, all }' "$1/runs.tsv"
-}
+functions='generate set-namespace set-labels set-annotations render validate sort deliver'
 {
-    echo "\`$(uname -sr)\`, $(nproc) CPUs, $(podman --version), $(crun --version | head -1), $runs runs of each."
-} >"$page/host"
-stages sequential >"$page/stages"
-show show --pareto sequential --top 8 --width 100 >"$page/pareto"
-show diff sequential parallel --width 100 | sed -n '/^verdict/,$p' >"$page/parallel"
-show diff sequential reused --width 100 | sed -n '/^verdict/,$p' >"$page/reused"
-for name in sequential parallel reused; do
-    total "$name" 5 >"$page/$name-median"
-    total "$name" 10 >"$page/$name-p95"
-    total "$name" 11 >"$page/$name-p99"
+    echo '| Stage | Function | its container | average | P95 | P99 | container succeeded |'
+    echo '|---|---:|---:|---:|---:|---:|---:|'
+    for name in $functions; do
+        # Function and container: medians; averages and tails of the container's run, from create to its end.
+        awk -F'\t' -v name="$name" -v runs="$failing" '
+            $3 == "wall" && $2 ~ " > " name "$" { own = $5 }
+            $3 == "wall" && $2 ~ "^podman run " name " > (mount|create|start|run|cleanup)$" {
+                median += $5; mean += $6; if ($2 ~ "run$") { p95 = $10; p99 = $11 }
+            }
+            END { printf "| %s | %.1f ms | %.0f ms | %.0f ms | %.0f ms | %.0f ms | ", name, own / 1e6, median / 1e6, mean / 1e6, p95 / 1e6, p99 / 1e6 }
+        ' failing/summary.tsv
+        # A stage behind one that failed never ran.
+        awk -F'\t' -v name="$name" '
+            FNR > 1 && $5 ~ "^podman run " name " > run$" { ran[$2] = 1; if (!(name == "deliver" && $3 != "ok")) good++ }
+            END { for (run in ran) all++; printf "%d of %d |\n", good, all }
+        ' failing/runs.tsv
+    done
+} >"$page/stages"
+{
+    echo '| Way | Median | P95 | P99 | Runs |'
+    echo '|---|---:|---:|---:|---:|'
+    for name in sequential parallel together; do
+        printf '| %s | %s | %s | %s | %s |\n' "$name" "$(column "$name" total 5)" "$(column "$name" total 10)" \
+            "$(column "$name" total 11)" "$(awk -F'\t' '$2 == "total" && $3 == "wall" { print $4 }' "$name/summary.tsv")"
+    done
+} >"$page/ways"
+echo "\`$(uname -sr)\`, $(nproc) CPUs, $(podman --version), $(runc --version | head -1), $(date -u +%F)" >"$page/host"
+echo "$runs" >"$page/runs"
+show show --pareto sequential --top 10 --width 100 >"$page/pareto"
+for name in parallel together; do
+    show diff sequential "$name" --width 100 | sed -n '/^verdict/,$p' >"$page/diff-$name"
 done
-"$PHASEGRAPH" show "$(ls sequential/*.phg | head -1)" --width 100 >one.txt
-show bench --help >/dev/null
-sed -n '/effect on the command/,$p' < <(show diff sequential sequential) >/dev/null
-succeeded failing >"$page/succeeded"
-show check --budget "$SCENARIO/budget.toml" --baseline sequential failing --width 100 >"$page/check"
+awk -F'\t' '$5 == "total" { all++; good += $3 == "ok" } END { printf "%d of %d", good, all }' failing/runs.tsv >"$page/succeeded"
 cp "$SCENARIO/budget.toml" "$page/budget"
-"$PHASEGRAPH" export "$(ls sequential/*.phg | head -1)" --format prometheus -o metrics.prom
-grep -E '^phasegraph_phase_duration_seconds_(sum|count)' metrics.prom | head -12 >"$page/metrics" || head -20 metrics.prom >"$page/metrics"
-if [ -n "${KEEP:-}" ]; then cp -r sequential parallel reused failing history.sqlite metrics.prom page "$KEEP"; fi
+show check --budget "$SCENARIO/budget.toml" --baseline sequential failing --width 100 >"$page/check"
+"$PHASEGRAPH" export "$(ls sequential/*.phg | head -1)" --format prometheus -o metrics.prom 2>/dev/null
+grep -E '^phasegraph_phase_duration_seconds_(sum|count)' metrics.prom | head -12 >"$page/metrics"
+if [ -n "${KEEP:-}" ]; then cp -r sequential parallel together failing metrics.prom page "$KEEP"; fi
