@@ -384,7 +384,11 @@ fn slower_phase_is_found() {
     ]);
     // Results of one name are one course, whatever the command has become.
     assert_eq!(status(&trend), 0, "{}", stderr(&trend));
-    assert!(std::fs::read_to_string(folder.path("x.svg")).unwrap().contains("<circle"));
+    assert!(
+        std::fs::read_to_string(folder.path("x.svg"))
+            .unwrap()
+            .contains("<circle")
+    );
     assert!(stdout(&trend).contains("fewer than 8 results"), "{}", stdout(&trend));
     let one = Path::new(&base).join("01-warm-0001.phg");
     let single = phasegraph(&["diff", one.to_str().unwrap(), &base]);

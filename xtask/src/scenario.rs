@@ -1,8 +1,9 @@
 //! `cargo xtask scenario`: a reference workload with real tools, measured by this checkout's phasegraph, and its page in
 //! docs/perf made of what came out.
 //!
-//! A scenario is a folder of `tests/scenarios`: `run.sh`, which works in a mount and network namespace of its own and leaves
-//! files in `$WORK/page`, and `page.md`, in which `{{NAME}}` stands for the file of that name.
+//! A scenario is a folder of `tests/scenarios`: `prepare.sh`, where there is one, fetches what no Debian package has; `run.sh`
+//! works in a mount and network namespace of its own and leaves files in `$WORK/page`; in `page.md` `{{NAME}}` stands for the
+//! file of that name.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -30,19 +31,31 @@ pub(crate) struct Arguments {
 }
 
 /// What each scenario needs, by name.
-const SCENARIOS: [(&str, &[&str]); 1] = [(
-    "pipeline",
-    &[
-        "podman",
-        "conmon",
-        "crun",
-        "runc",
-        "busybox-static",
-        "util-linux",
-        "mount",
-        "iproute2",
-    ],
-)];
+const SCENARIOS: [(&str, &[&str]); 2] = [
+    (
+        "occystrap",
+        &[
+            "docker-registry",
+            "skopeo",
+            "python3-venv",
+            "util-linux",
+            "mount",
+            "iproute2",
+        ],
+    ),
+    (
+        "pipeline",
+        &[
+            "podman",
+            "conmon",
+            "runc",
+            "busybox-static",
+            "util-linux",
+            "mount",
+            "iproute2",
+        ],
+    ),
+];
 
 /// Runs the subcommand.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -73,16 +86,23 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let work = tempfile::Builder::new().prefix("phasegraph-scenario-").tempdir()?;
     std::fs::create_dir(work.path().join("page"))?;
     let scenario = workspace.join("tests/scenarios").join(name);
+    let script = |command: &mut Command, name: &str| {
+        command
+            .arg(scenario.join(name))
+            .env("WORK", work.path())
+            .env("SCENARIO", &scenario)
+            .env("PHASEGRAPH", target.join("release/phasegraph"))
+            .env("FULL", if arguments.full { "yes" } else { "no" })
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null());
+        exec::run(command)
+    };
+    if scenario.join("prepare.sh").exists() {
+        script(&mut Command::new("bash"), "prepare.sh")?;
+    }
     let mut run = Command::new("unshare");
-    run.args(["--mount", "--net", "--propagation", "private", "bash"])
-        .arg(scenario.join("run.sh"))
-        .env("WORK", work.path())
-        .env("SCENARIO", &scenario)
-        .env("PHASEGRAPH", target.join("release/phasegraph"))
-        .env("FULL", if arguments.full { "yes" } else { "no" })
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(Stdio::null());
-    exec::run(&mut run)?;
+    run.args(["--mount", "--net", "--propagation", "private", "bash"]);
+    script(&mut run, "run.sh")?;
     let template = std::fs::read_to_string(scenario.join("page.md")).context("can't read page.md")?;
     let page = fill(&template, &work.path().join("page"))?;
     if arguments.dry_run {

@@ -316,7 +316,7 @@ mod tests {
         // The same within another operation counts once.
         let mut nested = fixture::session();
         let mut outer = nested.operations[0].clone();
-        outer.process = ProcessIx(1);
+        outer.process = ProcessIx(99);
         outer.processes = (0..2).map(ProcessIx).collect();
         nested.operations.push(outer);
         assert_eq!(outermost(&nested).collect::<Vec<_>>(), [OperationIx(1)]);
