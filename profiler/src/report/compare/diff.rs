@@ -183,17 +183,15 @@ fn verdict(difference: &Difference) -> (Paint, String) {
             if changed.len() > TOLD {
                 told.push(format!("{} more", changed.len() - TOLD));
             }
-            let structure = difference
-                .gone
-                .iter()
-                .map(|only| format!("{} {} is gone", only.what, only.name));
-            let structure = structure.chain(
-                difference
-                    .added
-                    .iter()
-                    .map(|only| format!("{} {} is new", only.what, only.name)),
-            );
-            told.extend(structure.take(TOLD));
+            let words = |list: &[Only], how: &str| -> Vec<String> {
+                let words = list.iter().map(|only| format!("{} {} is {how}", only.what, only.name));
+                words.collect()
+            };
+            let structure = [words(&difference.gone, "gone"), words(&difference.added, "new")].concat();
+            told.extend(structure.iter().take(TOLD).cloned());
+            if structure.len() > TOLD {
+                told.push(format!("{} more are gone or new", structure.len() - TOLD));
+            }
             (Paint::Warn, format!("changed: {}", told.join("; ")))
         }
     }
@@ -214,7 +212,8 @@ fn sentence(change: &Change) -> String {
     };
     let how = match (change.judged, &change.measure[..]) {
         (Judged::Less, "bytes") => "fewer",
-        (_, "bytes") => "more",
+        (Judged::Less, "cpu_all") => "less",
+        (_, "bytes" | "cpu_all") => "more",
         (Judged::Less, _) => "shorter",
         _ => "longer",
     };
