@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::attribute::resources::Resources;
 use crate::recording::record::Text;
@@ -348,7 +348,7 @@ pub struct Evidence {
 }
 
 /// Where time went. All of them add up to the length that they divide.
-#[derive(Debug, Default, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Times {
     pub cpu_ns: u64,
@@ -367,7 +367,7 @@ pub struct Times {
 }
 
 impl Times {
-    pub(super) fn new(resources: &Resources, unattributed_ns: u64) -> Times {
+    pub(crate) fn new(resources: &Resources, unattributed_ns: u64) -> Times {
         Times {
             cpu_ns: resources.cpu,
             runqueue_ns: resources.runqueue,
