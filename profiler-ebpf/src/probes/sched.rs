@@ -525,12 +525,10 @@ pub fn flush(task: Task, state: &mut TaskState, end: u64) -> Result<(), Counter>
     }
     let mut cycle = cycle(task, state, end, wake, flags);
     cycle.off = off;
-    let regs = registers(task);
-    cycle.syscall = system_call(regs);
+    cycle.syscall = system_call(registers(task));
     io::tell(task, state, &cycle.header, true);
     if wake > off && !emit::shed(shed::WAIT_STACKS) {
-        let told = awaited::tell(task, &cycle, regs);
-        return with_stack(task, cycle).and(told);
+        return with_stack(task, cycle);
     }
     emit::send_bulk(&cycle, Counter::RingCycle)
 }

@@ -33,9 +33,9 @@ const LIMITS: &[(&str, u32)] = &[
     // Each may tell a file with the folders above it, one step of the way for each: `disk/files.rs`.
     ("page_added", 300_000),
     ("page_dirtied", 300_000),
-    ("flush_tasks", 100_000),
-    ("sched_process_exec", 70_000),
-    ("sched_process_exit", 40_000),
+    ("flush_tasks", 70_000),
+    ("pages_exec", 40_000),
+    ("pages_exit", 40_000),
     ("inode_made", 40_000),
     ("write_back_ends", 80_000),
     ("copy_up_ends", 110_000),
