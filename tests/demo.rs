@@ -265,6 +265,27 @@ fn profile_agrees_with_the_stamps() {
     let waited = |part: &str| &compared.iter().find(|line| line.part.name == part).unwrap().profiled;
     assert!(waited("sleep").sleep >= 190_000_000, "{:?}", waited("sleep"));
     assert!(waited("child").child > 0, "{:?}", waited("child"));
+    pages_agree_with_the_layers(&session);
+}
+
+/// The demo's layers are known: one file is read cold, one is copied up.
+fn pages_agree_with_the_layers(session: &phasegraph::model::Session) {
+    const EXT4: u32 = 0xef53;
+    let named = |ix: phasegraph::model::FileIx, name: &[u8]| {
+        let file = &session.files[ix.ix()];
+        file.name == name && file.magic == EXT4
+    };
+    if !session.page_runs.iter().any(|run| named(run.file, b"cold.bin")) {
+        return eprintln!("skipped: the demo's folder is not on ext4");
+    }
+    let cold = session.page_runs.iter().filter(|run| named(run.file, b"cold.bin"));
+    let cold: u64 = cold.map(|run| u64::from(run.read()) * session.page()).sum();
+    assert_eq!(cold, Sizes::default().cold);
+    let [copy] = session.copy_ups[..] else {
+        panic!("{:?}", session.copy_ups)
+    };
+    assert_eq!(u64::from(copy.copied) * session.page(), Sizes::default().config);
+    assert!(copy.upper.is_some_and(|upper| named(upper, b"config.bin")), "{copy:?}");
 }
 
 /// Whether the CPU is one that QEMU emulates: two clocks that are read one after the other are milliseconds apart there.

@@ -168,7 +168,7 @@ fn requests_to_the_device() {
     let without: u64 = session
         .block
         .iter()
-        .filter(|io| io.file.is_none() && io.op == 0 && io.thread.is_some())
+        .filter(|io| io.file.is_none() && io.op == 0)
         .map(|io| u64::from(io.bytes))
         .sum();
     assert!(without >= direct, "{without} of {direct}");

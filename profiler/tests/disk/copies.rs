@@ -43,8 +43,8 @@ impl By {
         match self {
             By::Write => drop(OpenOptions::new().append(true).open(path).unwrap()),
             By::Chown => chown(path, Some(1), Some(1)).unwrap(),
-            // SAFETY: a string that ends with NUL.
-            By::Truncate => assert_eq!(unsafe { libc::truncate(c(path).as_ptr(), 1) }, 0),
+            // To the size that it has: no more than a copy is to be done.
+            By::Truncate => truncate(path, fs::metadata(path).unwrap().len()),
             By::Rename => fs::rename(path, path.with_extension("renamed")).unwrap(),
             By::Link => fs::hard_link(path, path.with_extension("linked")).unwrap(),
         }
@@ -60,6 +60,11 @@ impl By {
             By::Link => &[libc::SYS_linkat, libc::SYS_link],
         }
     }
+}
+
+fn truncate(path: &Path, size: u64) {
+    // SAFETY: a string that ends with NUL.
+    assert_eq!(unsafe { libc::truncate(c(path).as_ptr(), size as i64) }, 0);
 }
 
 fn mount(kind: &str, target: &Path, flags: libc::c_ulong, options: &str) {
@@ -103,7 +108,7 @@ fn prepare(folder: &Path) {
     for (name, size, _) in COPIES {
         cold(&folder.join("lower").join(name), *size);
     }
-    for name in ["kept/file", "deleted", "read", "warm"] {
+    for name in ["kept/file", "deleted", "read", "warm", "cut"] {
         cold(&folder.join("lower").join(name), 5_000);
     }
     std::os::unix::fs::symlink("nowhere", folder.join("lower/symlink")).unwrap();
@@ -142,6 +147,7 @@ fn by_every_way() {
     copy("kept", &merged.join("kept/file"), &|path| By::Chown.copy(path));
     fs::read(merged.join("warm")).unwrap();
     copy("warm", &merged.join("warm"), &|path| By::Chown.copy(path));
+    copy("cut", &merged.join("cut"), &|path| truncate(path, 1));
     copy("symlink", &merged.join("symlink"), &|path| {
         std::os::unix::fs::lchown(path, Some(1), Some(1)).unwrap();
     });
@@ -240,7 +246,12 @@ fn check(session: &Session, stamps: &Stamps) {
     // What was in the page cache leaves no trace but to the overlay's own function.
     let lower = warm.lower.map(|lower| session.files[lower.ix()].id.ino);
     assert_eq!(lower, warm.bracketed.then(|| stamps.inode("warm")), "{warm:?}");
-    assert_eq!(session.copy_ups.len(), COPIES.len() + 4, "{:#?}", session.copy_ups);
+    // All of it is copied before it is cut.
+    let [cut] = within(session, stamps, "cut")[..] else {
+        panic!("{:#?}", session.copy_ups)
+    };
+    assert_eq!((cut.copied, cut.size.div_ceil(PAGE)), (2, 2), "{cut:?}");
+    assert_eq!(session.copy_ups.len(), COPIES.len() + 5, "{:#?}", session.copy_ups);
     // Opened once each, from the lower layer: what was read, and what was opened to be written.
     for name in ["read", "warm"] {
         let opened = session.overlaid.iter().filter(|file| {
