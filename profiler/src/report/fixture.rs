@@ -236,6 +236,7 @@ fn blocked(stack: u32, iowait: bool) -> State {
         task_state: if iowait { 2 } else { 1 },
         waker: None,
         open: false,
+        awaited: None,
     }
 }
 

@@ -24,7 +24,7 @@ impl Facts<'_> {
                 .iter()
                 .filter(|one| matches!(one.wait, Wait::Disk | Wait::Lock))
                 .take(2)
-                .map(|one| format!("{} {}", one.detail, units::time(one.ns)))
+                .map(|one| format!("{} {}", one.words(self.session), units::time(one.ns)))
                 .collect();
             let waits = if waits.is_empty() {
                 String::new()
