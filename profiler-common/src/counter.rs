@@ -78,6 +78,7 @@ counters! {
     InodePath = 56, "inode_path_cut", "files so deep in folders that the upper ones were left out";
     RunStack = 57, "page_run_stack_failed", "pages read or written whose kernel stack could not be taken";
     CopyUpOpen = 58, "copy_up_unended", "copy-ups whose end was not told";
+    RingAwaited = 59, "ring_full.awaited", "files and sockets of waits lost: ring full (the wait is told, not what it was for)";
 }
 
 /// Length of the `COUNTERS` map; larger than the counters there are, so that a new one needs no new map.

@@ -1,7 +1,7 @@
 //! What the eBPF programs must know of the running kernel. rustc emits no CO-RE relocations, so user space resolves
 //! member offsets from the kernel's BTF and writes them into the object's read-only data before it is loaded.
 
-use crate::layout;
+use crate::{awaited::CALL_WORDS, layout};
 
 /// A member that this kernel does not have. What needs it is switched off and said so.
 pub const ABSENT: u32 = u32::MAX;
@@ -178,10 +178,12 @@ pub struct Offsets {
     pub ovl_entry_stack: u32,
     pub ovl_path_dentry: u32,
     pub dentry_fsdata: u32,
+    /// First argument of a system call.
+    pub pt_regs_di: u32,
 }
 layout!(
     Offsets,
-    size = 552,
+    size = 556,
     task_pid = 0,
     pt_regs_orig_ax = 160,
     mm_mt_root = 164,
@@ -189,7 +191,8 @@ layout!(
     task_write_bytes = 284,
     task_signal = 288,
     unix_address_name = 368,
-    task_exec_id = 376
+    task_exec_id = 376,
+    pt_regs_di = 552
 );
 
 impl Offsets {
@@ -333,6 +336,7 @@ impl Offsets {
         ovl_entry_stack: ABSENT,
         ovl_path_dentry: ABSENT,
         dentry_fsdata: ABSENT,
+        pt_regs_di: ABSENT,
     };
 }
 
@@ -366,14 +370,21 @@ pub struct Features {
     pub req_rahead_bit: u32,
     pub req_preflush_bit: u32,
     pub req_fua_bit: u32,
+    /// Bytes of the ring that events which come by the thousands may fill; the rest is for those that tell of lives.
+    pub ring_bulk_bytes: u32,
+    pub pad: u32,
+    /// Numbers of the system calls whose first argument is a descriptor that they can wait at, a bit each.
+    pub descriptor_calls: [u64; CALL_WORDS],
 }
 layout!(
     Features,
-    size = 56,
+    size = 128,
     switch_has_prev_state = 0,
     task_stack = 4,
     task_pt_regs = 8,
     saved_regs = 20,
     victim_is_task = 24,
-    req_fua_bit = 52
+    req_fua_bit = 52,
+    ring_bulk_bytes = 56,
+    descriptor_calls = 64
 );

@@ -9,6 +9,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod awaited;
 pub mod container;
 pub mod control;
 pub mod counter;
@@ -91,6 +92,8 @@ pub mod kind {
     pub const COPY_UP: u16 = 25;
     /// [`crate::disk::Overlaid`]
     pub const OVERLAID: u16 = 26;
+    /// [`crate::awaited::Awaited`]
+    pub const AWAITED: u16 = 40;
 }
 
 /// First part of every event: when it happened, and to whom.
@@ -163,6 +166,7 @@ plain!(
     net::Exchange,
     net::Request,
     listen::Listen,
+    awaited::Awaited,
     memory::Memory,
     memory::Oom,
     disk::InodeId,

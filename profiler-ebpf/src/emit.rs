@@ -1,8 +1,9 @@
 //! The way out: one ring, the counters, and scratch memory for events with a tail.
 
+use crate::globals::enabled;
 use aya_ebpf::{
-    bindings::BPF_RB_NO_WAKEUP,
-    helpers::generated::bpf_ringbuf_output,
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
+    helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query},
     macros::map,
     maps::{Array, PerCpuArray, RingBuf, ring_buf::RingBufEntry},
 };
@@ -65,6 +66,43 @@ pub fn done(result: Result<(), Counter>) -> u32 {
     0
 }
 
+/// Whether the ring is so full that what is left is kept for events that tell of lives: of what comes by the thousands
+/// (time, samples, stacks) a part may be lost, a birth, an exec or a cgroup of a container should not be.
+#[inline(always)]
+fn crowded() -> bool {
+    // SAFETY: the map outlives the program.
+    let used = unsafe {
+        bpf_ringbuf_query(
+            core::ptr::from_ref(&EVENTS).cast_mut().cast(),
+            u64::from(BPF_RB_AVAIL_DATA),
+        )
+    };
+    used > u64::from(enabled!(ring_bulk_bytes))
+}
+
+/// As [`send`], of events that come by the thousands.
+#[inline(always)]
+pub fn send_bulk<T: Plain + 'static>(event: &T, full: Counter) -> Result<(), Counter> {
+    if crowded() {
+        return Err(full);
+    }
+    send(event, full)
+}
+
+/// As [`send_raw`], of events that come by the thousands.
+///
+/// # Safety
+///
+/// As there.
+#[inline(always)]
+pub unsafe fn send_raw_bulk(scratch: *const u8, len: usize, full: Counter) -> Result<(), Counter> {
+    if crowded() {
+        return Err(full);
+    }
+    // SAFETY: as there.
+    unsafe { send_raw(scratch, len, full) }
+}
+
 /// Sends an event without a tail.
 #[inline(always)]
 pub fn send<T: Plain + 'static>(event: &T, full: Counter) -> Result<(), Counter> {
@@ -90,9 +128,12 @@ pub unsafe fn send_raw(scratch: *const u8, len: usize, full: Counter) -> Result<
     if result == 0 { Ok(()) } else { Err(full) }
 }
 
-/// Room for an event in the ring; to be given to [`submit`].
+/// Room in the ring for an event that comes by the thousands; to be given to [`submit`].
 #[inline(always)]
 pub fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
+    if crowded() {
+        return None;
+    }
     EVENTS.reserve::<T>(0)
 }
 

@@ -3,6 +3,7 @@
 
 use profiler_common::{
     CONTRACT_VERSION,
+    awaited::CALL_WORDS,
     kernel::{ABSENT, Features, Offsets},
 };
 
@@ -29,6 +30,9 @@ static FEATURES: Features = Features {
     req_rahead_bit: ABSENT,
     req_preflush_bit: ABSENT,
     req_fua_bit: ABSENT,
+    ring_bulk_bytes: 0,
+    pad: 0,
+    descriptor_calls: [0; CALL_WORDS],
 };
 
 /// Pid of the profiler itself (in the host's pid namespace): its own threads are never sampled.

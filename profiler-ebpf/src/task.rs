@@ -211,6 +211,20 @@ pub fn registers(task: Task) -> *const u8 {
     registers_on_stack(task)
 }
 
+/// The `struct file *` behind a descriptor of a task; null when it can't be read.
+#[inline(always)]
+pub fn file(task: Task, fd: u64) -> *const u8 {
+    let files = read_ptr(task.cast(), offset!(task_files));
+    let table = read_ptr(files, offset!(files_fdt));
+    // The number is an `int` to the kernel: what stands above it in the register is none of it.
+    let fd = fd & 0xffff_ffff;
+    if fd >= u64::from(read::<u32>(table, offset!(fdtable_max_fds))) {
+        return core::ptr::null();
+    }
+    let all = read_ptr(table, offset!(fdtable_fd));
+    read_ptr(all.wrapping_add(fd as usize * 8), 0)
+}
+
 /// Inode number of a task's mount namespace; 0 when it has left it.
 #[inline(always)]
 pub fn mnt_ns(task: Task) -> u32 {

@@ -8,6 +8,7 @@
 
 pub mod attribute;
 pub mod cli;
+pub mod compare;
 pub mod control;
 pub mod demo;
 pub mod detect;

@@ -6,6 +6,7 @@ mod ebpf;
 mod exec;
 #[path = "../../profiler/build/fingerprint.rs"]
 mod fingerprint;
+mod scenario;
 mod test;
 mod vm;
 
@@ -29,6 +30,7 @@ enum Command {
     #[command(hide = true)]
     BenchChild(bench::child::Arguments),
     Ebpf(ebpf::Arguments),
+    Scenario(scenario::Arguments),
     Test(test::Arguments),
     Vm(vm::Arguments),
 }
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::BenchChild(arguments) => bench::child::run(&arguments),
         Command::Ebpf(arguments) => ebpf::run(&arguments),
+        Command::Scenario(arguments) => scenario::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Vm(arguments) => vm::run(&arguments),
     };

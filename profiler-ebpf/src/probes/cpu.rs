@@ -156,7 +156,7 @@ fn send(walk: &mut Walk, scratch: *mut u8) -> Result<(), Counter> {
         event.flags |= contract::flag::COPIED;
     }
     // SAFETY: what was written is less than scratch memory.
-    unsafe { emit::send_raw(scratch, unwind::length(walk), Counter::RingSample) }
+    unsafe { emit::send_raw_bulk(scratch, unwind::length(walk), Counter::RingSample) }
 }
 
 /// A tick of the sampling clock (`cpu-clock`) on this CPU; user stacks by frame pointers.
@@ -202,6 +202,6 @@ fn try_sample(ctx: &PerfEventContext) -> Result<(), Counter> {
     // SAFETY: as above; scratch memory is 8-aligned.
     unsafe {
         scratch.cast::<Sample>().write(event);
-        emit::send_raw(scratch, HEAD + user_bytes + kernel_bytes, Counter::RingSample)
+        emit::send_raw_bulk(scratch, HEAD + user_bytes + kernel_bytes, Counter::RingSample)
     }
 }

@@ -89,14 +89,7 @@ pub fn listening(task: Task, enter: u64, now: u64, fd: u64, result: i64) -> Resu
 /// The `struct sock *` behind a descriptor of a task; null when it can't be read.
 #[inline(always)]
 fn sock(task: Task, fd: u64) -> *const u8 {
-    let files = task::read_ptr(task.cast(), offset!(task_files));
-    let table = task::read_ptr(files, offset!(files_fdt));
-    if fd >= u64::from(task::read::<u32>(table, offset!(fdtable_max_fds))) {
-        return core::ptr::null();
-    }
-    let all = task::read_ptr(table, offset!(fdtable_fd));
-    let file = task::read_ptr(all.wrapping_add(fd as usize * 8), 0);
     // `listen` has succeeded: the file is a socket's.
-    let socket = task::read_ptr(file, offset!(file_private_data));
+    let socket = task::read_ptr(task::file(task, fd), offset!(file_private_data));
     task::read_ptr(socket, offset!(socket_sk))
 }

@@ -1,6 +1,7 @@
 //! One file per subject, with its private maps.
 
 pub mod adopt;
+pub mod awaited;
 pub mod cgroup;
 pub mod cpu;
 pub mod disk;

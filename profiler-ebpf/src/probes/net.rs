@@ -272,7 +272,7 @@ fn beginning<const LEN: usize>(scratch: *mut u8, text: u64, sent: u64) -> u16 {
 
 /// The process at the other end of a local socket; the outermost namespace's number stands first.
 #[inline(always)]
-fn peer(sock: *const u8) -> u32 {
+pub fn peer(sock: *const u8) -> u32 {
     let pid = task::read_ptr(sock, offset!(sock_peer_pid));
     if pid.is_null() {
         return 0;

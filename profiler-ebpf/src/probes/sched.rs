@@ -19,7 +19,7 @@ use profiler_common::{
     unwind::{Wait, end},
 };
 
-use super::{disk, io};
+use super::{awaited, disk, io};
 use crate::{
     emit::{self, Scratch},
     globals::{enabled, offset},
@@ -127,7 +127,7 @@ fn send_wait(walk: &mut Walk, scratch: *mut u8) -> Result<(), Counter> {
     // SAFETY: `try_wait` wrote it.
     unwind::finish(walk, unsafe { &mut *scratch.cast::<Wait>() });
     // SAFETY: what was written is less than scratch memory.
-    unsafe { emit::send_raw(scratch, unwind::length(walk), Counter::RingWaitStack) }
+    unsafe { emit::send_raw_bulk(scratch, unwind::length(walk), Counter::RingWaitStack) }
 }
 
 /// `sched_waking(struct task_struct *p)`: not `sched_wakeup`, whose current differs in 9 % of wakes.
@@ -220,8 +220,8 @@ fn switch_out<const UNWIND: bool>(
         };
         disk::forget(task);
         task::remove(task);
-        emit::send(&cycle, Counter::RingCycle)?;
-        return emit::send(&account, Counter::RingAccount);
+        emit::send_bulk(&cycle, Counter::RingCycle)?;
+        return emit::send_bulk(&account, Counter::RingAccount);
     }
     // The length of this wait is not known yet, and afterwards the stack can't be had: foretell it by the last one.
     if (u64::from(state.last_wait) >= STACK_ALWAYS_NS
@@ -259,7 +259,7 @@ fn missed_switch_in(task: Task, state: &mut TaskState, now: u64) -> Result<(), C
     }
     let cycle = cycle(task, state, now, wake, flags);
     restart(state, now);
-    emit::send(&cycle, Counter::RingCycle)
+    emit::send_bulk(&cycle, Counter::RingCycle)
 }
 
 /// Begins the next cycle now, on a CPU.
@@ -343,16 +343,19 @@ fn emit_cycle(task: Task, state: &mut TaskState, now: u64, wake: u64, flags: u16
     restart(state, now);
     state.attention &= ATTENTION_STACKS | ATTENTION_COPY_UP;
     io::tell(task, state, &cycle.header, false);
+    let mut regs = core::ptr::null();
     if blocked >= WHOLE_NS {
-        cycle.syscall = system_call(task);
+        regs = registers(task);
+        cycle.syscall = system_call(regs);
         if in_iowait(task) {
             cycle.flags |= flag::IOWAIT;
         }
     }
     if !want_stack {
-        return emit::send(&cycle, Counter::RingCycle);
+        return emit::send_bulk(&cycle, Counter::RingCycle);
     }
-    let result = with_stack(task, cycle);
+    let told = awaited::tell(task, &cycle, regs);
+    let result = with_stack(task, cycle).and(told);
     if copying && !copying_on(task, now) {
         state.attention &= !ATTENTION_COPY_UP;
     }
@@ -377,7 +380,7 @@ fn copying_on(task: Task, now: u64) -> bool {
 #[inline(always)]
 fn with_stack(task: Task, mut cycle: Cycle) -> Result<(), Counter> {
     if enabled!(task_stack) == 0 {
-        return emit::send(&cycle, Counter::RingCycle);
+        return emit::send_bulk(&cycle, Counter::RingCycle);
     }
     cycle.flags |= flag::WANT_STACK;
     let scratch = emit::scratch(&SCHED_SCRATCH)?;
@@ -394,7 +397,7 @@ fn with_stack(task: Task, mut cycle: Cycle) -> Result<(), Counter> {
     // SAFETY: scratch memory is large enough and 8-aligned; `bytes` is at most 0x3ff.
     unsafe {
         scratch.cast::<Cycle>().write(cycle);
-        emit::send_raw(scratch, HEAD + bytes, Counter::RingCycle)
+        emit::send_raw_bulk(scratch, HEAD + bytes, Counter::RingCycle)
     }
 }
 
@@ -443,16 +446,21 @@ fn cycle(task: Task, state: &TaskState, now: u64, wake: u64, flags: u16) -> Cycl
     }
 }
 
-/// The system call that a switched-out task is in, or -1 (`orig_ax` of its saved user registers, which lie at the upper
-/// end of its kernel stack).
+/// The saved user registers of a switched-out task, which lie at the upper end of its kernel stack; null when that is not
+/// known.
 #[inline(always)]
-fn system_call(task: Task) -> i32 {
-    let regs = if enabled!(task_pt_regs) != 0 {
+fn registers(task: Task) -> *const u8 {
+    if enabled!(task_pt_regs) != 0 {
         // SAFETY: a task pointer that the verifier knows.
         unsafe { bpf_task_pt_regs(task) as *const u8 }
     } else {
         task::registers_on_stack(task)
-    };
+    }
+}
+
+/// The system call that a task with these registers is in, or -1.
+#[inline(always)]
+fn system_call(regs: *const u8) -> i32 {
     if regs.is_null() {
         return SYSCALL_NOT_ASKED;
     }
@@ -486,7 +494,7 @@ pub fn boundary(task: Task, state: &mut TaskState, now: u64) -> Result<(), Count
     restart(state, now);
     state.attention &= ATTENTION_COPY_UP;
     io::tell(task, state, &cycle.header, true);
-    emit::send(&cycle, Counter::RingCycle)
+    emit::send_bulk(&cycle, Counter::RingCycle)
 }
 
 /// Closes whatever a thread is in when scheduling ends to be recorded: at `end`, or at its last switch if that was
@@ -517,12 +525,14 @@ pub fn flush(task: Task, state: &mut TaskState, end: u64) -> Result<(), Counter>
     }
     let mut cycle = cycle(task, state, end, wake, flags);
     cycle.off = off;
-    cycle.syscall = system_call(task);
+    let regs = registers(task);
+    cycle.syscall = system_call(regs);
     io::tell(task, state, &cycle.header, true);
     if wake > off && !emit::shed(shed::WAIT_STACKS) {
-        return with_stack(task, cycle);
+        let told = awaited::tell(task, &cycle, regs);
+        return with_stack(task, cycle).and(told);
     }
-    emit::send(&cycle, Counter::RingCycle)
+    emit::send_bulk(&cycle, Counter::RingCycle)
 }
 
 #[inline(always)]

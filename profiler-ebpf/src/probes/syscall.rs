@@ -195,10 +195,7 @@ fn text(scratch: *mut u8, at: usize, max: usize, source: u64) -> usize {
 #[inline(always)]
 fn file_name(task: task::Task, scratch: *mut u8, fd: u64) -> usize {
     const HEAD: usize = core::mem::size_of::<Syscall>();
-    let files = task::read_ptr(task.cast(), offset!(task_files));
-    let table = task::read_ptr(task::read_ptr(files, offset!(files_fdt)), offset!(fdtable_fd));
-    let file = task::read_ptr(table.wrapping_add((fd & 0xffff_ffff) as usize * 8), 0);
-    let dentry = task::read_ptr(file, offset!(file_dentry));
+    let dentry = task::read_ptr(task::file(task, fd), offset!(file_dentry));
     let name = task::read_ptr(dentry, offset!(dentry_name));
     if name.is_null() {
         return 0;

@@ -11,15 +11,23 @@
 //! From the end backwards: time on a CPU, in a run queue and in short waits is the thread's own. A wait that another
 //! thread ended is not: the path goes on with the thread that did, at the moment of the wake, and from the birth of a
 //! thread with its maker. A wait that an interrupt ended (a disk, a network card, a timer), or a thread that is not
-//! recorded, is the thread's own, for the reason that the wait itself names. So the segments follow each other without a
+//! recorded, is the thread's own, for the reason that the wait itself names; but for an answer over loopback, which its
+//! sender delivers itself. So the segments follow each other without a
 //! gap or an overlap, and sum to the span exactly; what no thread covers is unattributed.
 //! See `docs/design/0020-critical-path.md`.
 
+mod links;
+
+pub use links::ExchangeIx;
+
 use std::collections::HashMap;
 
+use links::Links;
+
+use super::resources::Wait;
 use super::resources::{Resources, distinct};
-use super::waits::{Class, Classifier};
-use crate::model::{OperationIx, PhaseIx, ProcessIx, Session, Span, State, Thread, ThreadIx, Waker};
+use super::waits::{Class, Classifier, POLL};
+use crate::model::{AwaitedIx, OperationIx, PhaseIx, ProcessIx, Session, Span, State, Thread, ThreadIx, Waker};
 
 /// Most threads that the path goes through at one moment: more go round (times of two CPUs that disagree, a broken
 /// recording).
@@ -31,7 +39,15 @@ pub struct Segment {
     pub span: Span,
     /// Whose time it is, and what it did; `None` for time that no thread covers.
     pub doing: Option<(ThreadIx, State)>,
+    /// Of a wait: the answer that its process was to get meanwhile.
+    pub answer: Option<ExchangeIx>,
 }
+
+/// A wait at many files, in a process that was to get an answer over the network.
+const ANSWER: Class = Class {
+    wait: Wait::Network,
+    detail: "answer over the network",
+};
 
 /// What a part of a path was spent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,6 +90,15 @@ impl Reason {
 }
 
 impl Segment {
+    /// Time that no thread covers.
+    fn of_nobody(span: Span) -> Segment {
+        Segment {
+            span,
+            doing: None,
+            answer: None,
+        }
+    }
+
     /// What it was spent on, ns; adds up to its length.
     pub fn parts(&self, session: &Session, classifier: &mut Classifier) -> Vec<(Reason, u64)> {
         let ns = self.span.len();
@@ -83,7 +108,7 @@ impl Segment {
         match state {
             State::Cpu => vec![(Reason::Cpu, ns)],
             State::Runqueue => vec![(Reason::Runqueue, ns)],
-            State::Blocked { .. } => vec![(Reason::Wait(classifier.classify(session, state)), ns)],
+            State::Blocked { .. } => vec![(Reason::Wait(self.class(session, state, classifier)), ns)],
             State::Mixed {
                 cpu, runqueue, blocked, ..
             } => vec![
@@ -93,6 +118,20 @@ impl Segment {
             ],
             State::Lost => vec![(Reason::Lost, ns)],
         }
+    }
+
+    /// Why its thread waited.
+    fn class(&self, session: &Session, state: State, classifier: &mut Classifier) -> Class {
+        match classifier.classify(session, state) {
+            Class { detail: POLL, .. } if self.answer.is_some() => ANSWER,
+            class => class,
+        }
+    }
+
+    /// Whose answer its thread waited for, where it was that.
+    pub fn answer(&self, session: &Session, classifier: &mut Classifier) -> Option<ExchangeIx> {
+        let (_, state) = self.doing.filter(|(_, state)| matches!(state, State::Blocked { .. }))?;
+        self.answer.filter(|_| self.class(session, state, classifier) == ANSWER)
     }
 
     /// The process whose time it is.
@@ -126,6 +165,10 @@ impl Path {
                         .and_then(|thread| before(thread, segment.span.to))
                         .is_some_and(|interval| interval.span == segment.span);
                     resources.count(session, piece, whole, classifier);
+                    if segment.answer(session, classifier).is_some() {
+                        resources.sleep -= segment.span.len();
+                        resources.network += segment.span.len();
+                    }
                 }
                 None => unattributed += segment.span.len(),
             }
@@ -139,6 +182,7 @@ pub struct Paths<'a> {
     session: &'a Session,
     /// Threads by tgid and tid, in order of birth: numbers are given anew.
     threads: HashMap<(u32, u32), Vec<ThreadIx>>,
+    links: Links<'a>,
 }
 
 impl<'a> Paths<'a> {
@@ -151,7 +195,11 @@ impl<'a> Paths<'a> {
         for numbered in threads.values_mut() {
             numbered.sort_by_key(|ix| session.threads[ix.ix()].span.from);
         }
-        Paths { session, threads }
+        Paths {
+            session,
+            threads,
+            links: Links::new(session),
+        }
     }
 
     /// The path of a phase: back from the event that ended it.
@@ -182,7 +230,7 @@ impl<'a> Paths<'a> {
         let segments = match self.last(main, processes, span.to) {
             _ if span.is_empty() => Vec::new(),
             Some(thread) => self.walk(thread, span),
-            None => vec![Segment { span, doing: None }],
+            None => vec![Segment::of_nobody(span)],
         };
         Path { span, segments }
     }
@@ -222,10 +270,7 @@ impl<'a> Paths<'a> {
             if at > own.span.to {
                 // Only at the path's end: nobody is known to have worked since this one's.
                 let from = own.span.to.max(span.from);
-                segments.push(Segment {
-                    span: Span { from, to: at },
-                    doing: None,
-                });
+                segments.push(Segment::of_nobody(Span { from, to: at }));
                 at = from;
                 continue;
             }
@@ -239,10 +284,14 @@ impl<'a> Paths<'a> {
                     None => break,
                 }
             };
-            if let State::Blocked { waker: Some(waker), .. } = interval.state
+            if let State::Blocked {
+                waker: Some(waker),
+                awaited,
+                ..
+            } = interval.state
                 && interval.span.to == at
                 && jumps < MOST_JUMPS
-                && let Some(by) = self.waker(waker, thread, at)
+                && let Some(by) = self.waker(waker, awaited, thread, at)
             {
                 jumps += 1;
                 thread = by;
@@ -253,20 +302,19 @@ impl<'a> Paths<'a> {
                 from: span.from,
                 to: at,
             });
+            let waits = matches!(piece.state, State::Blocked { .. });
             segments.push(Segment {
                 span: piece.span,
                 doing: Some((thread, piece.state)),
+                answer: waits.then(|| self.links.answer(own.id.tgid, piece.span)).flatten(),
             });
             at = piece.span.from;
         }
         if at > span.from {
-            segments.push(Segment {
-                span: Span {
-                    from: span.from,
-                    to: at,
-                },
-                doing: None,
-            });
+            segments.push(Segment::of_nobody(Span {
+                from: span.from,
+                to: at,
+            }));
         }
         segments.reverse();
         segments
@@ -277,8 +325,8 @@ impl<'a> Paths<'a> {
     }
 
     /// The thread that ended a wait at `at`, if it was a thread, is recorded, and can have been at work then.
-    fn waker(&self, waker: Waker, woken: ThreadIx, at: u64) -> Option<ThreadIx> {
-        if waker.interrupt {
+    fn waker(&self, waker: Waker, awaited: Option<AwaitedIx>, woken: ThreadIx, at: u64) -> Option<ThreadIx> {
+        if waker.interrupt && !awaited.is_some_and(|awaited| self.links.is_peer(awaited, waker.tgid)) {
             return None;
         }
         let numbered = self.threads.get(&(waker.tgid, waker.tid))?;

@@ -210,7 +210,8 @@ pub fn measured(session: &Session) -> bool {
 fn files(session: &Session, layers: &Layers, owners: &Owners<'_>, uses: &mut Uses) -> Vec<FileUse> {
     let page = session.page();
     let started = starts(session);
-    let mut sums: HashMap<(Option<ContainerIx>, Option<LayerIx>, FileIx), (u64, u64)> = HashMap::new();
+    type Touched = (Option<ContainerIx>, Option<LayerIx>, FileIx);
+    let mut sums: HashMap<Touched, (u64, u64)> = HashMap::new();
     for run in &session.page_runs {
         let ts = run.span.from;
         let container = owners.container(run.thread, run.cgroup, ts);

@@ -23,6 +23,9 @@ pub struct Class {
     pub detail: &'static str,
 }
 
+/// Detail of waits for any of many files.
+pub const POLL: &str = "poll without input";
+
 const DISK: Class = Class {
     wait: Wait::Disk,
     detail: "disk I/O",

@@ -68,7 +68,7 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cap(pub(crate) Option<u32>);
 
-fn overhead(text: &str) -> Result<Cap, String> {
+pub(super) fn overhead(text: &str) -> Result<Cap, String> {
     if text == "off" {
         return Ok(Cap(None));
     }
@@ -97,6 +97,7 @@ impl Args {
             name: self.name.clone(),
             sample_hz: self.frequency,
             user: None,
+            timeout: None,
             redact: !self.no_redact,
             debug_folders: self.debug_dir.clone(),
             quiet: self.quiet,

@@ -74,6 +74,7 @@ fn record(demo: &Demo, folder: &Path) -> Result<PathBuf, Problem> {
         name: "demo".to_owned(),
         sample_hz: super::capture::DEFAULT_HZ,
         user: None,
+        timeout: None,
         redact: true,
         debug_folders: Vec::new(),
         quiet: true,

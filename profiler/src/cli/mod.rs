@@ -3,13 +3,17 @@
 //! Exit status: 0 done (also when the reader of standard output has gone), 1 the work failed, 2 the arguments make no
 //! sense; `run` passes on the command's own, 126 when the command can't be executed and 127 when there is none.
 
+mod bench;
 mod capture;
+mod check;
 mod completions;
 mod demo;
+mod diff;
 mod doctor;
 mod endpoint;
 mod export;
 mod flame;
+mod inputs;
 mod layers;
 mod load;
 mod man;
@@ -23,6 +27,8 @@ mod run;
 mod rungs;
 mod show;
 mod terminal;
+mod timed;
+mod trend;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -64,6 +70,10 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Record(record::Args),
+    Bench(bench::Args),
+    Diff(diff::Args),
+    Check(check::Args),
+    Trend(trend::Args),
     Show(show::Args),
     Flame(flame::Args),
     Layers(layers::Args),
@@ -76,6 +86,8 @@ enum Command {
     Man(man::Args),
     #[command(hide = true)]
     Rungs(rungs::Args),
+    #[command(hide = true)]
+    Timed(timed::Args),
 }
 
 /// Runs the program with the process's arguments.
@@ -100,6 +112,10 @@ pub fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Run(args) => run::run(args),
         Command::Record(args) => record::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Diff(args) => diff::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Trend(args) => trend::run(args),
         Command::Show(args) => show::run(args),
         Command::Flame(args) => flame::run(args),
         Command::Layers(args) => layers::run(args),
@@ -111,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
         Command::Rungs(args) => rungs::run(args),
+        Command::Timed(args) => timed::run(args),
     };
     match done {
         Ok(status) => ExitCode::from(status),

@@ -29,7 +29,7 @@ pub(crate) struct Args {
     pub(crate) container: Option<String>,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     // A number alone is seconds, as `sleep` has it.
     let parsed = match text.parse::<u32>() {
         Ok(seconds) => Duration::from_secs(seconds.into()),

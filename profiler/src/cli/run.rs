@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Problem, capture};
 use crate::session;
@@ -27,6 +28,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
 
+    /// Tell the command to end after this time, and kill it when it does not within 5 s: 90s, 5m
+    #[arg(long, value_name = "D", value_parser = super::record::duration)]
+    pub(crate) timeout: Option<Duration>,
+
     /// The command, after --
     #[arg(required = true, last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
@@ -40,6 +45,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     }
     let outcome = session::run(&session::Options {
         user: args.user.clone(),
+        timeout: args.timeout,
         command: args.command.clone(),
         ..args.capture.options()?
     })
@@ -49,7 +55,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
 }
 
 /// Says before anything is attached that a command can't be run, with the shell's exit statuses (POSIX XCU 2.8.2).
-fn check_program(program: &OsString) -> Result<(), Problem> {
+pub(super) fn check_program(program: &OsString) -> Result<(), Problem> {
     let path = Path::new(program);
     let candidates: Vec<PathBuf> = if path.components().count() > 1 || path.is_absolute() {
         vec![path.to_owned()]

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::{Problem, load, output, terminal};
-use crate::report::json;
+use super::{Problem, inputs, load, output, terminal};
 use crate::report::select::Query;
 use crate::report::terminal::{self as summary, DEFAULT_TOP};
+use crate::report::{compare, json};
 
 /// Show a recording: phases, where their time went, programs, losses, the profiler's own cost
 #[derive(clap::Args)]
@@ -16,6 +16,7 @@ use crate::report::terminal::{self as summary, DEFAULT_TOP};
                         phasegraph show build.phg\n  \
                         phasegraph show build.phg --phase 'step 3' --sort wall\n  \
                         phasegraph show build.phg --critical --phase 'step 3'\n  \
+                        phasegraph show --pareto runs\n  \
                         phasegraph show build.phg --json | jq '.containers[].phases[] | {name, wall_ns}'")]
 pub(crate) struct Args {
     /// The recording
@@ -24,6 +25,11 @@ pub(crate) struct Args {
     /// Print everything as JSON, integers in ns and bytes
     #[arg(long, conflicts_with_all = ["phase", "container", "critical", "sort", "top", "width"])]
     json: bool,
+
+    /// FILE is a series of runs (what `bench` wrote, or a folder of recordings): show what their time goes on, the costliest
+    /// phases and reasons first, cold apart from warm
+    #[arg(long, conflicts_with_all = ["phase", "container", "critical", "sort", "json", "config"])]
+    pareto: bool,
 
     /// Only this phase: its name, 'step 3', or its number
     #[arg(long, value_name = "P")]
@@ -67,6 +73,13 @@ enum Sort {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    if args.pareto {
+        let input = inputs::read(&args.file)?;
+        let style = terminal::style(&io::stdout(), args.width.map(usize::from));
+        let shown = compare::pareto::render(&input.results, &input.title, args.top, &style);
+        output::stdout(shown.as_bytes())?;
+        return Ok(0);
+    }
     let session = load::with_rules(&args.file, args.config.as_deref())?;
     if args.json {
         let json = json::render(&session).map_err(|error| Problem::new("can't make JSON of it").because(error))?;

@@ -83,6 +83,7 @@ mod tests {
             task_state: 1,
             waker: None,
             open: false,
+            awaited: None,
         };
         Session {
             threads: vec![Thread {

@@ -392,6 +392,7 @@ impl Fixture {
                     task_state: 2,
                     waker: None,
                     open: false,
+                    awaited: None,
                 };
                 self.waits.push((task, Interval { span, state }));
             }

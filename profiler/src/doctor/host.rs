@@ -58,19 +58,13 @@ fn kernel(meta: &Meta) -> Check {
         units::bytes(meta.memory_bytes)
     );
     let check = Check::good("kernel", found);
-    match version(&meta.kernel) {
+    match crate::kernel::host::version(&meta.kernel) {
         Some(version) if version < OLDEST => check.but(
             Verdict::Less,
             format!("older than {}.{}, which nobody tried", OLDEST.0, OLDEST.1),
         ),
         _ => check,
     }
-}
-
-/// `6.1.0-56-cloud-amd64` is (6, 1).
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit());
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn privileges() -> Check {
@@ -256,6 +250,7 @@ fn room() -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::host::version;
 
     /// Make sure that versions are read from releases of every distribution.
     #[test]

@@ -1,5 +1,6 @@
 //! From the kernel's bytes to records.
 
+mod awaited;
 mod disk;
 mod life;
 
@@ -339,6 +340,7 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
                 d: text(call.d_len)?,
             }))
         }
+        kind::AWAITED => awaited::event(bytes)?,
         kind::EXCHANGE => Event::Whole(exchange(&whole(bytes)?).into()),
         kind::REQUEST => {
             let (request, mut tail) = split::<net::Request>(bytes)?;
@@ -410,6 +412,7 @@ impl Event {
                 Record::Exit(record) => record.at.ts,
                 Record::Account(record) => record.at.ts,
                 Record::Adopt(record) => record.at.ts,
+                Record::Awaited(record) => record.at.ts,
                 Record::Cgroup(record) => record.at.ts,
                 Record::Syscall(record) => record.at.ts,
                 Record::Exchange(record) => record.at.ts,

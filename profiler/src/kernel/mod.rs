@@ -1,5 +1,6 @@
 //! What this kernel offers: struct offsets from its BTF, and the facts of the host.
 
+mod calls;
 pub mod host;
 pub mod lockdown;
 pub mod offsets;

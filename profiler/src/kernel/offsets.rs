@@ -5,6 +5,7 @@ use std::{
     path::Path,
 };
 
+use super::calls;
 use btfparse::{Error, ErrorKind, Integer32Value, Offset, Readable, TypeInformation, TypeVariant};
 use profiler_common::kernel::{ABSENT, Features, Offsets};
 
@@ -73,6 +74,7 @@ const QUEUE: &str = "how long requests wait before a block device is given them"
 const BLOCK_CGROUP: &str = "the cgroup that a request to a block device is charged to";
 const BLOCK_FILE: &str = "the file that a request to a block device is for";
 const OVERLAY: &str = "from which lower file something was copied up when that was in the page cache";
+const AWAITED: &str = "which file or socket a wait was for";
 const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
 
 macro_rules! members {
@@ -221,6 +223,7 @@ members! {
     ovl_entry_stack = "ovl_entry"::"__lowerstack" | "ovl_entry"::"lowerstack", OVERLAY;
     ovl_path_dentry = "ovl_path"::"dentry" [8], OVERLAY;
     dentry_fsdata = "dentry"::"d_fsdata" [8], OVERLAY;
+    pt_regs_di = "pt_regs"::"di" [8], AWAITED;
 }
 /// The one bit field that is read.
 pub const IN_IOWAIT: Member = Member {
@@ -495,6 +498,10 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         req_rahead_bit: types.request_bit("__REQ_RAHEAD"),
         req_preflush_bit: types.request_bit("__REQ_PREFLUSH"),
         req_fua_bit: types.request_bit("__REQ_FUA"),
+        // Known when the ring is made.
+        ring_bulk_bytes: u32::MAX,
+        pad: 0,
+        descriptor_calls: calls::at_descriptor(),
     };
     Ok(Resolved {
         offsets,

@@ -70,6 +70,10 @@ pub fn ring_bytes(cpus: usize) -> u32 {
     (cpus * PER_CPU).next_power_of_two().clamp(4 << 20, 64 << 20) as u32
 }
 
+/// One of so many equal parts of the ring is kept for events that tell of lives. Of the smallest ring that is 1 MB: some
+/// 6,000 births, execs and ends in one drain interval.
+const RING_PARTS: u32 = 4;
+
 /// Loaded programs, their links and maps.
 pub struct Loaded {
     ebpf: Ebpf,
@@ -103,6 +107,7 @@ fn load_object(
         features.task_stack = 0;
         features.task_pt_regs = 0;
     }
+    features.ring_bulk_bytes = options.ring_bytes / RING_PARTS * (RING_PARTS - 1);
     let features = Global(features);
     let tgid = std::process::id();
     let mut loader = EbpfLoader::new();

@@ -75,6 +75,11 @@ impl Builder {
                 let at = self.see(cycle.at);
                 self.tasks.of(&at).cycles.push((&cycle).into());
             }
+            Record::Awaited(awaited) => {
+                let at = self.see(awaited.at);
+                let ix = self.session.awaited.place(awaited.file, at.task.tgid, awaited.off);
+                self.tasks.of(&at).awaited.push((awaited.off, ix));
+            }
             Record::Sample(sample) => {
                 let at = self.see(sample.at);
                 self.tasks.of(&at).samples.push((at.ts, sample.stack));

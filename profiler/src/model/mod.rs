@@ -3,6 +3,7 @@
 //! Indexes ([`ProcessIx`] and so on) point into the session's vectors and are only meaningful with it.
 //! All times are ns of `CLOCK_MONOTONIC`.
 
+pub mod awaited;
 pub mod build;
 pub mod disk;
 #[cfg(test)]
@@ -13,6 +14,7 @@ pub mod share;
 pub mod stack;
 pub mod verify;
 
+pub use awaited::{AwaitedFiles, AwaitedIx};
 pub use process::{Bytes, Image, Interval, Process, State, Thread, Waker};
 pub use stack::Stacks;
 
@@ -97,6 +99,7 @@ pub struct Session {
     pub processes: Vec<Process>,
     pub threads: Vec<Thread>,
     pub stacks: Stacks,
+    pub awaited: AwaitedFiles,
     /// In order of time.
     pub cgroups: Vec<Cgroup>,
     /// In order of time (of their end).

@@ -1,7 +1,7 @@
 //! Processes, threads, and where a thread's time went.
 
 use super::share::share;
-use super::{ProcessIx, Span, ThreadIx};
+use super::{AwaitedIx, ProcessIx, Span, ThreadIx};
 use crate::recording::record::{TaskId, Text};
 
 /// One thread group, through all its execs.
@@ -171,6 +171,8 @@ pub enum State {
         waker: Option<Waker>,
         /// The wait had not ended when the recording did.
         open: bool,
+        /// At what file, where that was recorded.
+        awaited: Option<AwaitedIx>,
     },
     /// Many short intervals, known by their sums, ns; they add up to the interval's length.
     Mixed {

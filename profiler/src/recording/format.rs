@@ -217,6 +217,7 @@ pub fn time_of(record: &Record) -> Option<u64> {
         Record::Exit(exit) => exit.at.ts,
         Record::Account(account) => account.at.ts,
         Record::Cycle(cycle) => cycle.at.ts,
+        Record::Awaited(awaited) => awaited.at.ts,
         Record::Sample(sample) => sample.at.ts,
         Record::Cgroup(cgroup) => cgroup.at.ts,
         Record::Syscall(syscall) => syscall.at.ts,

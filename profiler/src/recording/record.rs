@@ -131,6 +131,41 @@ pub struct Account {
     pub sum_exec: u64,
 }
 
+/// The file, pipe or socket that a thread waited at, of a wait that got a stack and whose system call was given a
+/// descriptor; see `profiler_common::awaited::Awaited`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AwaitedFile {
+    pub dev: u32,
+    pub ino: u64,
+    /// `i_mode`
+    pub mode: u16,
+    /// `AF_…`, `SOCK_…` and `IPPROTO_…`, of a socket; else 0.
+    pub family: u16,
+    pub socket_type: u16,
+    pub protocol: u16,
+    /// The process at the other end of a unix socket; 0 when not known.
+    pub peer: u32,
+    /// Four or sixteen bytes, of an internet socket; else empty. Ports in host order.
+    pub local: Vec<u8>,
+    pub local_port: u16,
+    pub remote: Vec<u8>,
+    pub remote_port: u16,
+    /// Names from the file upward to the root of its file system.
+    pub path: Vec<Text>,
+    /// Folders above the last, or the end of a name, are missing.
+    pub cut: bool,
+}
+
+/// At what a thread waited.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Awaited {
+    /// Of the cycle that the wait is in.
+    pub at: At,
+    /// When the wait began: `off` of the cycle.
+    pub off: u64,
+    pub file: AwaitedFile,
+}
+
 /// One thread's time from `from` to `at.ts` without a gap; see `profiler_common::sched::Cycle`, whose fields these
 /// are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -838,6 +873,7 @@ records! {
     14 => Cycle,
     15 => Sample,
     16 => Account,
+    17 => Awaited,
     20 => File,
     21 => Frame,
     22 => Stack,

@@ -274,6 +274,39 @@ pub(crate) fn samples() -> Vec<Record> {
             instructions: vec![b"FROM debian".to_vec(), b"RUN make".to_vec()],
         }
         .into(),
+        Awaited {
+            at,
+            off: at.ts - 70_000_000,
+            file: AwaitedFile {
+                dev: 8,
+                ino: 77,
+                mode: 0o140_777,
+                family: 2,
+                socket_type: 1,
+                protocol: 6,
+                peer: 0,
+                local: vec![10, 0, 0, 1],
+                local_port: 40_000,
+                remote: vec![10, 0, 0, 2],
+                remote_port: 5000,
+                path: Vec::new(),
+                cut: false,
+            },
+        }
+        .into(),
+        Awaited {
+            at: later(1),
+            off: at.ts,
+            file: AwaitedFile {
+                dev: 0x80_0001,
+                ino: 78,
+                mode: 0o100_644,
+                path: vec![b"storage.lock".to_vec(), b"storage".to_vec(), vec![0xff, 0x1b]],
+                cut: true,
+                ..AwaitedFile::default()
+            },
+        }
+        .into(),
         Listen {
             at: later(12),
             enter: 12_345_678_906,
@@ -668,6 +701,7 @@ fn place_of(record: &Record) -> usize {
         Record::WriteBack(_) => 42,
         Record::CopyUp(_) => 43,
         Record::Overlaid(_) => 44,
+        Record::Awaited(_) => 46,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{names, text};
+use super::{awaited, names, text};
 use crate::attribute::critical::{Path, Reason, Segment};
 use crate::attribute::waits::Classifier;
 use crate::model::{ProcessIx, Session, Span};
@@ -13,34 +13,63 @@ pub struct Share {
     pub reason: Reason,
     /// Harmless text; empty when no thread is known.
     pub program: String,
+    /// At what file, pipe or socket it was waited; empty where that is not known. Harmless text.
+    pub at: String,
     pub ns: u64,
     /// Stretches that it is made of.
     pub pieces: u64,
 }
 
+impl Share {
+    /// The reason with its place: `socket read: 10.0.0.2:5000`.
+    pub fn words(&self) -> String {
+        match &self.at[..] {
+            "" => self.reason.words().to_owned(),
+            at => format!("{}: {at}", self.reason.words()),
+        }
+    }
+}
+
 /// A path's time by reason and program, longest first: what to mend first. Adds up to the path's length.
 pub fn shares(session: &Session, path: &Path, classifier: &mut Classifier) -> Vec<Share> {
-    let mut sums: BTreeMap<(Reason, String), (u64, u64)> = BTreeMap::new();
+    let mut sums: BTreeMap<(Reason, String, String), (u64, u64)> = BTreeMap::new();
     for segment in &path.segments {
         let program = program(session, segment);
+        let at = at(session, segment, classifier);
         for (reason, ns) in segment.parts(session, classifier) {
             if ns > 0 {
-                let sum = sums.entry((reason, program.clone())).or_default();
+                let sum = sums.entry((reason, program.clone(), at.clone())).or_default();
                 *sum = (sum.0 + ns, sum.1 + 1);
             }
         }
     }
     let mut shares: Vec<Share> = sums
         .into_iter()
-        .map(|((reason, program), (ns, pieces))| Share {
+        .map(|((reason, program, at), (ns, pieces))| Share {
             reason,
             program,
+            at,
             ns,
             pieces,
         })
         .collect();
-    shares.sort_by(|a, b| b.ns.cmp(&a.ns).then_with(|| a.program.cmp(&b.program)));
+    shares.sort_by(|a, b| {
+        b.ns.cmp(&a.ns)
+            .then_with(|| (&a.program, &a.at).cmp(&(&b.program, &b.at)))
+    });
     shares
+}
+
+/// At what its thread waited, or whose answer it waited for; empty where that is not known.
+pub fn at(session: &Session, segment: &Segment, classifier: &mut Classifier) -> String {
+    if let Some(exchange) = segment.answer(session, classifier) {
+        let exchange = session.exchanges.get(exchange.0 as usize);
+        return exchange
+            .and_then(|exchange| awaited::address(&exchange.address, exchange.port))
+            .unwrap_or_default();
+    }
+    let at = segment.doing.and_then(|(_, state)| awaited::at(session, state));
+    at.unwrap_or_default()
 }
 
 /// The program that a segment's thread ran at its end.

@@ -1,6 +1,8 @@
 //! A small session made by hand, for the sinks' tests: `podman build` with two steps, the second of which runs `make`
 //! with one compiler and one process whose name attacks every sink.
 
+pub(crate) mod disk;
+
 use crate::model::{
     Container, ContainerIx, Image, Interval, Operation, OperationIx, Phase, PhaseIx, PhaseKind, Process, ProcessIx,
     Session, Span, State, Thread, ThreadIx,
@@ -234,6 +236,7 @@ fn blocked(stack: u32, iowait: bool) -> State {
         task_state: if iowait { 2 } else { 1 },
         waker: None,
         open: false,
+        awaited: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Sinks: one form of output each, made of a [`crate::model::Session`].
 
+pub mod awaited;
+pub mod compare;
 pub mod critical;
 pub mod export;
 pub mod figures;

@@ -273,6 +273,7 @@ mod tests {
                     task_state: 1,
                     waker: None,
                     open: false,
+                    awaited: None,
                 };
             }
         }

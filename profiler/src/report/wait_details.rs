@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::attribute::resources::Wait;
 use crate::attribute::waits::Classifier;
-use crate::model::{Interval, Session, Span, State, ThreadIx};
+use crate::model::{AwaitedIx, Interval, Session, Span, State, ThreadIx};
+use crate::report::{awaited, units};
 
 /// Waits for one thing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detail {
     pub wait: Wait,
     /// `flush at unmount`, `pipe read`.
@@ -18,6 +19,40 @@ pub struct Detail {
     pub longest: u64,
     pub thread: ThreadIx,
     pub from: u64,
+    /// At which files and sockets, ns; less in sum than `ns` where that was not recorded.
+    pub at: BTreeMap<AwaitedIx, u64>,
+}
+
+/// Places told of one detail.
+const TOLD: usize = 2;
+
+impl Detail {
+    /// Where it was waited, with the time there, longest first. Harmless text.
+    pub fn places(&self, session: &Session) -> Vec<(String, u64)> {
+        let mut by_name: BTreeMap<String, u64> = BTreeMap::new();
+        for (ix, ns) in &self.at {
+            if let Some(name) = awaited::called(session, *ix) {
+                *by_name.entry(name).or_default() += ns;
+            }
+        }
+        let mut places: Vec<(String, u64)> = by_name.into_iter().collect();
+        places.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        places
+    }
+
+    /// `file lock (/run/lock 1.20 s)`: with the places where most of it was waited.
+    pub fn words(&self, session: &Session) -> String {
+        let places: Vec<String> = self
+            .places(session)
+            .iter()
+            .take(TOLD)
+            .map(|(name, ns)| format!("{name} {}", units::time(*ns)))
+            .collect();
+        match places.is_empty() {
+            true => self.detail.to_owned(),
+            false => format!("{} ({})", self.detail, places.join(", ")),
+        }
+    }
 }
 
 /// The waits of some threads within a span, longest in sum first. Waits too short to have a class of their own are in
@@ -63,8 +98,12 @@ impl Details {
                 longest: 0,
                 thread: ix,
                 from: own.from,
+                at: BTreeMap::new(),
             });
             sum.ns += own.len();
+            if let State::Blocked { awaited: Some(at), .. } = state {
+                *sum.at.entry(at).or_default() += own.len();
+            }
             sum.count += 1;
             if own.len() > sum.longest {
                 (sum.longest, sum.thread, sum.from) = (own.len(), ix, own.from);

@@ -301,8 +301,9 @@ impl Running {
         self.wait(libc::WNOHANG)
     }
 
-    fn wait_blocking(&self) {
-        let _ = self.wait(0);
+    /// Waits for its end; its exit status as [`Running::try_wait`] has it.
+    pub fn wait_blocking(&self) -> i32 {
+        self.wait(0).unwrap_or(127)
     }
 
     fn wait(&self, flags: i32) -> Option<i32> {

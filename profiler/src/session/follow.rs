@@ -103,15 +103,23 @@ pub(super) async fn host(
     }
 }
 
+/// How long a command that was told to end may take to do so, before it is killed.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// Drains until the command has ended, and then what it left, or time is up. Returns its status.
+///
+/// With a `timeout` the command is told to end when that is over, and killed when it does not.
 ///
 /// A failed write ends the recording (`failed` says why), not the command: that goes on, unprofiled.
 pub(super) async fn command(
     running: &Running,
     mut following: Following<'_>,
     signals: &mut Signals,
+    timeout: Option<Duration>,
     failed: &mut Option<IngestError>,
 ) -> i32 {
+    let start = Instant::now();
+    let mut due = timeout.map(|timeout| (timeout, libc::SIGTERM));
     let mut tick = tokio::time::interval(DRAIN_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut interrupts = 0;
@@ -142,6 +150,10 @@ pub(super) async fn command(
         }
         match ended {
             None => {
+                if let Some((time, signal)) = due.filter(|(time, _)| start.elapsed() >= *time) {
+                    running.signal(signal);
+                    due = (signal == libc::SIGTERM).then_some((time + GRACE, libc::SIGKILL));
+                }
                 if let Some(status) = running.try_wait() {
                     ended = Some((status, Instant::now()));
                     tick = tokio::time::interval(LINGER_STEP);

@@ -77,6 +77,8 @@ pub struct Options {
     pub forced: Forced,
     /// The most that it may cost, millionths of the host's CPU time; `None` for no cap.
     pub max_overhead_ppm: Option<u32>,
+    /// When the command is told to end, counted from the moment in which it is let go.
+    pub timeout: Option<Duration>,
     /// The command; empty with [`Options::host`].
     pub command: Vec<OsString>,
     /// Record the host instead of a command.
@@ -460,7 +462,10 @@ impl Attached {
         let mut failed = None;
         let following = follow::Following::new(&mut loaded, &mut ingest, &mut guard);
         let status = match &running {
-            Some(running) => Some(follow::command(running, following, &mut signals, &mut failed).await),
+            Some(running) => {
+                let timeout = options.timeout;
+                Some(follow::command(running, following, &mut signals, timeout, &mut failed).await)
+            }
             None => {
                 let duration = options.host.as_ref().and_then(|host| host.duration);
                 let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));

@@ -4,6 +4,9 @@ use blazesym::MaybeDefault;
 use blazesym::symbolize::source::{Kernel as KernelSource, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
 
+/// Where the kernel's half of the address space begins, on every 64-bit architecture that Linux runs on.
+const KERNEL_HALF: u64 = 1 << 63;
+
 /// kallsyms has no sizes: an address further than this from the symbol below it is in no function that is known.
 const MAX_OFFSET: u64 = 1 << 20;
 
@@ -63,6 +66,10 @@ impl Kernel {
 
     /// Name of the function at `address` and the address' offset in it. BPF programs are `bpf_prog_<tag>_<name>`.
     pub fn name(&self, address: u64) -> Option<(String, u64)> {
+        // Before 6.15 the offsets of per-CPU variables stand among the symbols as small addresses.
+        if address < KERNEL_HALF {
+            return None;
+        }
         self.ask(address)
             .ok()
             .flatten()

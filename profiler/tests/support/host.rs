@@ -48,7 +48,8 @@ impl Corner {
         // A hybrid host's cgroup tree is replaced by cgroup2 alone, in this namespace only.
         let script = "set -e; mount --make-rprivate /; ip link set lo up; \
                       umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; \
-                      mount -t tmpfs none /run; : > \"$1\"; exec sleep infinity";
+                      mount -t tmpfs none /run; mkdir -p \"${XDG_RUNTIME_DIR:-/run}\"; : > \"$1\"; \
+                      exec sleep infinity";
         let holder = Command::new("unshare")
             .args(["--mount", "--net", "sh", "-c", script, "sh"])
             .arg(&ready)

@@ -46,7 +46,9 @@ pub(crate) struct Disks<'a> {
 
 /// The command that runs the machine, its console on standard input and output.
 fn qemu(kernel: &Kernel, shape: &Shape, disks: Disks<'_>) -> anyhow::Result<Command> {
-    let mut command = Command::new(QEMU);
+    // A machine ends with this program, however that ends.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", QEMU]);
     // The kernel tests its timer against a loop of instructions, which an emulator on a busy host fails.
     let append = format!("console=ttyS0 panic=-1 quiet no_timer_check {}", shape.append);
     command

@@ -152,5 +152,5 @@ fn try_complete(ctx: &BtfTracePointContext) -> Result<(), Counter> {
         error: ctx.arg(1),
         ..issued
     };
-    emit::send(&event, Counter::RingBlockIo)
+    emit::send_bulk(&event, Counter::RingBlockIo)
 }

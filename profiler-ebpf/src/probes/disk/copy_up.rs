@@ -130,7 +130,7 @@ pub fn by_stack(ctx: *mut c_void, task: Task, inode: InodeId, syscall: i32, now:
     // SAFETY: as above; `bytes` is at most 0x3ff.
     let (sent, found) = unsafe {
         (
-            emit::send_raw(scratch, HEAD + bytes, Counter::RingPageRun),
+            emit::send_raw_bulk(scratch, HEAD + bytes, Counter::RingPageRun),
             among(scratch.add(HEAD), bytes / 8),
         )
     };

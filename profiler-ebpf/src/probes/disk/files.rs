@@ -115,7 +115,7 @@ fn walk(inode: *const u8, mut id: InodeId, task: Task, now: u64) -> Result<(), C
         event.parent = parent_id;
         event.name_len = length as u32;
         // SAFETY: as above.
-        unsafe { emit::send_raw(scratch, HEAD + length, Counter::RingInode)? };
+        unsafe { emit::send_raw_bulk(scratch, HEAD + length, Counter::RingInode)? };
         // One that can't be kept is told again.
         let _ = TOLD.insert(id, 1u32, 0);
         if parent.is_null() || TOLD.get_ptr(parent_id).is_some() {

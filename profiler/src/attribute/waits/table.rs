@@ -4,6 +4,7 @@
 //! outward; generic functions (`schedule`, `schedule_timeout`, `wait_woken`) stand in no table. The formatter leaves the
 //! tables alone: it would give each name a line.
 
+use super::POLL;
 use crate::attribute::resources::Wait;
 
 /// Functions that wait for the same.
@@ -46,7 +47,7 @@ pub(super) const FIRM: &[Row] = &[
         "do_nanosleep", "hrtimer_nanosleep", "common_nsleep*", "alarm_timer_nsleep", "timerfd_read*",
     ]),
     row(Wait::Sleep, "kernel timer", &["msleep*", "usleep_range*", "fsleep"]),
-    row(Wait::Sleep, "poll without input", &[
+    row(Wait::Sleep, POLL, &[
         "ep_poll", "do_epoll_wait", "do_epoll_pwait*", "do_sys_poll", "do_poll", "do_select", "core_sys_select",
     ]),
     row(Wait::Sleep, "signal", &[

@@ -40,6 +40,7 @@ fn blocked(stack: u32, syscall: i32, iowait: bool, task_state: u32) -> State {
         task_state,
         waker: None,
         open: false,
+        awaited: None,
     }
 }
 

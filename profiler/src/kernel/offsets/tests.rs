@@ -81,7 +81,11 @@ fn running_kernel() {
         eprintln!("skipped: {VMLINUX_BTF} is not there");
         return;
     }
-    let resolved = resolve(path).unwrap();
+    let mut resolved = resolve(path).unwrap();
+    // Came with 6.4 (5e31275cc997): without it nothing is wrong, but slower.
+    resolved
+        .absent
+        .retain(|member| *member != "mm_struct.mm_lock_seq.sequence");
     assert_eq!(resolved.absent, Vec::<&str>::new());
     assert!(resolved.offsets.upid_size >= 16);
 }

@@ -97,10 +97,27 @@ pub(super) fn assemble(session: &mut Session, tasks: Vec<Task>) {
         }
     }
     settle_makers(&mut session.threads, &makers);
+    settle_peers(session);
     images(&mut session.processes, births, execs);
     witness(session, &ancestry, &mut places);
     settle(&mut session.processes, places);
     tell(session, &tally);
+}
+
+/// Names the processes at the other ends of unix sockets that were waited at.
+fn settle_peers(session: &mut Session) {
+    let mut numbered: HashMap<u32, Vec<ProcessIx>> = HashMap::new();
+    for (index, process) in session.processes.iter().enumerate() {
+        numbered.entry(process.tgid).or_default().push(ProcessIx(index as u32));
+    }
+    let processes = &session.processes;
+    session.awaited.settle(|tgid, ts| {
+        let alive = |ix: &&ProcessIx| {
+            let span = processes[ix.ix()].span;
+            span.from <= ts && ts <= span.to
+        };
+        numbered.get(&tgid)?.iter().find(alive).copied()
+    });
 }
 
 /// Names the thread that made each thread.
@@ -226,7 +243,7 @@ fn thread(task: &Task, process: ProcessIx, life: &Life, session: Span, tally: &m
         comm: Vec::new(),
         span,
         open: life.open,
-        intervals: tile(&task.cycles, span, &mut tally.corrections),
+        intervals: tile(&task.cycles, &task.awaited, span, &mut tally.corrections),
         samples,
         sum_exec: task.accounts.last().map(|(_, sum_exec)| *sum_exec),
         user_system: exit.map(|exit| (exit.utime, exit.stime)),
@@ -252,6 +269,7 @@ fn blocked_throughout(span: Span, task_state: u32) -> Vec<Interval> {
         task_state,
         waker: None,
         open: true,
+        awaited: None,
     };
     vec![Interval { span, state }]
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::model::AwaitedIx;
 use crate::recording::record::{Adopt, At, Cycle, Exec, Exit, Fork, Io, TaskId};
 
 /// How a task's record begins.
@@ -114,6 +115,8 @@ pub(super) struct Task {
     pub(super) accounts: Vec<(u64, u64)>,
     pub(super) io: Vec<Io>,
     pub(super) cycles: Vec<RawCycle>,
+    /// When waits began, and at what they were.
+    pub(super) awaited: Vec<(u64, Option<AwaitedIx>)>,
     pub(super) samples: Vec<(u64, u32)>,
     /// Changes only.
     pub(super) places: Vec<Place>,
@@ -129,6 +132,7 @@ impl Task {
             accounts: Vec::new(),
             io: Vec::new(),
             cycles: Vec::new(),
+            awaited: Vec::new(),
             samples: Vec::new(),
             places: Vec::new(),
         }
@@ -162,6 +166,7 @@ impl Task {
         self.samples.sort_by_key(|(ts, _)| *ts);
         self.accounts.sort_by_key(|(ts, _)| *ts);
         self.places.sort_by_key(|place| place.ts);
+        self.awaited.sort_by_key(|(off, _)| *off);
     }
 
     /// Adds what `later` knows; its birth and id are dropped. In order again after [`Task::sort`].
@@ -174,6 +179,7 @@ impl Task {
             accounts,
             io,
             cycles,
+            awaited,
             samples,
             places,
         } = later;
@@ -182,6 +188,7 @@ impl Task {
         self.accounts.extend(accounts);
         self.io.extend(io);
         self.cycles.extend(cycles);
+        self.awaited.extend(awaited);
         self.samples.extend(samples);
         self.places.extend(places);
     }
@@ -201,6 +208,7 @@ impl Task {
             accounts: later(&mut self.accounts, |(at, _)| *at < exec_ts),
             io: later(&mut self.io, |io| io.at.ts < exec_ts),
             cycles: later(&mut self.cycles, |cycle| cycle.ts <= ts),
+            awaited: later(&mut self.awaited, |(off, _)| *off < ts),
             samples: later(&mut self.samples, |(at, _)| *at <= ts),
             places: later(&mut self.places, |place| place.ts <= ts),
         }

@@ -4,7 +4,7 @@ use profiler_common::sched::{STATE_PREEMPTED, flag};
 
 use super::task::RawCycle;
 use crate::model::share::share;
-use crate::model::{Interval, Span, State, Waker};
+use crate::model::{AwaitedIx, Interval, Span, State, Waker};
 
 /// Difference between a cycle's sums and the time they stand for that is put right without further ado, ns.
 const SUMS_TOLERANCE_NS: u64 = 1_000;
@@ -22,9 +22,15 @@ pub(super) struct Corrections {
     pub(super) overlaps: u64,
 }
 
-/// Tiles `life` with the intervals of `cycles`, which are in order of `from`. What they leave open is
+/// Tiles `life` with the intervals of `cycles`, which are in order of `from`; `awaited` tells, in order of time, at what
+/// the waits that began then were. What they leave open is
 /// [`State::Lost`]; what they have twice is clipped.
-pub(super) fn tile(cycles: &[RawCycle], life: Span, corrections: &mut Corrections) -> Vec<Interval> {
+pub(super) fn tile(
+    cycles: &[RawCycle],
+    awaited: &[(u64, Option<AwaitedIx>)],
+    life: Span,
+    corrections: &mut Corrections,
+) -> Vec<Interval> {
     let mut intervals = Vec::new();
     let mut cursor = life.from;
     for cycle in cycles {
@@ -47,7 +53,11 @@ pub(super) fn tile(cycles: &[RawCycle], life: Span, corrections: &mut Correction
             from: cursor,
             to: life.to,
         };
-        pieces(cycle, corrections, |piece| {
+        let at = awaited
+            .binary_search_by_key(&cycle.off, |(off, _)| *off)
+            .ok()
+            .and_then(|place| awaited[place].1);
+        pieces(cycle, at, corrections, |piece| {
             let Interval { span, state } = piece.clip(rest);
             append(&mut intervals, span.from, span.to, state);
         });
@@ -77,7 +87,7 @@ fn append(intervals: &mut Vec<Interval>, from: u64, to: u64, state: State) {
 }
 
 /// The parts of one cycle, in order; they tile `[from, ts)`. Some may have no length.
-fn pieces(cycle: &RawCycle, corrections: &mut Corrections, mut emit: impl FnMut(Interval)) {
+fn pieces(cycle: &RawCycle, awaited: Option<AwaitedIx>, corrections: &mut Corrections, mut emit: impl FnMut(Interval)) {
     let (from, to) = (cycle.from, cycle.ts);
     let on_start = cycle.on_start.clamp(from, to);
     let off = cycle.off.clamp(on_start, to);
@@ -116,6 +126,7 @@ fn pieces(cycle: &RawCycle, corrections: &mut Corrections, mut emit: impl FnMut(
                 interrupt: cycle.is(flag::WAKER_IRQ),
             }),
             open: cycle.is(flag::OPEN) && wake == to,
+            awaited,
         };
         piece(off, wake, blocked);
     }

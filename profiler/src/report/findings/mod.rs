@@ -239,4 +239,37 @@ mod tests {
             finding.lines
         );
     }
+
+    /// Make sure that copy-ups, cold layers and disk traffic are answered with figures where they were measured, and that a
+    /// recording without them says so.
+    #[test]
+    fn layers_and_disk() {
+        let findings = of(&fixture::disk::with_disk());
+        let line = |finding: usize, line: usize| &findings[finding].lines[line][..];
+        assert_eq!(line(4, 0), "1 file, 40.0 kB, 20.0 ms of stall");
+        assert_eq!(
+            line(4, 1),
+            "40.0 kB in 20.0 ms: /lib.so from layer abababababab, by cc1 (pid 104): openat; run of \
+             buildah-buildah1234567890"
+        );
+        assert_eq!(
+            line(5, 0),
+            "buildah-buildah1234567890: 41.0 kB of 1 of its layers, 0 B of it before it was ready or its entrypoint began: \
+             abababababab 41.0 kB of 80.0 kB (50.0 %)"
+        );
+        assert_eq!(
+            line(8, 0),
+            "buildah-buildah1234567890 (docker.io/library/debian:13): 41.0 kB read cold, 36.9 kB made dirty, 24.6 kB of that \
+             written back so far, 1 file copied up (40.0 kB)"
+        );
+        assert_eq!(
+            line(8, 1),
+            "write-back: 41.0 kB by the kernel's threads, 0 B by processes that waited for it; 16.4 kB of it was made dirty by \
+             nobody who was recorded, or before that"
+        );
+        let without = of(&fixture::session());
+        for finding in [4, 5, 8] {
+            assert_eq!(without[finding].answered, Answered::NotMeasured);
+        }
+    }
 }

@@ -125,7 +125,7 @@ impl Facts<'_> {
             .iter()
             .filter(|one| one.wait == Wait::Lock && one.detail != "futex")
             .take(3)
-            .map(|one| format!("{} {}", one.detail, units::time(one.ns)))
+            .map(|one| format!("{} {}", one.words(self.session), units::time(one.ns)))
             .collect();
         if !locks.is_empty() {
             finding

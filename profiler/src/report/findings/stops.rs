@@ -24,7 +24,7 @@ impl Facts<'_> {
                 .iter()
                 .filter(|one| matches!(one.wait, Wait::Disk | Wait::Lock))
                 .take(2)
-                .map(|one| format!("{} {}", one.detail, units::time(one.ns)))
+                .map(|one| format!("{} {}", one.words(self.session), units::time(one.ns)))
                 .collect();
             let waits = if waits.is_empty() {
                 String::new()
@@ -65,34 +65,31 @@ impl Facts<'_> {
             return Some(format!(", waited {} for dirty data to be flushed", units::time(ns)));
         }
         let bytes: u64 = by.iter().map(|(_, bytes)| bytes).sum();
-        let mut told: Vec<String> = by
-            .iter()
-            .take(DIRTIERS)
-            .map(|(by, bytes)| self.dirtied(*by, *bytes))
+        let flushed = format!(", waited {} flushing {} dirtied", units::time(ns), units::bytes(bytes));
+        if let [(by, _)] = by.as_slice() {
+            return Some(format!("{flushed} by {}", self.dirtier(*by)));
+        }
+        let told = by.iter().take(DIRTIERS);
+        let mut told: Vec<String> = told
+            .map(|(by, bytes)| format!("{} by {}", units::bytes(*bytes), self.dirtier(*by)))
             .collect();
         if by.len() > DIRTIERS {
-            told.push(format!("{} more", units::count((by.len() - DIRTIERS) as u64)));
+            told.push(format!("and by {} more", units::count((by.len() - DIRTIERS) as u64)));
         }
-        Some(format!(
-            ", waited {} flushing {} dirtied by {}",
-            units::time(ns),
-            units::bytes(bytes),
-            told.join(", ")
-        ))
+        Some(format!("{flushed}: {}", told.join(", ")))
     }
 
-    /// `build-7 (step 4), 300 MB`
-    fn dirtied(&self, by: Option<Origin>, bytes: u64) -> String {
-        let bytes = units::bytes(bytes);
+    /// `build-7 (step 4)`
+    fn dirtier(&self, by: Option<Origin>) -> String {
         let phase = |ix: PhaseIx| text::fit(&names::phase(self.session, ix), 60);
         match by {
             Some((Some(container), Some(ix))) => {
-                format!("{} ({}), {bytes}", names::container(self.session, container), phase(ix))
+                format!("{} ({})", names::container(self.session, container), phase(ix))
             }
-            Some((Some(container), None)) => format!("{}, {bytes}", names::container(self.session, container)),
-            Some((None, Some(ix))) => format!("{}, {bytes}", phase(ix)),
-            Some((None, None)) => format!("processes of no phase, {bytes}"),
-            None => format!("nobody who was recorded, or before that, {bytes}"),
+            Some((Some(container), None)) => names::container(self.session, container),
+            Some((None, Some(ix))) => phase(ix),
+            Some((None, None)) => "processes of no phase".to_owned(),
+            None => "nobody who was recorded, or before that".to_owned(),
         }
     }
 }

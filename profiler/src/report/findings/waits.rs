@@ -29,7 +29,7 @@ impl Facts<'_> {
                 let top: Vec<String> = of
                     .iter()
                     .take(3)
-                    .map(|one| format!("{} {}", one.detail, units::time(one.ns)))
+                    .map(|one| format!("{} {}", one.words(self.session), units::time(one.ns)))
                     .collect();
                 finding
                     .lines

@@ -8,6 +8,7 @@
 //! Counts are µs, of [`Kind::Disk`] bytes. µs are rounded as a running sum, so each line is off by less than 1 µs and their
 //! total by less than 1 µs from the exact time that the other reports show.
 
+pub mod differential;
 pub(in crate::report) mod frames;
 mod roots;
 mod svg;

@@ -253,3 +253,36 @@ fn less_than_a_microsecond() {
         }
     }
 }
+
+/// Make sure that bytes are drawn as bytes: those read at their stack, those made dirty, all of the selection and no others.
+#[test]
+fn bytes_of_files() {
+    use fixture::disk::{PAGE, with_disk};
+    let session = with_disk();
+    let flame = collect(&session, &Selection::all(), Kind::Disk, Roots::default()).unwrap();
+    assert_eq!(flame.total, 19 * PAGE);
+    let sum: u64 = parse(&flame.folded()).iter().map(|(_, bytes)| bytes).sum();
+    assert_eq!(sum, flame.total);
+    let read = flame
+        .folded()
+        .lines()
+        .find(|line| line.contains("[read cold]"))
+        .unwrap()
+        .to_owned();
+    assert!(
+        read.ends_with(&format!("io_schedule_[k];[read cold] {}", 10 * PAGE)),
+        "{read}"
+    );
+    assert!(
+        flame.title().starts_with("bytes read cold and made dirty: 77.8 kB"),
+        "{}",
+        flame.title()
+    );
+    let svg = String::from_utf8(flame.svg(false).unwrap()).unwrap();
+    assert!(svg.contains("bytes") && !svg.contains("µs"));
+    let none = collect(&fixture::session(), &Selection::all(), Kind::Disk, Roots::default());
+    assert!(matches!(none, Err(Empty::NoTime { .. })));
+    let waits = collect(&session, &Selection::all(), Kind::DiskTime, Roots::default()).unwrap();
+    // podman 100 ms, cc1 900 ms
+    assert_eq!(waits.total, 1_000 * fixture::MS);
+}

@@ -282,7 +282,7 @@ impl Collector<'_> {
     fn details(&mut self, details: &[Detail]) -> Vec<u64> {
         let mut numbers = Vec::new();
         for one in details.iter().take(DETAILS) {
-            let detail = self.strings.add(one.detail);
+            let detail = self.strings.add(&one.words(self.session));
             let state = strip::place(one.wait) as u64;
             numbers.extend([u64::from(detail), state, one.ns, one.count, one.longest]);
         }

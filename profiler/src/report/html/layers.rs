@@ -48,8 +48,8 @@ pub(super) fn moves(session: &Session, table: &Table) -> Vec<LayerTable> {
     });
     let files = table.files.iter().take(MOVES).map(|file| {
         vec![
-            units::bytes(file.cold),
-            units::bytes(file.written),
+            layers::bytes(file.cold),
+            layers::bytes(file.written),
             layers::file(session, table, file),
         ]
     });

@@ -186,4 +186,18 @@ mod tests {
         let ns: u64 = rows.skip(1).step_by(3).map(|ns| ns.as_u64().unwrap()).sum();
         assert_eq!(ns, session.threads.iter().map(|thread| thread.span.len()).sum::<u64>());
     }
+
+    /// Make sure that layers, copy-ups and files stand on the page as text, and their bytes in a flamegraph of their own.
+    #[test]
+    fn layers_are_there() {
+        let session = fixture::disk::with_disk();
+        let data = data(&page(&session));
+        assert_eq!(data["layers"][0]["rows"][1][0], "1 abababababab");
+        assert_eq!(data["moves"][0]["rows"][0][1], "20.0 ms");
+        let rows = data["flame"]["moved"].as_array().unwrap().iter();
+        let rows = rows.flat_map(|rows| rows.as_array().unwrap());
+        let bytes: u64 = rows.skip(1).step_by(3).map(|bytes| bytes.as_u64().unwrap()).sum();
+        assert_eq!(bytes, 19 * fixture::disk::PAGE);
+        assert!(!data.to_string().contains("\\u001b"));
+    }
 }

@@ -34,6 +34,8 @@ pub struct Share {
     pub detail: &'static str,
     /// Empty where no thread is known.
     pub program: String,
+    /// At what file or socket it was waited, as far as it was recorded and has a name; else empty.
+    pub at: String,
     pub time_ns: u64,
     /// Pieces of segments that it is made of.
     pub pieces: u64,
@@ -51,6 +53,9 @@ pub struct SegmentOut {
     /// As in [`Share`], or `mixed`: short intervals, of which only the sums are known.
     pub state: &'static str,
     pub detail: &'static str,
+    /// As in [`Share`].
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub at: String,
     /// Sums of a `mixed` one: CPU, run queue, short waits; they add up to its length.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sums_ns: Option<[u64; 3]>,
@@ -79,6 +84,7 @@ fn one(session: &Session, operation: u32, path: &Path, classifier: &mut Classifi
                 state: share.reason.name(),
                 detail: share.reason.words(),
                 program: share.program,
+                at: share.at,
                 time_ns: share.ns,
                 pieces: share.pieces,
             })
@@ -115,6 +121,7 @@ fn segment(session: &Session, segment: &Segment, classifier: &mut Classifier) ->
         tid: thread.map(|thread| thread.id.tid),
         state,
         detail,
+        at: critical::at(session, segment, classifier),
         sums_ns,
     }
 }

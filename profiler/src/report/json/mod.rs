@@ -18,6 +18,7 @@ use schema::{
     UserStacksOut, Wait, Waker,
 };
 
+use super::awaited;
 use super::figures::{self, Cost, Coverage};
 use super::gaps;
 use super::select::all_phases;
@@ -430,6 +431,7 @@ fn waits(session: &Session, classifier: &mut Classifier) -> Vec<Wait> {
                 wait_ns: interval.span.len(),
                 class: class.wait.name(),
                 detail: class.detail,
+                at: awaited::at(session, interval.state).unwrap_or_default(),
                 stack: frames
                     .iter()
                     .map(|frame| Escaped::new(&session.stacks.name(*frame)))

@@ -87,7 +87,7 @@ fn reports_are_valid() {
         ("cores".to_owned(), "1".to_owned()),
     ];
     cut_off.versions = vec![("podman".to_owned(), "4.3.1".to_owned(), b"/usr/bin/podman".to_vec())];
-    for session in [whole, cut_off, Session::default()] {
+    for session in [whole, cut_off, fixture::disk::with_disk(), Session::default()] {
         let report: Value = serde_json::from_slice(&render(&session).unwrap()).unwrap();
         assert_eq!(problems(&validator, &report), [""; 0]);
         for (pointer, wrong) in [

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::attribute::resources::Resources;
 use crate::recording::record::Text;
@@ -348,7 +348,7 @@ pub struct Evidence {
 }
 
 /// Where time went. All of them add up to the length that they divide.
-#[derive(Debug, Default, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Times {
     pub cpu_ns: u64,
@@ -367,7 +367,7 @@ pub struct Times {
 }
 
 impl Times {
-    pub(super) fn new(resources: &Resources, unattributed_ns: u64) -> Times {
+    pub(crate) fn new(resources: &Resources, unattributed_ns: u64) -> Times {
         Times {
             cpu_ns: resources.cpu,
             runqueue_ns: resources.runqueue,
@@ -461,6 +461,9 @@ pub struct Wait {
     pub class: &'static str,
     /// The same in a few more words: `pipe read`.
     pub detail: &'static str,
+    /// At what file or socket: a path from the root of its file system, `address:port`, or the program at the other end of
+    /// a unix socket. Empty when that was not recorded or has no name.
+    pub at: String,
     /// Names of the stack's frames, leaf first, the kernel's first.
     pub stack: Vec<Escaped>,
     pub woken_by: Option<Waker>,

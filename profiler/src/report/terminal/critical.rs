@@ -32,11 +32,7 @@ pub(super) fn line(page: &mut Page, session: &Session, paths: &Paths<'_>, operat
                 "" => String::new(),
                 program => format!(" ({})", text::fit(program, NAME)),
             };
-            format!(
-                "{} {}{by}",
-                units::share(share.ns, path.span.len()),
-                share.reason.words()
-            )
+            format!("{} {}{by}", units::share(share.ns, path.span.len()), share.words())
         })
         .collect();
     page.paragraph("critical path: ", Paint::Plain, &told.join(", "));
@@ -123,7 +119,7 @@ fn state(reason: Reason) -> &'static str {
 fn what(share: &Share) -> String {
     match (share.reason, &share.program[..]) {
         (_, "") => "no thread is known that it could be charged to".to_owned(),
-        (Reason::Wait(class), program) => format!("{} in {program}", class.detail),
+        (Reason::Wait(_), program) => format!("{} in {program}", share.words()),
         (_, program) => program.to_owned(),
     }
 }

@@ -14,7 +14,7 @@ const CONTAINERS: usize = 8;
 /// Widest name.
 const NAME: usize = 34;
 const COLUMNS: [&str; 5] = ["read cold", "made dirty", "of it flushed", "copy-ups", "stall"];
-const DETAIL: &str = "pages of files: not in the page cache when read; made dirty, and written back by whomever";
+const DETAIL: &str = "pages of files: read from disk, made dirty, written back";
 
 pub(super) fn add(page: &mut Page, session: &Session, disk: &Disk, selection: &Selection) {
     if !measured(session) {

@@ -3,6 +3,7 @@
 use super::page::{Page, Paint, Style, column_widths};
 use crate::attribute::layers::{CopyUp, FileUse, Stack, Table, Use};
 use crate::attribute::{calls, layers};
+use crate::model::disk::magic;
 use crate::model::layers::LayerIx;
 use crate::model::{ContainerIx, Session};
 use crate::recording::record::Role;
@@ -14,6 +15,10 @@ pub(in crate::report) const COLUMNS: [&str; 7] = ["size", "opened", "cold", "sha
 const NOTE: &str = "opened: files of the mount; cold: bytes read that were not in the page cache, which all containers \
                     share; share: of the layer's size, each file once; copied: files copied up from this layer, and how \
                     long that stalled";
+
+/// Of copy-ups that no function of the overlay's brackets.
+const NOT_EXACT: &str = "this kernel has no hook on copy-ups: a stall is from the first to the last that was seen of one, and \
+                         can have been longer";
 
 /// What to show.
 #[derive(Clone, Debug, Default)]
@@ -163,7 +168,8 @@ fn figures(used: &Use, size: Option<u64>) -> Vec<String> {
     ]
 }
 
-fn bytes(bytes: u64) -> String {
+/// A size in a table, where nothing is a dot.
+pub(in crate::report) fn bytes(bytes: u64) -> String {
     if bytes == 0 {
         "·".to_owned()
     } else {
@@ -205,12 +211,15 @@ fn copy_ups(page: &mut Page, session: &Session, table: &Table, copied: &[&CopyUp
     let bytes: u64 = copied.iter().map(|copy| copy.bytes).sum();
     let stall: u64 = copied.iter().map(|copy| session.copy_ups[copy.ix].span.len()).sum();
     let title = format!(
-        "{} of lower layers copied to the upper one, {}, {} of stall",
+        "{} of lower layers, {}, {} of stall",
         units::of(copied.len() as u64, "file", "files"),
         units::bytes(bytes),
         units::time(stall)
     );
     page.heading("copy-ups", &title);
+    if copied.iter().any(|copy| !session.copy_ups[copy.ix].bracketed) {
+        page.paragraph("", Paint::Dim, NOT_EXACT);
+    }
     let mut longest = copied.to_vec();
     longest.sort_by_key(|copy| (std::cmp::Reverse(session.copy_ups[copy.ix].span.len()), copy.ix));
     for copy in longest.iter().take(top) {
@@ -230,6 +239,9 @@ pub(in crate::report) fn copy_up(session: &Session, table: &Table, copy: &CopyUp
     let told = &session.copy_ups[copy.ix];
     let mut line = match table.path_of(session, copy) {
         path if path.is_empty() => "a file without a name".to_owned(),
+        path if told.mode & libc::S_IFMT == libc::S_IFDIR => {
+            format!("folder {}", text::fit(&text::visible(&path), 100))
+        }
         path => text::fit(&text::visible(&path), 100),
     };
     if let Some(from) = copy.from {
@@ -343,8 +355,98 @@ fn path(session: &Session, table: &Table, file: &FileUse) -> String {
         Some(layer) => table.layers.path_in(session, file.file, layer),
         None => session.path_on_disk(file.file),
     };
-    match path.is_empty() {
-        true => "[without a name]".to_owned(),
-        false => text::visible(&path),
+    let own = session.files.get(file.file.ix());
+    match own {
+        Some(own) if own.magic == magic::BLOCK_DEVICE => {
+            format!(
+                "[the file system's own data on device {}:{}]",
+                own.rdev >> 20,
+                own.rdev & 0xf_ffff
+            )
+        }
+        _ if path.is_empty() => "[without a name]".to_owned(),
+        _ => text::visible(&path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture::disk::with_disk;
+
+    fn page(width: usize, options: &Options) -> String {
+        let style = Style {
+            width,
+            color: false,
+            utf8: true,
+        };
+        render(&with_disk(), options, &style).unwrap()
+    }
+
+    /// Make sure that each layer stands there with its figures, each copy-up with who and why, and files and directories.
+    #[test]
+    fn figures() {
+        let page = page(
+            100,
+            &Options {
+                top: 10,
+                ..Options::default()
+            },
+        );
+        let words = page.split_whitespace().collect::<Vec<_>>().join(" ");
+        for told in [
+            "container buildah-buildah1234567890 docker.io/library/debian:13, 2 lower layers, volatile",
+            "up up ? · · · 36.9 kB · ·",
+            "1 abababababab 80.0 kB 1 41.0 kB 50.0 % · 1 20.0 ms",
+            "(not seen) ? · · · · · ·",
+            "copy-ups 1 file of lower layers, 40.0 kB, 20.0 ms of stall",
+            "this kernel has no hook on copy-ups",
+            "40.0 kB 20.0 ms /lib.so from layer abababababab, by cc1 (pid 104): openat; run of buildah-buildah1234567890",
+            "41.0 kB · abababababab:/lib.so (buildah-buildah1234567890)",
+            "41.0 kB · 1 abababababab:/",
+        ] {
+            assert!(words.contains(told), "{told} in\n{page}");
+        }
+    }
+
+    /// Make sure that no line is wider than it may be, and that no name of a file or a layer is more than text.
+    #[test]
+    fn lines_fit() {
+        for width in 60..=200 {
+            for line in page(
+                width,
+                &Options {
+                    top: 1,
+                    ..Options::default()
+                },
+            )
+            .lines()
+            {
+                assert!(text::width(line) <= width, "{width}: {line:?}");
+                assert!(!line.contains('\x1b') && !line.contains('\u{202e}'), "{line:?}");
+            }
+        }
+    }
+
+    /// Make sure that one container can be asked for, that another is refused, and that a recording without the signals says
+    /// so.
+    #[test]
+    fn asked_for() {
+        let asked = |container: &str| Options {
+            query: Query {
+                container: Some(container.to_owned()),
+                ..Query::default()
+            },
+            top: 10,
+        };
+        assert!(page(80, &asked("buildah-buildah1234567890")).contains("abababababab"));
+        let style = Style {
+            width: 80,
+            color: false,
+            utf8: true,
+        };
+        assert!(render(&with_disk(), &asked("other"), &style).is_err());
+        let empty = render(&Session::default(), &Options::default(), &style).unwrap();
+        assert!(empty.contains("made without the signals of disks"), "{empty}");
     }
 }

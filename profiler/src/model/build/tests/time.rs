@@ -71,6 +71,7 @@ fn facts_of_a_wait() {
             interrupt: true,
         }),
         open: false,
+        awaited: None,
     };
     let blocked = Interval {
         span: span(200, 300),

@@ -1,0 +1,492 @@
+//! `bench`, `diff`, `check`, `trend` and `show --pareto` as a person uses them. What runs commands needs root, and says so
+//! when it is skipped.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[expect(dead_code, reason = "each test program uses its own part")]
+#[path = "support/run.rs"]
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use run::{Folder, PHASEGRAPH, needs_root, stderr, stdout, until};
+use serde_json::Value;
+
+fn phasegraph(words: &[&str]) -> Output {
+    Command::new(PHASEGRAPH).args(words).output().unwrap()
+}
+
+fn status(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
+
+fn golden() -> String {
+    format!("{}/../tests/golden/format-1.phg", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs `bench` into a new folder of `folder`; its results.
+fn bench(folder: &Folder, name: &str, words: &[&str]) -> (PathBuf, Value, Output) {
+    let path = folder.path(name);
+    let output = Command::new(PHASEGRAPH)
+        .args(["bench", "-o"])
+        .arg(&path)
+        .args(words)
+        .output()
+        .unwrap();
+    let results =
+        std::fs::read(path.join("results.json")).unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)));
+    (path, serde_json::from_slice(&results).unwrap(), output)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn valid(results: &Value) {
+    let schema = format!("{}/../docs/series.schema.json", env!("CARGO_MANIFEST_DIR"));
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(schema).unwrap()).unwrap();
+    let validator = jsonschema::draft202012::options().build(&schema).unwrap();
+    let problems: Vec<String> = validator.iter_errors(results).map(|error| error.to_string()).collect();
+    assert_eq!(problems, [""; 0]);
+}
+
+/// Make sure that cold and warm series of each combination are run as asked, beside their unprofiled partners, that lengths
+/// are those of the command, and that results, tables and recordings are there, private and valid.
+#[test]
+fn series_are_run() {
+    needs_root!();
+    let folder = Folder::new();
+    let witness = folder.path("cooled");
+    let cold = format!("sh -c 'echo {{s}} >> \"{}\"'", witness.display());
+    let words = [
+        "--runs",
+        "2",
+        "--cold",
+        &cold,
+        "--param",
+        "s=0.05,0.15",
+        "--unprofiled",
+        "--name",
+        "nap",
+        "--",
+        "sleep",
+        "{s}",
+    ];
+    let (path, results, output) = bench(&folder, "nap", &words);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    valid(&results);
+    let series = results["series"].as_array().unwrap();
+    let called: Vec<&str> = series.iter().map(|series| series["name"].as_str().unwrap()).collect();
+    assert_eq!(called, ["cold s=0.05", "cold s=0.15", "warm s=0.05", "warm s=0.15"]);
+    // Each cold run was cooled, its partner too, by turns of the parameter: an independent witness wrote it down.
+    let cooled = std::fs::read_to_string(&witness).unwrap();
+    assert_eq!(
+        cooled.lines().collect::<Vec<_>>(),
+        ["0.05", "0.05", "0.15", "0.15", "0.05", "0.05", "0.15", "0.15"]
+    );
+    for series in series {
+        let least: u64 = if series["params"]["s"] == "0.05" {
+            50_000_000
+        } else {
+            150_000_000
+        };
+        let runs = series["runs"].as_array().unwrap();
+        let partners = series["unprofiled"].as_array().unwrap();
+        assert_eq!((runs.len(), partners.len()), (2, 2));
+        for run in runs.iter().chain(partners) {
+            let wall = run["wall_ns"].as_u64().unwrap();
+            assert!((least..least + 100_000_000).contains(&wall), "{wall} of {least}");
+        }
+        assert_eq!(series["success_ppm"], 1_000_000);
+        let total = &series["measures"][0];
+        assert_eq!(
+            (&total["key"], &total["measure"], &total["n"]),
+            (&"total".into(), &"wall".into(), &2.into())
+        );
+        for run in runs {
+            assert!(path.join(run["recording"].as_str().unwrap()).is_file());
+        }
+    }
+    let left = names(&path);
+    assert_eq!(left.iter().filter(|name| name.ends_with(".phg")).count(), 8, "{left:?}");
+    assert_eq!(left[8..], ["results.json", "runs.tsv", "summary.tsv"], "{left:?}");
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o700);
+    for name in &left {
+        assert_eq!(path.join(name).metadata().unwrap().mode() & 0o777, 0o600, "{name}");
+    }
+    let shown = stdout(&output);
+    assert!(
+        shown.contains("effect on the command") && shown.contains("2 runs, 100 % succeeded"),
+        "{shown}"
+    );
+    // Nothing is overwritten.
+    let again = Command::new(PHASEGRAPH)
+        .args(["bench", "-o"])
+        .arg(&path)
+        .args(["--", "true"])
+        .output()
+        .unwrap();
+    assert_eq!(status(&again), 1);
+    assert!(stderr(&again).contains("not empty"), "{}", stderr(&again));
+}
+
+/// Make sure that a run that fails is counted with its status and its output kept, that one that hangs is ended with all it
+/// started, and that neither is in the figures.
+#[test]
+fn failed_and_hung_runs() {
+    needs_root!();
+    let folder = Folder::new();
+    let words = [
+        "--runs",
+        "2",
+        "--warmup",
+        "0",
+        "--",
+        "sh",
+        "-c",
+        "echo so it goes; exit 3",
+    ];
+    let (path, results, output) = bench(&folder, "failed", &words);
+    assert_eq!(status(&output), 1, "{}", stderr(&output));
+    valid(&results);
+    let run = &results["series"][0]["runs"][0];
+    assert_eq!((&run["outcome"], &run["exit_status"]), (&"failed".into(), &3.into()));
+    assert_eq!(results["series"][0]["measures"].as_array().unwrap().len(), 0);
+    assert_eq!(
+        std::fs::read_to_string(path.join("01-warm-0001.log")).unwrap(),
+        "so it goes\n"
+    );
+    let start = Instant::now();
+    // It does not listen to SIGTERM, and its child would go on for an hour.
+    let script = "trap '' TERM; sleep 3611 & echo $! > \"$0\"; wait; wait";
+    let pid = folder.path("pid");
+    let words = [
+        "--runs",
+        "1",
+        "--warmup",
+        "0",
+        "--timeout",
+        "1s",
+        "--",
+        "sh",
+        "-c",
+        script,
+        pid.to_str().unwrap(),
+    ];
+    let (_, results, output) = bench(&folder, "hung", &words);
+    assert_eq!(status(&output), 1, "{}", stderr(&output));
+    assert!(start.elapsed() < Duration::from_secs(60));
+    valid(&results);
+    assert_eq!(results["series"][0]["runs"][0]["outcome"], "timeout");
+    let pid = std::fs::read_to_string(pid).unwrap();
+    until("the child is gone", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        !stat.contains("(sleep)") || stat.contains(") Z ")
+    });
+}
+
+/// Make sure that a command that is not there, a cold command that fails and a Ctrl-C in the middle are told, with the shell's
+/// statuses, and that what was measured before is kept.
+#[test]
+fn ended_early() {
+    needs_root!();
+    let folder = Folder::new();
+    let path = folder.path("none");
+    let missing = Command::new(PHASEGRAPH)
+        .args(["bench", "-o"])
+        .arg(&path)
+        .args(["--", "/no/such/program"])
+        .output();
+    let missing = missing.unwrap();
+    assert_eq!((status(&missing), path.exists()), (127, false), "{}", stderr(&missing));
+    let words = [
+        "bench",
+        "--cold",
+        "sh -c 'echo no such image; exit 4'",
+        "-o",
+        path.to_str().unwrap(),
+        "--",
+        "true",
+    ];
+    let cold = phasegraph(&words);
+    assert_eq!(status(&cold), 1);
+    assert!(
+        stderr(&cold).contains("no such image") && !path.exists(),
+        "{}",
+        stderr(&cold)
+    );
+    let mut long = Command::new(PHASEGRAPH)
+        .args(["bench", "--quiet", "--runs", "100", "--warmup", "0", "-o"])
+        .arg(&path)
+        .args(["--", "sleep", "0.2"])
+        .spawn()
+        .unwrap();
+    until("two runs are done", || {
+        path.join("01-warm-0002.phg").exists() && path.join("01-warm-0003.phg").exists()
+    });
+    // SAFETY: our own child, not yet waited for.
+    unsafe { libc::kill(long.id().cast_signed(), libc::SIGINT) };
+    assert_eq!(long.wait().unwrap().code(), Some(130));
+    let results: Value = serde_json::from_slice(&std::fs::read(path.join("results.json")).unwrap()).unwrap();
+    valid(&results);
+    assert_eq!(results["interrupted"], true);
+    assert!(results["series"][0]["runs"].as_array().unwrap().len() >= 2);
+}
+
+/// Make sure that copies run at once, in one recording whose phases have the same key.
+#[test]
+fn copies_at_once() {
+    needs_root!();
+    let folder = Folder::new();
+    let words = [
+        "--runs",
+        "1",
+        "--warmup",
+        "0",
+        "--concurrency",
+        "4",
+        "--",
+        PHASEGRAPH,
+        "mark",
+        "nap",
+        "--",
+        "sleep",
+        "0.5",
+    ];
+    let (_, results, output) = bench(&folder, "copies", &words);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let run = &results["series"][0]["runs"][0];
+    let wall = run["wall_ns"].as_u64().unwrap();
+    assert!(
+        (500_000_000..1_500_000_000).contains(&wall),
+        "one after the other they take 2 s: {wall}"
+    );
+    let naps = run["phases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|phase| phase["kind"] == "user");
+    let keys: Vec<&str> = naps.map(|phase| phase["key"].as_str().unwrap()).collect();
+    assert_eq!(keys.len(), 4, "{keys:?}");
+    assert!(
+        keys.iter().all(|key| *key == keys[0] && key.ends_with("nap")),
+        "{keys:?}"
+    );
+}
+
+/// Make sure that a phase that got slower is found, dated and fails its budget, that a series is the same as itself, and
+/// that results edited by hand are no measurement.
+#[test]
+fn slower_phase_is_found() {
+    needs_root!();
+    let folder = Folder::new();
+    let script = |nap: &str| format!("\"$0\" mark nap -- sleep {nap}; \"$0\" mark rest -- sleep 0.1");
+    let history = folder.path("history.sqlite");
+    let bench = |name: &str, nap: &str| {
+        let script = script(nap);
+        let history = history.to_str().unwrap();
+        let words = [
+            "--runs",
+            "6",
+            "--warmup",
+            "0",
+            "--name",
+            "nap",
+            "--history",
+            history,
+            "--",
+            "sh",
+            "-c",
+            &script,
+            PHASEGRAPH,
+        ];
+        bench(&folder, name, &words).0.to_str().unwrap().to_owned()
+    };
+    let (base, slower) = (bench("base", "0.2"), bench("slower", "0.3"));
+    let drawn = folder.path("difference");
+    let differ = phasegraph(&["diff", &base, &slower, "-o", drawn.to_str().unwrap(), "--width", "120"]);
+    assert_eq!(status(&differ), 1, "{}{}", stdout(&differ), stderr(&differ));
+    let shown = stdout(&differ);
+    assert!(
+        shown.contains("verdict: changed: ") && shown.contains("nap is 4"),
+        "{shown}"
+    );
+    let rest = shown
+        .lines()
+        .find(|line| line.trim_start().starts_with("rest") || line.contains("> rest"))
+        .unwrap();
+    assert!(
+        !rest.contains("+1") || rest.contains("1.0"),
+        "the other phase did not change: {rest}"
+    );
+    let table = std::fs::read_to_string(drawn.join("changes.tsv")).unwrap();
+    let judged = |key: &str| {
+        let line = table
+            .lines()
+            .find(|line| line.split('\t').nth(1).is_some_and(|name| name.ends_with(key)));
+        line.unwrap().split('\t').next_back().unwrap().to_owned()
+    };
+    assert_eq!(
+        (judged("> nap"), judged("> rest")),
+        ("more".to_owned(), "same".to_owned()),
+        "{table}"
+    );
+
+    let same = phasegraph(&["diff", &base, &base]);
+    assert_eq!(status(&same), 0, "{}", stdout(&same));
+    assert!(stdout(&same).contains("four times of five"), "{}", stdout(&same));
+
+    let budget = folder.path("budget.toml");
+    std::fs::write(
+        &budget,
+        "budget = ['phase.nap.max < \"280ms\"', 'success_rate == 1']\n[regression]\nfail = 0.2\n",
+    )
+    .unwrap();
+    let budget = budget.to_str().unwrap();
+    let junit = folder.path("verdicts.xml");
+    let over = phasegraph(&[
+        "check",
+        "--budget",
+        budget,
+        "--baseline",
+        &base,
+        &slower,
+        "--github",
+        "--junit",
+        junit.to_str().unwrap(),
+    ]);
+    assert_eq!(status(&over), 1, "{}", stdout(&over));
+    assert!(
+        stdout(&over).contains("::error title=phasegraph budget::OVER: phase.nap.max"),
+        "{}",
+        stdout(&over)
+    );
+    assert!(std::fs::read_to_string(&junit).unwrap().contains("failures=\"3\""));
+    assert_eq!(
+        status(&phasegraph(&["check", "--budget", budget, "--baseline", &base, &base])),
+        0
+    );
+
+    let trend = phasegraph(&[
+        "trend",
+        "nap",
+        "--history",
+        history.to_str().unwrap(),
+        "--svg",
+        folder.path("x.svg").to_str().unwrap(),
+    ]);
+    // Results of one name are one course, whatever the command has become.
+    assert_eq!(status(&trend), 0, "{}", stderr(&trend));
+    assert!(
+        std::fs::read_to_string(folder.path("x.svg"))
+            .unwrap()
+            .contains("<circle")
+    );
+    assert!(stdout(&trend).contains("fewer than 8 results"), "{}", stdout(&trend));
+    let one = Path::new(&base).join("01-warm-0001.phg");
+    let single = phasegraph(&["diff", one.to_str().unwrap(), &base]);
+    assert_eq!(status(&single), 2, "{}", stdout(&single));
+    let words = stdout(&single).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("can't tell: of a single run nobody knows"), "{words}");
+    for (text, says) in [
+        ("budget = ['phase.teleport.p95 < \"1s\"']", "never occurred"),
+        ("budget = ['copy_up.bytes == 0']", "does not measure"),
+    ] {
+        std::fs::write(budget, text).unwrap();
+        let output = phasegraph(&["check", "--budget", budget, &base]);
+        assert_eq!(status(&output), 2, "{text}");
+        let words = stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(says), "{text}: {words}");
+    }
+    let pareto = phasegraph(&["show", "--pareto", &base]);
+    assert!(
+        stdout(&pareto).contains("bottleneck"),
+        "{}{}",
+        stdout(&pareto),
+        stderr(&pareto)
+    );
+
+    let file = Path::new(&slower).join("results.json");
+    let edited = std::fs::read_to_string(&file)
+        .unwrap()
+        .replacen("\"wall_ns\":3", "\"wall_ns\":2", 1);
+    std::fs::write(&file, edited).unwrap();
+    let edited = phasegraph(&["diff", &base, &slower]);
+    assert_eq!(status(&edited), 2);
+    assert!(
+        stderr(&edited).contains("changed after it was written"),
+        "{}",
+        stderr(&edited)
+    );
+}
+
+/// Make sure that of single recordings nothing is claimed, and that what is no series is refused with 2, without root.
+#[test]
+fn single_recordings_and_nonsense() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = golden();
+    let single = phasegraph(&["diff", &golden, &golden]);
+    assert_eq!(status(&single), 2, "{}", stderr(&single));
+    let words = stdout(&single).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("can't tell: one side has no successful run"), "{words}");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    for (path, says) in [
+        (file("text", "hello"), "is not a recording"),
+        (file("json", "{\"kind\": \"other\"}"), "no series of runs"),
+        (
+            file("cut", "{\"kind\": \"phasegraph series\", \"schema\": 1"),
+            "no JSON object",
+        ),
+        (
+            file("newer", "{\"kind\": \"phasegraph series\", \"schema\": 99}"),
+            "version 99",
+        ),
+        (
+            file("changed", "{\"kind\": \"phasegraph series\", \"schema\": 1}"),
+            "changed after it was written",
+        ),
+        (
+            empty.to_str().unwrap().to_owned(),
+            "neither results.json nor a recording",
+        ),
+        ("/no/such/folder".to_owned(), "No such file"),
+    ] {
+        let output = phasegraph(&["diff", &golden, &path]);
+        assert_eq!(status(&output), 2, "{path}");
+        assert!(stderr(&output).contains(says), "{path}: {}", stderr(&output));
+    }
+    for (text, says) in [
+        ("budget = ['phase.teleport.p95 < \"1s\"']", "no run succeeded"),
+        ("[regression]\nfail = 0.2", "no baseline"),
+    ] {
+        let output = phasegraph(&["check", "--budget", &file("budget.toml", text), &golden]);
+        assert_eq!(status(&output), 2, "{text}");
+        let words = stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(says), "{text}: {words}");
+    }
+    let wrong = phasegraph(&["check", "--budget", &file("budget.toml", "budget = ['x']"), &golden]);
+    assert_eq!(status(&wrong), 2);
+    assert!(stderr(&wrong).contains("comparison"), "{}", stderr(&wrong));
+    let history = phasegraph(&["trend", "run", "--history", &file("history", "hello")]);
+    assert_eq!(status(&history), 1, "{}", stderr(&history));
+    for words in [
+        &["bench"][..],
+        &["bench", "--param", "x", "--", "true"],
+        &["bench", "--series", "cold", "--", "true"],
+    ] {
+        assert_eq!(status(&phasegraph(words)), 2, "{words:?}");
+    }
+}

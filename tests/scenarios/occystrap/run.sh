@@ -1,0 +1,67 @@
+#!/bin/bash
+# occystrap, an image tool in Python, against a registry of our own: pulls to a folder and to an archive, a push.
+# Started by `cargo xtask scenario occystrap` in a mount and network namespace of its own; leaves $WORK/page.
+. "$(dirname "$SCENARIO")/corner.sh"
+
+runs=8 sizes="1 1 2 4 8 16"
+[ "$FULL" = no ] || runs=20 sizes="1 1 2 5 10 20 50 100"
+page=$WORK/page
+cd "$WORK"
+
+cat >registry.yml <<YML
+version: 0.1
+log: {level: warn}
+storage: {filesystem: {rootdirectory: $WORK/registry}, delete: {enabled: true}}
+http: {addr: 127.0.0.1:5000}
+YML
+docker-registry serve registry.yml >/dev/null 2>&1 &
+registry=$!
+trap 'kill "$registry"' EXIT
+until grep -q ':1388 00000000:0000 0A' /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done
+python3 "$SCENARIO/image.py" layout $sizes
+echo '{"default":[{"type":"insecureAcceptAnything"}]}' >policy.json
+skopeo --policy policy.json copy --quiet --dest-tls-verify=false oci:layout:made docker://127.0.0.1:5000/library/made:1
+rm -r layout
+
+tool="$WORK/venv/bin/occystrap --insecure"
+source=registry://127.0.0.1:5000/library/made:1
+mkdir out
+bench() { # NAME OPTIONS...
+    local name=$1
+    shift
+    "$PHASEGRAPH" bench --quiet --name "$name" --runs "$runs" --series cold --timeout 5m -o "$name" "$@" || [ -f "$name/results.json" ]
+}
+bench dir --cold 'rm -rf out/dir' --param j=1,2,4,8 -- $tool -j '{j}' process "$source" dir://out/dir
+bench tar --cold 'rm -f out/made.tar' --param j=1,4 -- $tool -j '{j}' process "$source" tar://out/made.tar
+bench push --cold "rm -rf $WORK/registry/docker/registry/v2/repositories/bench" --param j=1,4 -- \
+    $tool -j '{j}' process "$source" registry://127.0.0.1:5000/bench/made:1
+bench unverified --cold 'rm -rf out/dir' --param j=4 -- $tool --no-verify -j '{j}' process "$source" dir://out/dir
+
+show() { "$PHASEGRAPH" "$@" || true; }
+verdict() { sed -n '/^verdict/,$p'; }
+echo "\`$(uname -sr)\`, $(nproc) CPUs, $($WORK/venv/bin/pip list 2>/dev/null | awk '$1 == "occystrap" { print $1, $2 }'), \
+$(python3 --version), $(docker-registry --version | head -1 | cut -d' ' -f1,3), $(date -u +%F)" >"$page/host"
+echo "$runs" >"$page/runs"
+echo "$sizes" >"$page/sizes"
+{
+    echo '| Workload | Median | CV | Min | Max | P95 | CPU of all threads |'
+    echo '|---|---:|---:|---:|---:|---:|---:|'
+    for name in dir tar push unverified; do
+        awk -F'\t' -v name="$name" '
+            FNR == 1 || $2 != "total" { next }
+            $3 == "wall" { split($1, part, " "); line = sprintf("| %s, %s | %.2f s | %.1f %% | %.2f s | %.2f s | %.2f s |", name, part[2], $5 / 1e9, 100 * $13, $8 / 1e9, $9 / 1e9, $10 / 1e9) }
+            $3 == "cpu_all" { printf "%s %.2f s |\n", line, $5 / 1e9 }
+        ' "$name/summary.tsv"
+    done
+} >"$page/ways"
+show diff dir dir --base-series 'cold j=1' --new-series 'cold j=4' --width 100 | verdict >"$page/diff-j"
+show diff dir dir --base-series 'cold j=4' --new-series 'cold j=8' --width 100 | verdict >"$page/diff-more"
+show diff dir unverified --base-series 'cold j=4' --new-series 'cold j=4' --width 100 | verdict >"$page/diff-unverified"
+show show --pareto dir --top 10 --width 100 >"$page/pareto"
+recording=$(ls dir/*-j-4-0001.phg)
+# The CPU-bound part: innermost functions by CPU time, of one run.
+"$PHASEGRAPH" flame "$recording" --process occystrap --folded --roots none -o - | awk '{
+    count = $NF; sub(/ [0-9]+$/, ""); n = split($0, frames, ";"); sum[frames[n]] += count; all += count
+} END { for (name in sum) printf "%5.1f %%  %s\n", 100 * sum[name] / all, name }' | sort -rn | head -12 >"$page/functions"
+sed 1q "$recording" >/dev/null
+if [ -n "${KEEP:-}" ]; then cp -r dir tar push unverified page "$KEEP"; fi
