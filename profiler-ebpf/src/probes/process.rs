@@ -14,7 +14,7 @@ use profiler_common::{
     task::{ARGV_LEN, COMM_LEN, Exec, Exit, FILENAME_LEN, Fork, TELL},
 };
 
-use super::{adopt, disk, io, sched};
+use super::{adopt, io, sched};
 use crate::{
     emit::{self, Scratch},
     globals::{enabled, offset},
@@ -128,7 +128,6 @@ pub(super) fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let now = match task::get(task) {
         Some(state) => {
             let now = task::now();
-            disk::boundary(task, now);
             // SAFETY: points into the map; the running thread's own state.
             sched::boundary(task, unsafe { &mut *state }, now)?;
             now
@@ -214,7 +213,6 @@ pub(super) fn try_exit(ctx: &BtfTracePointContext) -> Result<(), Counter> {
         return Ok(());
     };
     let now = task::now();
-    disk::boundary(task, now);
     // SAFETY: points into the map; the running thread's own state.
     let state = unsafe { &mut *state };
     sched::boundary(task, state, now)?;
@@ -233,7 +231,6 @@ pub(super) fn try_exit(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     // What a boundary that was left out did not tell.
     io::tell(task, state, &event.header, true);
     if emit::shed(shed::SCHEDULING) {
-        disk::forget(task);
         // Its last switch, where that is done otherwise, is not seen.
         task::remove(task);
     }

@@ -239,6 +239,22 @@ pub const PROBES: &[Probe] = &[
                     with struct page *page as writeback_dirty_page before 5.16",
     },
     Probe {
+        program: "pages_exec",
+        attach: Attach::TpBtf("sched_process_exec"),
+        required: false,
+        gives: "what programs read and wrote, apart from what they ran next",
+        since: "5.8",
+        prototype: "sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)",
+    },
+    Probe {
+        program: "pages_exit",
+        attach: Attach::TpBtf("sched_process_exit"),
+        required: false,
+        gives: "the last pages that threads read and wrote",
+        since: "5.8",
+        prototype: "sched_process_exit(struct task_struct *p); with bool group_dead since 6.16",
+    },
+    Probe {
         program: "copy_ups",
         attach: Attach::CopyUps,
         required: false,

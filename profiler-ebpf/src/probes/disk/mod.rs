@@ -40,6 +40,23 @@ pub fn page_dirtied(ctx: BtfTracePointContext) -> u32 {
     emit::done(try_dirtied(&ctx))
 }
 
+/// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`: what the old program read and wrote
+/// is told.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn pages_exec(ctx: BtfTracePointContext) -> u32 {
+    boundary(ctx.arg(0), task::now());
+    0
+}
+
+/// `sched_process_exit(struct task_struct *p[, bool group_dead])`; the second since 6.16.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn pages_exit(ctx: BtfTracePointContext) -> u32 {
+    let task: Task = ctx.arg(0);
+    boundary(task, task::now());
+    forget(task);
+    0
+}
+
 #[inline(always)]
 fn try_added(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let task = task::current();
