@@ -18,21 +18,21 @@ use run::{Folder, in_own_mounts, needs_root, stderr};
 
 const PAGE: u64 = 4096;
 
-/// Mounts `lower0` (topmost) to `lowerN` with `upper` and `work` at `merged`, by `fsconfig` where options would be too long,
-/// and profiles what is in `"$@"`.
+/// Mounts `lower0` (topmost) to `lowerN` with `upper` and `work` at `x/merged` and profiles that and what is in `"$@"`. Paths
+/// are relative to the folder two levels above the mount, as engines give them.
 const SCRIPT: &str = r#"
 cd "$FOLDER"; depth=$1; shift
-mkdir -p upper work merged
+mkdir -p upper work x/merged; ln -s x/merged merged
 lower=lower0; i=1
 while [ $i -lt $depth ]; do lower=$lower:lower$i; i=$((i + 1)); done
 sync
 for file in $(find lower* -type f); do dd if="$file" iflag=nocache count=0 status=none; done
 "$PHASEGRAPH" run --force --no-summary --quiet -o x.phg -- sh -e -c '
     cd "$0"
-    mount -t overlay overlay -o "lowerdir=$1,upperdir=upper,workdir=work,index=off" "$0/merged"
+    mount -t overlay overlay -o "lowerdir=$1,upperdir=upper,workdir=work,index=off" "$0/x/merged"
     shift
     "$@"
-    umount "$0/merged"
+    umount "$0/x/merged"
 ' "$FOLDER" "$lower" "$@"
 "#;
 
@@ -174,10 +174,10 @@ fn five_hundred_and_hostile_names() {
         fs::create_dir(folder.path(format!("{index}"))).unwrap();
     }
     let script = format!(
-        r#"cd '{0}'; mkdir m
+        r#"cd '{0}'; mkdir -p x/m
         lower=$(seq -s : 0 498)
         '{1}' run --force --no-summary --quiet -o x.phg -- sh -e -c '
-            cd "$0"; mount -t overlay overlay -o "lowerdir=$1:$2" "$0/m"; cat m/f > /dev/null; umount "$0/m"
+            cd "$0"; mount -t overlay overlay -o "lowerdir=$1:$2" "$0/x/m"; cat x/m/f > /dev/null; umount "$0/x/m"
         ' '{0}' "$lower" "$1""#,
         folder.path("").display(),
         run::PHASEGRAPH
@@ -205,7 +205,7 @@ fn deleted_layers() {
     needs_root!();
     let folder = layers(2, &[1]);
     let words = "cat merged/data/1 > /dev/null; umount merged; rm -r lower0 upper; mkdir upper lower0; \
-                 mount -t overlay overlay -o lowerdir=lower1,upperdir=upper,workdir=work $PWD/merged";
+                 mount -t overlay overlay -o lowerdir=lower1,upperdir=upper,workdir=work $PWD/x/merged";
     let Some(report) = profile(&folder, 2, &["sh", "-c", words]) else {
         return;
     };

@@ -94,8 +94,9 @@ pub fn sampled(task: Task, now: u64) {
     }
 }
 
-/// The recording ends while the task lives; its process's first thread tells for all.
-#[inline(always)]
+/// The recording ends while the task lives; its process's first thread tells for all. By itself: beside the rest of what is
+/// told then its event has no room on the stack.
+#[inline(never)]
 pub fn at_end(task: Task, now: u64) {
     let base: *const u8 = task.cast();
     if task::read::<u32>(base, offset!(task_pid)) != task::read::<u32>(base, offset!(task_tgid)) {

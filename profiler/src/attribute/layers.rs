@@ -262,6 +262,17 @@ fn starts(session: &Session) -> Vec<u64> {
 }
 
 fn copy_ups(session: &Session, layers: &Layers, owners: &Owners<'_>) -> Vec<CopyUp> {
+    // Of a copy whose contents were in the page cache, what an open of it tells: where it came from.
+    let opens = session.overlaid.iter().filter_map(|open| Some((open, open.lower?)));
+    let mut origins: HashMap<FileIx, FileIx> = HashMap::new();
+    for (open, lower) in opens {
+        origins.extend(
+            [Some(open.overlay), open.upper]
+                .into_iter()
+                .flatten()
+                .map(|file| (file, lower)),
+        );
+    }
     let mut found: Vec<CopyUp> = session
         .copy_ups
         .iter()
@@ -272,7 +283,10 @@ fn copy_ups(session: &Session, layers: &Layers, owners: &Owners<'_>) -> Vec<Copy
             let process = told.thread.and_then(|ix| Some(session.threads.get(ix.ix())?.process));
             CopyUp {
                 ix,
-                from: layer(told.lower),
+                from: layer(told.lower.or_else(|| {
+                    let sides = [told.upper, told.overlay].into_iter().flatten();
+                    sides.filter_map(|file| origins.get(&file).copied()).next()
+                })),
                 to: layer(told.upper),
                 container: owners.container(told.thread, told.cgroup, ts),
                 phase: process.and_then(|process| owners.phase(process, ts)),
@@ -332,7 +346,8 @@ fn stack(
         .collect();
     let mut elsewhere = Use::default();
     if container.is_some() {
-        let others: Vec<_> = uses.keys().filter(|(of, _)| *of == container).copied().collect();
+        let all = (container, None)..=(container, Some(LayerIx(u32::MAX)));
+        let others: Vec<_> = uses.range(all).map(|(key, _)| *key).collect();
         for key in others {
             elsewhere.add(&uses.remove(&key).unwrap_or_default());
         }

@@ -73,7 +73,8 @@ const BLOCK: &str = "requests to block devices";
 const QUEUE: &str = "how long requests wait before a block device is given them";
 const BLOCK_CGROUP: &str = "the cgroup that a request to a block device is charged to";
 const BLOCK_FILE: &str = "the file that a request to a block device is for";
-const OVERLAY: &str = "from which lower file something was copied up when that was in the page cache";
+const OVERLAY: &str =
+    "which files of an overlay are opened; from which one something was copied up when that was in the page cache";
 const AWAITED: &str = "which file or socket a wait was for";
 const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
 

@@ -48,18 +48,18 @@ pub fn container(session: &Session, ix: ContainerIx) -> String {
 
 /// A layer as its engine calls it, shortened; one that is no engine's by its directory's name.
 pub fn layer(layer: &Layer) -> String {
-    /// Columns of a directory's name.
-    const PATH: usize = 24;
+    /// Columns of it at most.
+    const LAYER: usize = 24;
     if !layer.id.is_empty() {
         let (id, init) = match layer.id.strip_suffix(b"-init") {
             Some(id) => (id, "-init"),
             None => (&layer.id[..], ""),
         };
         let kind = if layer.engine == "containerd" { "snapshot " } else { "" };
-        return format!("{kind}{}{init}", text::visible(short_id(id)));
+        return text::fit(&format!("{kind}{}{init}", text::visible(short_id(id))), LAYER);
     }
     let name = layer.path.rsplit(|byte| *byte == b'/').find(|part| !part.is_empty());
-    text::fit(&text::visible(name.unwrap_or(b"/")), PATH)
+    text::fit(&text::visible(name.unwrap_or(b"/")), LAYER)
 }
 
 /// The first [`SHORT_ID`] bytes of a 64-digit hexadecimal id; any other id whole.

@@ -248,9 +248,15 @@ fn check(session: &Session, stamps: &Stamps) {
         panic!("{:#?}", session.copy_ups)
     };
     assert_eq!((warm.read, warm.copied), (0, 2), "{warm:?}");
-    // What was in the page cache leaves no trace but to the overlay's own function.
+    // What was in the page cache leaves no trace but to the overlay's own function. A module's types are told since 5.11:
+    // without them the overlay's own inode can't be read, which the recording says.
+    let facts = &session.meta.facts;
+    let readable = !facts
+        .iter()
+        .any(|(_, said)| said.contains("which files of an overlay are opened"));
     let lower = warm.lower.map(|lower| session.files[lower.ix()].id.ino);
-    assert_eq!(lower, warm.bracketed.then(|| stamps.inode("warm")), "{warm:?}");
+    let known = warm.bracketed && readable;
+    assert_eq!(lower, known.then(|| stamps.inode("warm")), "{warm:?}");
     // All of it is copied before it is cut.
     let [cut] = within(session, stamps, "cut")[..] else {
         panic!("{:#?}", session.copy_ups)
@@ -263,6 +269,6 @@ fn check(session: &Session, stamps: &Stamps) {
             let lower = file.lower.map(|lower| session.files[lower.ix()].id.ino);
             lower == Some(stamps.inode(name)) && file.upper.is_none()
         });
-        assert_eq!(opened.count(), 1, "{name}: {:?}", session.overlaid);
+        assert_eq!(opened.count(), usize::from(readable), "{name}: {:?}", session.overlaid);
     }
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::support::check::scenario;
+use super::support::docker::{self, Docker};
 use super::support::host::succeed;
 use super::support::podman::{self, Podman};
 use super::support::profile::Profile;
@@ -16,11 +17,11 @@ fn size_of(number: usize) -> u64 {
     (16 + number as u64) * 4096
 }
 
-/// An image with `count` layers above the tiny one, each of which adds one file of known size, `/data/N`.
-fn image(podman: &Podman, count: usize, name: &str) {
-    let folder = podman.corner.folder().join(format!("context-{count}"));
+/// The context of an image with `count` layers above another one, each of which adds one file of known size, `/data/N`.
+fn context(folder: &Path, count: usize, base: &str) -> PathBuf {
+    let folder = folder.join(format!("context-{count}"));
     fs::create_dir_all(&folder).unwrap();
-    let mut file = format!("FROM {}\n", podman::TINY);
+    let mut file = format!("FROM {base}\n");
     for number in 0..count {
         let bytes: Vec<u8> = (0..size_of(number))
             .map(|at| (at.wrapping_mul(0x9e37_79b9) >> 11) as u8 ^ number as u8)
@@ -29,16 +30,20 @@ fn image(podman: &Podman, count: usize, name: &str) {
         file.push_str(&format!("COPY {number} /data/{number}\n"));
     }
     fs::write(folder.join("Dockerfile"), file).unwrap();
+    folder
+}
+
+fn image(podman: &Podman, count: usize, name: &str) {
+    let folder = context(podman.corner.folder(), count, podman::TINY);
     let build = ["build", "--layers", "--quiet", "-t", name];
     succeed(podman.command("podman").args(build).arg(&folder));
 }
 
-/// Takes every file of the storage's layers out of the page cache.
-fn make_cold(podman: &Podman) {
+/// Takes every file of a storage's layers out of the page cache.
+fn make_cold(storage: &Path) {
     let script = "find \"$0\" -path '*/diff/*' -type f -exec dd if={} iflag=nocache count=0 status=none ';'";
-    let graph = podman.corner.folder().join("graph/overlay");
-    succeed(Command::new("sync").arg("-f").arg(&graph));
-    succeed(Command::new("sh").arg("-c").arg(script).arg(&graph));
+    succeed(Command::new("sync").arg("-f").arg(storage));
+    succeed(Command::new("sh").arg("-c").arg(script).arg(storage));
 }
 
 /// Layers of that container, topmost first.
@@ -79,7 +84,7 @@ fn holds(layer: &Value) -> Option<usize> {
 fn podman_twelve_layers() {
     let podman = scenario!(Podman::new("runc"));
     image(&podman, 12, "localhost/twelve");
-    make_cold(&podman);
+    make_cold(&podman.corner.folder().join("graph/overlay"));
     let words = ["/bin/cat", "/data/2", "/data/7", "/data/11"];
     let cold = podman.profile(&run("one", "localhost/twelve", &words));
     let warm = podman.profile(&run("two", "localhost/twelve", &words));
@@ -122,7 +127,7 @@ fn podman_twelve_layers() {
 fn podman_shared_layer() {
     let podman = scenario!(Podman::new("runc"));
     image(&podman, 3, "localhost/three");
-    make_cold(&podman);
+    make_cold(&podman.corner.folder().join("graph/overlay"));
     let script = "podman run -d --network=none --name=one localhost/three /bin/sh -c 'cat /data/2; sleep 5' > /dev/null
         podman exec one /bin/true
         podman run --rm --network=none --name=two localhost/three /bin/cat /data/2 > /dev/null
@@ -142,6 +147,8 @@ fn podman_shared_layer() {
 fn podman_copy_up() {
     let podman = scenario!(Podman::new("runc"));
     image(&podman, 5, "localhost/five");
+    // Of what is copied from the page cache a kernel without hooks on copy-ups tells no source.
+    make_cold(&podman.corner.folder().join("graph/overlay"));
     let words = ["/bin/sh", "-c", "echo x >> /data/3; chown 7:7 /data/1"];
     let profile = podman.profile(&run("one", "localhost/five", &words));
     let container = profile.container("one").index();
@@ -186,4 +193,49 @@ fn podman_vfs() {
     assert_eq!((&layer["driver"], &layer["role"]), (&"vfs".into(), &"upper".into()));
     assert!(layer["path"]["text"].as_str().unwrap().contains("/vfs/dir/"), "{layer}");
     assert_eq!(number(layer, "written_bytes"), 4096, "{layer}");
+}
+
+/// Make sure that docker's layers are told by their folders, with digest, chain and size, and what was read cold of each.
+#[test]
+fn docker_layers() {
+    let docker = scenario!(Docker::new());
+    let folder = context(docker.corner.folder(), 5, docker::TINY);
+    succeed(
+        docker
+            .command("docker")
+            .args(["build", "--quiet", "-t", "five"])
+            .arg(&folder),
+    );
+    make_cold(&docker.corner.folder().join("data/overlay2"));
+    let words = [
+        "docker",
+        "run",
+        "--rm",
+        "--network=none",
+        "--name=one",
+        "five",
+        "/bin/cat",
+        "/data/1",
+        "/data/4",
+    ];
+    let profile = docker.profile(&words);
+    let all = layers(&profile, "one");
+    let mut seen = Vec::new();
+    for layer in &all {
+        let Some(file) = holds(layer) else { continue };
+        seen.push(file);
+        let expected = if [1, 4].contains(&file) { size_of(file) } else { 0 };
+        assert_eq!(number(layer, "cold_bytes"), expected, "/data/{file}");
+        assert_eq!(
+            (&layer["engine"], number(layer, "size_bytes")),
+            (&"docker".into(), size_of(file))
+        );
+        for digest in ["diff", "chain"] {
+            assert!(
+                layer[digest]["text"].as_str().unwrap().starts_with("sha256:"),
+                "{layer}"
+            );
+        }
+    }
+    assert_eq!(seen, [4, 3, 2, 1, 0]);
 }

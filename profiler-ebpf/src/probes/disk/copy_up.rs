@@ -227,9 +227,10 @@ pub fn page(state: &mut DiskState, slot: usize, now: u64, added: u32, dirtied: u
         if copying.upper == InodeId::NONE {
             copying.upper = run.inode;
             copying.host = run.host;
+            // It is new, so all of the run's pages are the copy's.
+            copying.copied = run.added;
             if copying.lower == run.inode {
                 // What was taken for the lower file's first page.
-                copying.copied = copying.read;
                 copying.lower = InodeId::NONE;
                 copying.read = 0;
             }

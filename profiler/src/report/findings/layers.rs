@@ -120,7 +120,8 @@ impl Facts<'_> {
         let at_start: u64 = stack.rows.iter().map(|row| row.used.cold_at_start).sum();
         let more = match rows.len().saturating_sub(OF_CONTAINER) {
             0 => String::new(),
-            more => format!(", and {} more", units::of(more as u64, "layer", "layers")),
+            1 => ", and 1 more layer".to_owned(),
+            more => format!(", and {} more layers", units::count(more as u64)),
         };
         format!(
             "{container}: {} of {} of its layers, {} of it before it was ready or its entrypoint began: {}{more}",
