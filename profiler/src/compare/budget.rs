@@ -22,7 +22,7 @@ use expression::{Figure, Subject};
 
 use super::diff::{self, Difference, Judged, Verdict};
 use super::key;
-use super::results::{PhaseRun, Series, TOTAL};
+use super::results::{CopyUps, PhaseRun, Series, TOTAL};
 use super::samples;
 use super::stats::{self, Summary};
 
@@ -246,7 +246,15 @@ fn value(subject: &Subject, series: &Series, baseline: Option<&Series>) -> Resul
     match subject {
         Subject::SuccessRate => Err("there is no run".to_owned()),
         Subject::Lost => Ok(series.good().map(|run| run.lost as f64).sum()),
-        Subject::NotMeasured(what) => Err(format!("this version does not measure {what}")),
+        Subject::CopyUpBytes | Subject::CopyUpFiles => {
+            let figure = |copied: CopyUps| match subject {
+                Subject::CopyUpBytes => copied.bytes as f64,
+                _ => copied.files as f64,
+            };
+            let told: Option<Vec<f64>> = series.good().map(|run| run.copy_ups.map(figure)).collect();
+            let told = told.ok_or("there are recordings that do not tell of copy-ups")?;
+            Ok(told.into_iter().fold(0.0, f64::max))
+        }
         Subject::Overhead => {
             let baseline = baseline.ok_or("there is no baseline: give one with --baseline")?;
             let (base, new) = (

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::key;
-use super::results::{Host, Outcome, PathShare, PhaseRun, ProgramRun, Run, TOTAL, WaitRun};
+use super::results::{CopyUps, Host, Outcome, PathShare, PhaseRun, ProgramRun, Run, TOTAL, WaitRun};
 use crate::attribute::critical::{Paths, Reason, Segment};
+use crate::attribute::layers::{self, Table};
 use crate::attribute::resources;
 use crate::attribute::waits::Classifier;
 use crate::model::{Interval, OperationIx, PhaseIx, ProcessIx, Session, Span, State};
@@ -41,11 +42,26 @@ pub fn run(session: &Session, copies: bool) -> Run {
         lost: lost.fold(0, |sum, loss| sum.saturating_add(loss.count)),
         self_cpu_ns: cost.bpf_ns.map(|bpf| bpf.saturating_add(cost.process_ns)),
         host_cpu_ns: cost.host_ns,
+        copy_ups: layers::measured(session).then(|| copy_ups(session)),
         phases: phases(session, &keys, &mut classifier),
         programs: programs(session, &mut classifier),
         waits: waits(session, &mut classifier),
         path: path(session, &keys, &mut classifier),
     }
+}
+
+/// Those that came about.
+fn copy_ups(session: &Session) -> CopyUps {
+    let mut sum = CopyUps::default();
+    for copy in Table::new(session).copy_ups {
+        let Some(told) = session.copy_ups.get(copy.ix).filter(|told| !told.failed) else {
+            continue;
+        };
+        sum.files += 1;
+        sum.bytes = sum.bytes.saturating_add(copy.bytes);
+        sum.stall_ns = sum.stall_ns.saturating_add(told.span.len());
+    }
+    sum
 }
 
 /// The host of a recording.

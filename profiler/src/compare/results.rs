@@ -139,6 +139,9 @@ pub struct Run {
     pub self_cpu_ns: Option<u64>,
     /// CPUs × length of the recording.
     pub host_cpu_ns: u64,
+    /// Files that overlays copied to their upper layers; `null` when the recording does not tell.
+    #[serde(default)]
+    pub copy_ups: Option<CopyUps>,
     /// In order of the recording; the command as a whole stands first, as `total`.
     pub phases: Vec<PhaseRun>,
     /// By CPU time.
@@ -148,6 +151,17 @@ pub struct Run {
     /// What the operations' ends waited for, by innermost phase, reason and program; adds up to the lengths of those that no
     /// other operation asked for.
     pub path: Vec<PathShare>,
+}
+
+/// All copy-ups of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct CopyUps {
+    /// Files and folders that were copied up.
+    pub files: u64,
+    pub bytes: u64,
+    /// How long programs stood still for them, ns.
+    pub stall_ns: u64,
 }
 
 /// A phase in one run.

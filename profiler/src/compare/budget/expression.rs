@@ -27,8 +27,9 @@ pub(super) enum Subject {
         measure: String,
         figure: Figure,
     },
-    /// Something that this version does not measure.
-    NotMeasured(&'static str),
+    /// The most that was copied up in a run: bytes, or files.
+    CopyUpBytes,
+    CopyUpFiles,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,8 +125,8 @@ impl Expression {
     pub(super) fn unit(&self) -> Unit {
         match &self.subject {
             Subject::SuccessRate | Subject::Overhead => Unit::Part,
-            Subject::Lost => Unit::Count,
-            Subject::NotMeasured(_) => Unit::Bytes,
+            Subject::Lost | Subject::CopyUpFiles => Unit::Count,
+            Subject::CopyUpBytes => Unit::Bytes,
             Subject::Phase { measure, figure, .. } => match figure {
                 Figure::Share | Figure::Cv => Unit::Part,
                 Figure::Count => Unit::Count,
@@ -237,13 +238,14 @@ fn subject_of(text: &str) -> Result<Subject, String> {
     match words[..] {
         ["success_rate"] => Ok(Subject::SuccessRate),
         ["lost"] => Ok(Subject::Lost),
-        ["copy_up", "bytes" | "files"] => Ok(Subject::NotMeasured("copy-ups")),
+        ["copy_up", "bytes"] => Ok(Subject::CopyUpBytes),
+        ["copy_up", "files"] => Ok(Subject::CopyUpFiles),
         ["total", figure] => phase("total", "wall", figure),
         ["total", measure @ ("wall" | "cpu_all"), figure] => phase("total", measure, figure),
         ["phase", name, figure] => phase(name, "wall", figure),
         ["phase", name, measure, figure] => phase(name, measure, figure),
         _ => Err(format!(
-            "{text:?} is none of success_rate, lost, overhead_vs(baseline), total.FIGURE, phase.NAME.FIGURE, \
+            "{text:?} is none of success_rate, lost, copy_up.bytes, copy_up.files, overhead_vs(baseline), total.FIGURE, phase.NAME.FIGURE, \
              phase.NAME.MEASURE.FIGURE; a NAME with a dot or a space needs double quotes"
         )),
     }
@@ -303,6 +305,7 @@ mod tests {
             ("phase.start.p95<250ms", "< 250 ms", Unit::Time),
             ("phase.pull.share < 0.3", "< 30.0 %", Unit::Part),
             ("copy_up.bytes == 0", "== 0 B", Unit::Bytes),
+            ("copy_up.files < 10", "< 10", Unit::Count),
             ("overhead_vs(baseline) < 0.20", "< 20.0 %", Unit::Part),
             ("success_rate >= 0.995", ">= 99.5 %", Unit::Part),
             (

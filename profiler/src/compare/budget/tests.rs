@@ -62,7 +62,7 @@ fn cant_tell() {
             "phase.teleport.median < \"1s\"",
             "never occurred; there is: cleanup, create",
         ),
-        ("copy_up.bytes == 0", "does not measure"),
+        ("copy_up.bytes == 0", "do not tell of copy-ups"),
         ("overhead_vs(baseline) < 0.2", "--baseline"),
         ("phase.run.bytes.max < 1", "has no bytes"),
     ] {
@@ -96,6 +96,22 @@ fn figures() {
         }
     }
     assert_eq!(kept("phase.create.count == 1", &series).0, Kept::Within);
+    let mut copied = series.clone();
+    for (index, run) in copied.runs.iter_mut().enumerate() {
+        run.copy_ups = Some(CopyUps {
+            files: 2,
+            bytes: 100 * index as u64,
+            stall_ns: 1,
+        });
+    }
+    for (expression, expected) in [
+        ("copy_up.bytes == 0", Kept::Over),
+        ("copy_up.bytes <= 800", Kept::Within),
+        ("copy_up.bytes < 800", Kept::Over),
+        ("copy_up.files == 2", Kept::Within),
+    ] {
+        assert_eq!(kept(expression, &copied).0, expected, "{expression}");
+    }
     assert_eq!(kept("phase.run.share > 0.5", &series).0, Kept::Within);
     let mut some = series.clone();
     some.runs[0].outcome = Outcome::Timeout;
