@@ -3,7 +3,7 @@
 # Started by `cargo xtask scenario occystrap` in a mount and network namespace of its own; leaves $WORK/page.
 . "$(dirname "$SCENARIO")/corner.sh"
 
-runs=8 sizes="1 1 2 4 8 16"
+runs=5 sizes="1 1 2 4 8 16"
 [ "$FULL" = no ] || runs=20 sizes="1 1 2 5 10 20 50 100"
 page=$WORK/page
 cd "$WORK"
