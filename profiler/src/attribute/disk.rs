@@ -135,7 +135,8 @@ impl Disk {
         for one in &self.flushed {
             let when = session.write_backs[one.ix].span;
             if when.from < span.to && when.to > span.from {
-                *sums.entry(one.by.map(|by| (by.container, by.phase))).or_default() += one.bytes;
+                let sum = sums.entry(one.by.map(|by| (by.container, by.phase))).or_default();
+                *sum = sum.saturating_add(one.bytes);
             }
         }
         let mut sums: Vec<_> = sums.into_iter().collect();

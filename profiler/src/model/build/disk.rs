@@ -1,5 +1,6 @@
 //! From records of disk events to the session's files and what happened to them.
 
+use super::LONGEST;
 use std::collections::HashMap;
 
 use profiler_common::disk::{copy_flag, run_flag};
@@ -117,7 +118,11 @@ pub(super) fn assemble(session: &mut Session, told: Told) {
         files.told(inode);
     }
     let threads = Threads::new(session);
-    let span = |from: u64, to: u64| Span { from: from.min(to), to };
+    // What claims to have lasted longer than any recording does is cut to that.
+    let span = |from: u64, to: u64| Span {
+        from: from.min(to).max(to.saturating_sub(LONGEST)),
+        to,
+    };
 
     for run in runs {
         let file = files.of(run.inode);
@@ -237,7 +242,7 @@ fn intervals(session: &Session, threads: &Threads, mut totals: Vec<IoTotals>) ->
         all.push(IoInterval {
             thread,
             span: Span {
-                from: from.min(now.at.ts),
+                from: from.min(now.at.ts).max(now.at.ts.saturating_sub(LONGEST)),
                 to: now.at.ts,
             },
             bytes: IoBytes {

@@ -152,13 +152,14 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Root
     };
     let mut sampled_ns = 0;
     let mut add = |at, row: &StackRow, frames: &mut Frames<'_>| {
-        flame.total += row.ns;
+        flame.total = flame.total.saturating_add(row.ns);
         if is_sample(session, row) {
             flame.samples += row.count;
             sampled_ns += row.ns;
         }
         let line = frames.line(row.process, at, row);
-        *flame.stacks.entry(line).or_default() += row.ns;
+        let sum = flame.stacks.entry(line).or_default();
+        *sum = sum.saturating_add(row.ns);
     };
     if kind == Kind::Critical {
         let mut unattributed = 0;
@@ -374,13 +375,14 @@ impl Flame {
             &self.stacks
         };
         let mut lines = Vec::with_capacity(stacks.len());
-        let (mut sum_ns, mut sum_us) = (0u64, 0u64);
+        // Wide enough for the sum of whatever a broken recording claims.
+        let (mut sum_ns, mut sum_us) = (0u128, 0u128);
         for (line, ns) in stacks {
             if self.unit == Unit::Bytes {
                 lines.push(format!("{} {ns}", line.replace(PART, ";")));
                 continue;
             }
-            sum_ns += ns;
+            sum_ns += u128::from(*ns);
             let us = (sum_ns + 500) / 1_000 - sum_us;
             sum_us += us;
             if us > 0 {

@@ -208,8 +208,10 @@ fn copy_ups(page: &mut Page, session: &Session, table: &Table, copied: &[&CopyUp
     if copied.is_empty() {
         return;
     }
-    let bytes: u64 = copied.iter().map(|copy| copy.bytes).sum();
-    let stall: u64 = copied.iter().map(|copy| session.copy_ups[copy.ix].span.len()).sum();
+    let bytes = copied.iter().fold(0u64, |sum, copy| sum.saturating_add(copy.bytes));
+    let stall = copied.iter().fold(0u64, |sum, copy| {
+        sum.saturating_add(session.copy_ups[copy.ix].span.len())
+    });
     let title = format!(
         "{} of lower layers, {}, {} of stall",
         units::of(copied.len() as u64, "file", "files"),
