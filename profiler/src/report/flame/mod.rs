@@ -154,8 +154,8 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Root
     let mut add = |at, row: &StackRow, frames: &mut Frames<'_>| {
         flame.total = flame.total.saturating_add(row.ns);
         if is_sample(session, row) {
-            flame.samples += row.count;
-            sampled_ns += row.ns;
+            flame.samples = flame.samples.saturating_add(row.count);
+            sampled_ns = row.ns.saturating_add(sampled_ns);
         }
         let line = frames.line(row.process, at, row);
         let sum = flame.stacks.entry(line).or_default();
@@ -166,7 +166,7 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Root
         let segments = paths(session, selection).into_iter().flat_map(|path| path.segments);
         for segment in segments {
             let (Some((thread, state)), Some(process)) = (segment.doing, segment.process(session)) else {
-                unattributed += segment.span.len();
+                unattributed = segment.span.len().saturating_add(unattributed);
                 continue;
             };
             let span = segment.span;
@@ -178,8 +178,9 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Root
             }
         }
         if unattributed > 0 {
-            flame.total += unattributed;
-            *flame.stacks.entry(frames.synthetic(UNATTRIBUTED)).or_default() += unattributed;
+            flame.total = flame.total.saturating_add(unattributed);
+            let sum = flame.stacks.entry(frames.synthetic(UNATTRIBUTED)).or_default();
+            *sum = sum.saturating_add(unattributed);
         }
     } else {
         let spans = selection.spans(session);
