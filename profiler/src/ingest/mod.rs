@@ -4,6 +4,7 @@
 mod code;
 pub mod decode;
 pub mod frames;
+mod life;
 pub mod mappings;
 pub mod marks;
 pub mod naming;
@@ -17,14 +18,14 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs,
     os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use aya::maps::{MapData, RingBuf, StackTraceMap};
 use decode::{Event, UserStack, decode};
 use frames::RawStack;
 use mappings::{Mappings, MappingsError};
-use profiler_common::{container::call, net};
+use profiler_common::net;
 use stacks::Stacks;
 use unwound::Unwinding;
 
@@ -32,19 +33,13 @@ use crate::{
     control::work::Work,
     kernel::host,
     load::unwind::UnwindMaps,
-    lookup::{
-        dockerfile, engines, images, overlay,
-        state::{self, Root},
-    },
+    lookup::{engines, images, overlay, state},
     recording::{
         Summary, WriteError, Writer,
-        record::{Adopt, ContainerState, Exec, Exit, Fork, Lookup, Losses, Mark, Parsing, Record, TaskId, Versions},
+        record::{Losses, Parsing, Record, TaskId, Versions},
     },
     symbol::kernel::{Kernel, KernelError},
 };
-
-/// `CLONE_THREAD` of `include/uapi/linux/sched.h`.
-const CLONE_THREAD: u64 = 0x0001_0000;
 
 /// How long an event may take from its time stamp to its place in a ring, ns.
 const SETTLE_NS: u64 = 1_000_000;
@@ -373,176 +368,6 @@ impl Ingest {
         self.write_out()
     }
 
-    /// Whether the exec is of a process that is not profiled: one of those that are told for what they may mark.
-    fn is_told_only(&self, exec: &Exec) -> bool {
-        exec.comm == marks::PROGRAM.as_bytes() && !self.mnt_ns.contains_key(&exec.at.task.tgid)
-    }
-
-    fn mark(&mut self, exec: &Exec) {
-        if marks::parse(&exec.argv).is_none() {
-            return;
-        }
-        let mut argv = exec.argv.clone();
-        if self.redact {
-            redact::redact(&mut argv);
-        }
-        if let Some((op, name)) = marks::parse(&argv) {
-            self.out.push(Mark { at: exec.at, op, name }.into());
-        }
-    }
-
-    /// What engines keep about a container is written before the runtime is called, and may be gone soon after.
-    fn container_state(&mut self, exec: &Exec) {
-        self.daemons.seen(&exec.argv);
-        let root = if exec.at.mnt_ns == self.own_mnt_ns {
-            Root::open(Path::new("/"))
-        } else {
-            Root::open(&Path::new("/proc").join(exec.at.task.tgid.to_string()).join("root"))
-        };
-        if let Ok(root) = root
-            && let Some(state) = state::created(&exec.argv, &self.daemons, &root)
-        {
-            self.tell_state(state);
-        }
-    }
-
-    /// The same of a container that was there before, by its monitor.
-    fn monitored_state(&mut self, adopt: &Adopt) {
-        self.daemons.seen(&adopt.argv);
-        let process = Path::new("/proc").join(adopt.at.task.tgid.to_string());
-        let cwd = fs::read_link(process.join("cwd")).unwrap_or_default();
-        if let Ok(root) = Root::open(&process.join("root"))
-            && let Some(state) = state::monitored(&adopt.argv, &cwd, &root)
-        {
-            self.tell_state(state);
-        }
-    }
-
-    fn tell_state(&mut self, mut state: ContainerState) {
-        if self.redact {
-            redact::redact(&mut state.healthcheck);
-        }
-        self.out.push(state.into());
-    }
-
-    /// What the events of births, execs and ends change here.
-    fn lifecycle(&mut self, record: &mut Record) {
-        match record {
-            Record::Fork(fork) => self.fork(fork),
-            Record::Exit(exit) => self.exit(exit),
-            Record::Exec(exec) => {
-                self.mnt_ns.insert(exec.at.task.tgid, exec.at.mnt_ns);
-                if let Some(unseeded) = &mut self.unseeded {
-                    unseeded.remove(&exec.at.task.tgid);
-                }
-                self.map_until(exec.at.ts);
-                self.stacks.process(exec.at.task.tgid, exec.ns_tid);
-                if self.mappings_paused {
-                    // The old image's mappings would name the new one's frames.
-                    self.stacks.exec(exec.at.task.tgid);
-                    self.unmapped_execs += 1;
-                }
-                self.engines.extend(engine(&exec.filename, &exec.argv));
-                self.build_file(exec);
-                self.container_state(exec);
-                self.mark(exec);
-                if self.redact {
-                    redact::redact(&mut exec.argv);
-                }
-            }
-            Record::Adopt(adopt) => {
-                let task = adopt.at.task;
-                if task.tgid == task.tid {
-                    self.leaders.insert(task.tgid, task);
-                    if let Some(unseeded) = &mut self.unseeded {
-                        unseeded.insert(task.tgid);
-                    }
-                    self.mnt_ns.insert(task.tgid, adopt.at.mnt_ns);
-                    self.overlays.adopted(task.tgid, adopt.at.mnt_ns);
-                    self.stacks.process(task.tgid, adopt.ns_tid);
-                    let (argv, exe) = program_of(task.tgid);
-                    self.engines.extend(engine(&exe, &argv));
-                    adopt.argv = argv;
-                    adopt.exe = exe;
-                    self.monitored_state(adopt);
-                    if self.redact {
-                        redact::redact(&mut adopt.argv);
-                    }
-                }
-            }
-            Record::Syscall(call) => {
-                self.mnt_ns.insert(call.at.task.tgid, call.at.mnt_ns);
-                self.stacks.syscall(call);
-                self.overlays.syscall(call);
-                if call.call == call::RENAME && call.result == 0 {
-                    self.images.renamed(call.at.task.tgid, &call.b);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A build's steps are named by the file it reads, which may be gone or changed later.
-    fn build_file(&mut self, exec: &Exec) {
-        let process = Path::new("/proc").join(exec.at.task.tgid.to_string());
-        let (cwd, root) = (process.join("cwd"), process.join("root"));
-        let Some((path, mut instructions)) = dockerfile::look_up(&exec.argv, &cwd, &root) else {
-            return;
-        };
-        if self.redact {
-            redact::redact(&mut instructions);
-        }
-        // As the client sees it.
-        let path = match (path.strip_prefix(&cwd), path.strip_prefix(&root)) {
-            (Ok(rest), _) => fs::read_link(&cwd)
-                .map(|cwd| cwd.join(rest))
-                .unwrap_or_else(|_| rest.to_owned()),
-            (_, Ok(rest)) => Path::new("/").join(rest),
-            _ => path,
-        };
-        let path = path.into_os_string().into_vec();
-        self.out.push(
-            Lookup::Dockerfile {
-                build: exec.at.task,
-                path,
-                instructions,
-            }
-            .into(),
-        );
-    }
-
-    fn fork(&mut self, fork: &Fork) {
-        if fork.clone_flags & CLONE_THREAD == 0 {
-            let child = fork.at.task.tgid;
-            self.map_until(fork.at.ts);
-            self.stacks.fork(fork.parent.tgid, child);
-            self.stacks.process(child, fork.ns_tid);
-            self.mnt_ns.insert(child, fork.at.mnt_ns);
-            self.alive.insert(child);
-            if let Some(unseeded) = &mut self.unseeded
-                && unseeded.contains(&fork.parent.tgid)
-            {
-                unseeded.insert(child);
-            }
-        }
-    }
-
-    fn exit(&mut self, exit: &Exit) {
-        let task = exit.at.task;
-        self.unwinding.exit(task);
-        // Where the kernel does not tell the group's end, the leader's stands for it.
-        if exit.group_dead.unwrap_or(task.tgid == task.tid) {
-            self.map_until(exit.at.ts);
-            self.alive.remove(&task.tgid);
-            self.stacks.exit(task.tgid);
-            self.mnt_ns.remove(&task.tgid);
-            self.leaders.remove(&task.tgid);
-            if let Some(unseeded) = &mut self.unseeded {
-                unseeded.remove(&task.tgid);
-            }
-        }
-    }
-
     fn write_out(&mut self) -> Result<(), IngestError> {
         for record in self.out.drain(..) {
             write(&mut self.writer, &record)?;
@@ -691,21 +516,4 @@ fn read_user_stack<'a>(
             Vec::new()
         }
     })
-}
-
-/// Arguments and program file of a process that is there already.
-fn program_of(pid: u32) -> (Vec<Vec<u8>>, Vec<u8>) {
-    let argv = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    (decode::arguments(&argv), exe.into_os_string().into_encoded_bytes())
-}
-
-/// The engine or runtime that a process runs, by its file or what it was started as: runc and crun execute themselves
-/// through `/proc`.
-fn engine(file: &[u8], argv: &[Vec<u8>]) -> Option<&'static str> {
-    let names = [Some(file), argv.first().map(Vec::as_slice)];
-    names
-        .into_iter()
-        .flatten()
-        .find_map(|name| engines::known(name.rsplit(|byte| *byte == b'/').next().unwrap_or_default()))
 }
