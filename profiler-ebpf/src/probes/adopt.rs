@@ -75,7 +75,10 @@ pub extern "C" fn flush_tasks(ctx: *mut IterTask) -> u32 {
     let state = unsafe { &mut *state };
     let end = emit::control(control::END);
     memory::at_end(task, end);
-    disk::boundary(task, end);
+    // While scheduling is left out the programs of pages go on, and a thread's own CPU may be adding to its runs.
+    if !emit::shed(shed::SCHEDULING) {
+        disk::boundary(task, end);
+    }
     emit::done(sched::flush(task, state, end))
 }
 
@@ -168,6 +171,8 @@ fn adopt(task: Task, now: u64, state: u32, on_cpu: bool) -> Result<(), Counter> 
         start: header.start,
         state: switched_out(state),
         user_stack: NO_USER_STACK,
+        // None was told yet, not even that all are 0.
+        io_sum: u64::MAX,
         ..TaskState::default()
     };
     let created = task::create(task, &initial)?;

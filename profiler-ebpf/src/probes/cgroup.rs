@@ -148,7 +148,7 @@ pub(super) fn try_attach(ctx: &BtfTracePointContext) -> Result<(), Counter> {
             // SAFETY: points into the map.
             let state = unsafe { &mut *state };
             if core::ptr::eq(task, task::current()) {
-                sched::boundary(task, state, task::now())?;
+                sched::boundary(task, state, task::now());
             } else {
                 // Its sums can't be closed from here: they are at its next switch-in.
                 state.attention |= ATTENTION_EMIT;

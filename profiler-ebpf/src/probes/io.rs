@@ -25,12 +25,28 @@ pub fn tell(task: Task, state: &mut TaskState, header: &Header, own: bool) {
         return;
     }
     state.io_window = window;
-    // Each only grows: what has not changed has the same sum.
-    let sum = total(task);
+    // Seven numbers, one behind the other (`struct task_io_accounting`, unchanged since 2.6.30). Each only grows: what has
+    // not changed has the same sum.
+    let all = task::read::<[u64; 7]>(task.cast(), offset!(task_rchar));
+    let [
+        rchar,
+        wchar,
+        syscr,
+        syscw,
+        read_bytes,
+        write_bytes,
+        cancelled_write_bytes,
+    ] = all;
+    let sum = rchar
+        .wrapping_add(wchar)
+        .wrapping_add(syscr)
+        .wrapping_add(syscw)
+        .wrapping_add(read_bytes)
+        .wrapping_add(write_bytes)
+        .wrapping_add(cancelled_write_bytes);
     if sum == state.io_sum {
         return;
     }
-    let base: *const u8 = task.cast();
     match emit::reserve::<IoTotals>() {
         Some(mut entry) => {
             // SAFETY: memory of the ring of that size; every field is written.
@@ -39,29 +55,16 @@ pub fn tell(task: Task, state: &mut TaskState, header: &Header, own: bool) {
                 kind: kind::IO_TOTALS,
                 ..*header
             };
-            event.rchar = task::read::<u64>(base, offset!(task_rchar));
-            event.wchar = task::read::<u64>(base, offset!(task_wchar));
-            event.syscr = task::read::<u64>(base, offset!(task_syscr));
-            event.syscw = task::read::<u64>(base, offset!(task_syscw));
-            event.read_bytes = task::read::<u64>(base, offset!(task_read_bytes));
-            event.write_bytes = task::read::<u64>(base, offset!(task_write_bytes));
-            event.cancelled_write_bytes = task::read::<u64>(base, offset!(task_cancelled));
+            event.rchar = rchar;
+            event.wchar = wchar;
+            event.syscr = syscr;
+            event.syscw = syscw;
+            event.read_bytes = read_bytes;
+            event.write_bytes = write_bytes;
+            event.cancelled_write_bytes = cancelled_write_bytes;
             emit::submit(entry);
             state.io_sum = sum;
         }
         None => emit::count(Counter::RingIoTotals),
     }
-}
-
-/// Sum of everything that is accounted: seven numbers, one behind the other (`struct task_io_accounting`, unchanged since
-/// 2.6.30).
-#[inline(always)]
-fn total(task: Task) -> u64 {
-    let [a, b, c, d, e, f, g] = task::read::<[u64; 7]>(task.cast(), offset!(task_rchar));
-    a.wrapping_add(b)
-        .wrapping_add(c)
-        .wrapping_add(d)
-        .wrapping_add(e)
-        .wrapping_add(f)
-        .wrapping_add(g)
 }

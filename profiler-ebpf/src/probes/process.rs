@@ -129,7 +129,7 @@ pub(super) fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
         Some(state) => {
             let now = task::now();
             // SAFETY: points into the map; the running thread's own state.
-            sched::boundary(task, unsafe { &mut *state }, now)?;
+            sched::boundary(task, unsafe { &mut *state }, now);
             now
         }
         None => {
@@ -215,7 +215,7 @@ pub(super) fn try_exit(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let now = task::now();
     // SAFETY: points into the map; the running thread's own state.
     let state = unsafe { &mut *state };
-    sched::boundary(task, state, now)?;
+    sched::boundary(task, state, now);
     let base: *const u8 = task.cast();
     let event = Exit {
         header: task::header_current(task, kind::EXIT, now),

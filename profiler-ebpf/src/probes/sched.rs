@@ -220,7 +220,7 @@ fn switch_out<const UNWIND: bool>(
         };
         disk::forget(task);
         task::remove(task);
-        emit::send_bulk(&cycle, Counter::RingCycle)?;
+        emit::done(emit::send_bulk(&cycle, Counter::RingCycle));
         return emit::send_bulk(&account, Counter::RingAccount);
     }
     // The length of this wait is not known yet, and afterwards the stack can't be had: foretell it by the last one.
@@ -472,9 +472,15 @@ fn in_iowait(task: Task) -> bool {
     task::read::<u8>(task.cast(), offset!(task_in_iowait)) >> (offset!(task_in_iowait_bit) & 7) & 1 != 0
 }
 
-/// Closes the running thread's sums at an event of its own, so that a phase can be cut there exactly.
+/// Closes the running thread's sums at an event of its own, so that a phase can be cut there exactly. Where that can't be
+/// told it is counted here: the event itself is told none the less.
 #[inline(always)]
-pub fn boundary(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter> {
+pub fn boundary(task: Task, state: &mut TaskState, now: u64) {
+    emit::done(try_boundary(task, state, now));
+}
+
+#[inline(always)]
+fn try_boundary(task: Task, state: &mut TaskState, now: u64) -> Result<(), Counter> {
     if emit::shed(shed::SCHEDULING) {
         return Ok(());
     }

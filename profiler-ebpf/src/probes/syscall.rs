@@ -163,7 +163,7 @@ fn enter(task: task::Task, state: &mut TaskState, number: u64, args: [u64; 5]) -
         return Ok(());
     }
     let now = task::now();
-    sched::boundary(task, state, now)?;
+    sched::boundary(task, state, now);
     let key = bpf_get_current_pid_tgid();
     if ENTERED.get_ptr(key).is_some() {
         emit::count(Counter::SyscallEnd);
@@ -240,7 +240,7 @@ fn try_exit(result: i64, record: Option<&TracePointContext>) -> Result<(), Count
     let now = task::now();
     // SAFETY: points into the map; the running thread's own state.
     let state = unsafe { &mut *state };
-    sched::boundary(task, state, now)?;
+    sched::boundary(task, state, now);
     let [first, second, third, fourth, fifth] = args;
     if what == call::LISTEN {
         return listen::listening(task, begun, now, first, result);

@@ -584,6 +584,8 @@ fn finish(loaded: &mut Loaded, mut ingest: Ingest, ending: Ending, options: &Opt
         .map(|program| (program.name, program.run_ns, program.runs, program.recursion_misses))
         .collect();
     loaded.detach();
+    // Whatever the cap had given up, nothing runs any more that the last look at all threads could disturb.
+    loaded.set_shed(0)?;
     loaded.flush(end)?;
     ingest.drain()?;
     let losses = loaded.counters()?;

@@ -415,6 +415,12 @@ pub fn copy_up_ends(_ctx: ProbeContext) -> u32 {
         state.copying.upper = id_of(upper);
         state.copying.host = upper as u64;
     }
-    send(task, state, copy_flag::BRACKETED);
+    // What has no upper file after it was not copied: the file system is full, a signal came.
+    let failed = upper.is_null() && !lower.is_null();
+    send(
+        task,
+        state,
+        copy_flag::BRACKETED | if failed { copy_flag::FAILED } else { 0 },
+    );
     0
 }

@@ -64,15 +64,22 @@ pub fn tell(inode: *const u8, id: InodeId, task: Task, now: u64) {
     if !known || inode.is_null() || TOLD.get_ptr(id).is_some() {
         return;
     }
-    if let Err(counter) = walk(inode, id, task, now) {
-        emit::count(counter);
-    }
+    told(id, walk(inode, id, task, now));
 }
 
 /// Tells an inode again, by the name that it has now.
 #[inline(always)]
 pub fn tell_again(inode: *const u8, id: InodeId, task: Task, now: u64) {
-    if let Err(counter) = walk(inode, id, task, now) {
+    told(id, walk(inode, id, task, now));
+}
+
+/// Counts a path that was not told to its end. One that is only missing for want of room is told again.
+#[inline(always)]
+fn told(id: InodeId, result: Result<(), Counter>) {
+    if let Err(counter) = result {
+        if counter == Counter::RingInode {
+            let _ = TOLD.remove(id);
+        }
         emit::count(counter);
     }
 }

@@ -1,7 +1,7 @@
 //! Pages that threads bring into the page cache and make dirty, file by file.
 //!
 //! Nothing is done where a page is found in the cache. What belongs to one file and one kind of system call is added up in
-//! the thread's own memory and told when another file takes its place, after [`RUN_NS`], and at the thread's own events.
+//! the thread's own memory and told when another file takes its place, after [`RUN_NS`], and at its execs and its end.
 
 pub mod block;
 pub mod copy_up;
@@ -44,7 +44,9 @@ pub fn page_dirtied(ctx: BtfTracePointContext) -> u32 {
 /// is told.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn pages_exec(ctx: BtfTracePointContext) -> u32 {
-    boundary(ctx.arg(0), task::now());
+    let task: Task = ctx.arg(0);
+    state::renamed(task, ctx.arg(1));
+    boundary(task, task::now());
     0
 }
 
@@ -242,6 +244,9 @@ pub fn boundary(task: Task, now: u64) {
     close(task, state, 1, now);
     if !copy_up::bracketed() {
         copy_up::end(task, state);
+    } else if state.copying.from != 0 {
+        state.copying.from = 0;
+        emit::count(Counter::CopyUpOpen);
     }
 }
 

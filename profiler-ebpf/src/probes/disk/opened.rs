@@ -52,9 +52,7 @@ pub fn overlay_opens_exit(ctx: TracePointContext) -> u32 {
     if number < 0 {
         return 0;
     }
-    let files = task::read_ptr(task.cast(), offset!(task_files));
-    let table = task::read_ptr(task::read_ptr(files, offset!(files_fdt)), offset!(fdtable_fd));
-    let file = task::read_ptr(table.wrapping_add((number as usize & 0xffff_ffff) * 8), 0);
+    let file = task::file(task, number as u64);
     let inode = task::read_ptr(file, offset!(file_inode));
     let super_block = task::read_ptr(inode, offset!(inode_sb));
     if task::read::<u64>(super_block, offset!(super_block_magic)) == OVERLAY {

@@ -116,6 +116,10 @@ mod map {
 
     #[inline(always)]
     pub fn remove(_task: Task) {}
+
+    /// The state hangs on the task, whatever its id.
+    #[inline(always)]
+    pub fn renamed(_task: Task, _old_tid: u32) {}
 }
 
 #[cfg(not(feature = "task-storage"))]
@@ -161,6 +165,22 @@ mod map {
     pub fn remove(task: Task) {
         let _ = DISK_TASKS.remove(tid(task));
     }
+
+    /// As that of scheduling, in `task.rs`.
+    #[inline(always)]
+    pub fn renamed(task: Task, old_tid: u32) {
+        let tid = tid(task);
+        if tid == old_tid {
+            return;
+        }
+        if let Some(old) = DISK_TASKS.get_ptr_mut(old_tid) {
+            // SAFETY: points into the map; this is the running thread's own state. By reference: a program's stack has no
+            // room for it.
+            let old: &DiskState = unsafe { &*old };
+            let _ = DISK_TASKS.insert(tid, old, 0);
+            let _ = DISK_TASKS.remove(old_tid);
+        }
+    }
 }
 
 /// What the thread is reading and writing; `None` when it never did.
@@ -178,6 +198,12 @@ pub fn create(task: Task) -> Result<&'static mut DiskState, Counter> {
         Some(state) => Ok(unsafe { &mut *state }),
         None => Err(Counter::DiskMapFull),
     }
+}
+
+/// The thread changed its id: exec by one that was no leader.
+#[inline(always)]
+pub fn renamed(task: Task, old_tid: u32) {
+    map::renamed(task, old_tid);
 }
 
 /// The thread ends.

@@ -18,10 +18,13 @@ static WRITING: HashMap<u64, [u64; 2]> = HashMap::with_max_entries(1024, 0);
 #[btf_tracepoint(function = "writeback_single_inode_start")]
 pub fn write_back_begins(ctx: BtfTracePointContext) -> u32 {
     let inode: u64 = ctx.arg(0);
-    let key = task::current() as u64;
+    let task = task::current();
+    if !is_kernel_thread(task) && task::get(task).is_none() {
+        return 0;
+    }
     emit::done(
         WRITING
-            .insert(key, [task::now(), inode], 0)
+            .insert(task as u64, [task::now(), inode], 0)
             .map_err(|_| Counter::DiskMapFull),
     )
 }
@@ -70,5 +73,5 @@ fn try_end(ctx: &BtfTracePointContext) -> Result<(), Counter> {
         sync: u32::from(task::read::<u32>(control, offset!(wbc_sync_mode)) == 1),
         kernel: u32::from(kernel),
     };
-    emit::send(&event, Counter::RingWriteBack)
+    emit::send_bulk(&event, Counter::RingWriteBack)
 }
