@@ -120,8 +120,8 @@ impl Segment {
         }
     }
 
-    /// Why its thread waited.
-    fn class(&self, session: &Session, state: State, classifier: &mut Classifier) -> Class {
+    /// Why its thread waited, as [`Classifier::classify`], but for an answer that its process was to get.
+    pub fn class(&self, session: &Session, state: State, classifier: &mut Classifier) -> Class {
         match classifier.classify(session, state) {
             Class { detail: POLL, .. } if self.answer.is_some() => ANSWER,
             class => class,
@@ -164,11 +164,7 @@ impl Path {
                         .get(thread.ix())
                         .and_then(|thread| before(thread, segment.span.to))
                         .is_some_and(|interval| interval.span == segment.span);
-                    resources.count(session, piece, whole, classifier);
-                    if segment.answer(session, classifier).is_some() {
-                        resources.sleep -= segment.span.len();
-                        resources.network += segment.span.len();
-                    }
+                    resources.count(session, piece, whole, segment.class(session, state, classifier).wait);
                 }
                 None => unattributed += segment.span.len(),
             }

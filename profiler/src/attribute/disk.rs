@@ -129,12 +129,20 @@ impl Disk {
         disk
     }
 
-    /// What was flushed within `span`, by who made it dirty: most bytes first.
-    pub fn flushed_within(&self, session: &Session, span: Span) -> Vec<(Option<Origin>, u64)> {
+    /// What was flushed during any of `spans` (sorted by it), by who made it dirty: most bytes first.
+    pub fn flushed_during(&self, session: &Session, spans: &mut [Span]) -> Vec<(Option<Origin>, u64)> {
+        spans.sort_unstable();
         let mut sums: BTreeMap<Option<Origin>, u64> = BTreeMap::new();
-        for one in &self.flushed {
+        // In order of their end: those before the first span are skipped at once.
+        let first = spans.first().map_or(u64::MAX, |span| span.from);
+        let later = self
+            .flushed
+            .partition_point(|one| session.write_backs[one.ix].span.to <= first);
+        for one in &self.flushed[later..] {
             let when = session.write_backs[one.ix].span;
-            if when.from < span.to && when.to > span.from {
+            // Spans of several threads overlap, so the one before the next may have ended, and an earlier one not.
+            let begun = spans.partition_point(|span| span.from < when.to);
+            if spans[..begun].iter().any(|span| span.to > when.from) {
                 let sum = sums.entry(one.by.map(|by| (by.container, by.phase))).or_default();
                 *sum = sum.saturating_add(one.bytes);
             }
@@ -336,7 +344,7 @@ mod tests {
         assert_eq!(disk.phases[run_phase].cold, 10 * 4096);
         let all: u64 = disk.processes.values().map(|one| one.dirtied).sum();
         assert_eq!(all, 12 * 4096);
-        let within = disk.flushed_within(&session, fixture::span(9_975, 9_976));
+        let within = disk.flushed_during(&session, &mut [fixture::span(9_975, 9_976)]);
         assert_eq!(within.iter().map(|(_, bytes)| bytes / 4096).collect::<Vec<_>>(), [8, 2]);
         assert_eq!(Disk::new(&Session::default()).phases, []);
     }

@@ -118,7 +118,7 @@ pub struct Table {
     pub layers: Layers,
     /// Those of containers in their order, then those of other mounts that something was done to.
     pub stacks: Vec<Stack>,
-    /// What no container did, to layers that are in no stack of the above.
+    /// What no container did, or one whose root file system is not known, to layers that are in no stack of the above.
     pub others: Vec<(LayerIx, Use)>,
     /// In order of time.
     pub copy_ups: Vec<CopyUp>,
@@ -130,6 +130,14 @@ pub struct Table {
 type Uses = BTreeMap<(Option<ContainerIx>, Option<LayerIx>), Use>;
 
 impl Table {
+    /// Copy-ups that were done, the one that stalled longest first.
+    pub fn longest(&self, session: &Session) -> Vec<&CopyUp> {
+        let told = |copy: &CopyUp| &session.copy_ups[copy.ix];
+        let mut longest: Vec<&CopyUp> = self.copy_ups.iter().filter(|copy| !told(copy).failed).collect();
+        longest.sort_by_key(|copy| (std::cmp::Reverse(told(copy).span.len()), copy.ix));
+        longest
+    }
+
     /// Adds up a whole recording.
     pub fn new(session: &Session) -> Table {
         let layers = Layers::new(session);
@@ -318,8 +326,9 @@ fn stacks(session: &Session, layers: &Layers, mut uses: Uses) -> (Vec<Stack>, Ve
         }
     }
     let mut others: BTreeMap<LayerIx, Use> = BTreeMap::new();
-    for ((container, layer), used) in uses {
-        if let (None, Some(layer)) = (container, layer) {
+    for ((_, layer), used) in uses {
+        // Of a container whose root file system is not known, too.
+        if let Some(layer) = layer {
             others.entry(layer).or_default().add(&used);
         }
     }

@@ -146,8 +146,8 @@ impl Resources {
         }
     }
 
-    /// Counts a piece of a thread's time; `whole` tells that it was not cut.
-    pub(super) fn count(&mut self, session: &Session, piece: Interval, whole: bool, classifier: &mut Classifier) {
+    /// Counts a piece of a thread's time; `whole` tells that it was not cut, `wait` what was waited for if it was blocked.
+    pub(super) fn count(&mut self, session: &Session, piece: Interval, whole: bool, wait: Wait) {
         let ns = piece.span.len();
         match piece.state {
             State::Cpu => self.cpu += ns,
@@ -167,7 +167,7 @@ impl Resources {
                 }
             }
             State::Blocked { stack, .. } => {
-                *self.wait(classifier.classify(session, piece.state).wait) += ns;
+                *self.wait(wait) += ns;
                 if let Some(stack) = session.stacks.get(stack) {
                     let kernel = usize::from(stack.kernel);
                     self.with_kernel_stack += if kernel > 0 { ns } else { 0 };
@@ -192,7 +192,7 @@ pub struct PhaseResources {
 }
 
 /// The pieces of a thread's life that lie in `span`, and whether each is a whole interval.
-pub(super) fn clipped(thread: &Thread, span: Span) -> impl Iterator<Item = (Interval, bool)> {
+pub fn clipped(thread: &Thread, span: Span) -> impl Iterator<Item = (Interval, bool)> {
     let span = span.clip(thread.span);
     let intervals = &thread.intervals;
     let first = intervals.partition_point(|interval| interval.span.to <= span.from);
@@ -210,7 +210,8 @@ pub fn thread_within(session: &Session, thread: ThreadIx, span: Span, classifier
     let mut resources = Resources::default();
     if let Some(thread) = session.threads.get(thread.ix()) {
         for (piece, whole) in clipped(thread, span) {
-            resources.count(session, piece, whole, classifier);
+            let wait = classifier.classify(session, piece.state).wait;
+            resources.count(session, piece, whole, wait);
         }
     }
     resources

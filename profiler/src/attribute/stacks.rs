@@ -105,14 +105,9 @@ fn sampled(session: &Session, process: ProcessIx, ix: ThreadIx, span: Span, cpu:
     rows
 }
 
-/// One interval of a thread, or a part of one, by stack. The rows add up to its length.
-pub fn of_piece(
-    session: &Session,
-    process: ProcessIx,
-    thread: ThreadIx,
-    piece: Interval,
-    classifier: &mut Classifier,
-) -> Vec<StackRow> {
+/// One interval of a thread, or a part of one, by stack; `wait` is what was waited for if it was blocked. The rows add up to
+/// its length.
+pub fn of_piece(session: &Session, process: ProcessIx, thread: ThreadIx, piece: Interval, wait: Wait) -> Vec<StackRow> {
     let ns = piece.span.len();
     let row = |stack, label, wait, ns, count| StackRow {
         process,
@@ -129,7 +124,6 @@ pub fn of_piece(
         State::Lost => vec![row(0, Some(LOST), None, ns, 1)],
         State::Blocked { stack, .. } => {
             let stack = usable(session, stack);
-            let wait = classifier.classify(session, piece.state).wait;
             let label = (stack == 0).then_some(no_stack(wait));
             vec![row(stack, label, (stack != 0).then_some(wait), ns, 1)]
         }

@@ -25,6 +25,10 @@ pub struct Class {
 
 /// Detail of waits for any of many files.
 pub const POLL: &str = "poll without input";
+/// Detail of waits for dirty data at an unmount.
+pub const FLUSH: &str = "flush at unmount";
+/// Detail of waits within copy-ups.
+pub const COPY_UP: &str = "overlay copy-up";
 
 const DISK: Class = Class {
     wait: Wait::Disk,

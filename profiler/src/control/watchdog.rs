@@ -34,6 +34,7 @@ const WEIGHT_STACK: u64 = 4;
 const WEIGHT_SAMPLE: u64 = 4;
 const WEIGHT_MAPPING: u64 = 3;
 const WEIGHT_LIFECYCLE: u64 = 3;
+const WEIGHT_DISK: u64 = 1;
 /// What a stack costs the kernel (`docs/design/0004`), ns.
 const KERNEL_STACK_NS: u64 = 2_000;
 /// What sending an event costs the kernel, ns.
@@ -389,7 +390,8 @@ impl Interval {
             + work.stacks * WEIGHT_STACK
             + work.samples * WEIGHT_SAMPLE
             + work.mappings * WEIGHT_MAPPING
-            + work.lifecycle * WEIGHT_LIFECYCLE;
+            + work.lifecycle * WEIGHT_LIFECYCLE
+            + work.disk * WEIGHT_DISK;
         if all == 0 {
             return 0.0;
         }

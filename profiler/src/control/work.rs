@@ -12,6 +12,8 @@ pub struct Work {
     pub mappings: u64,
     /// Births, execs, ends, mounts, cgroups.
     pub lifecycle: u64,
+    /// Files, their pages, requests to devices. Nothing gives these up.
+    pub disk: u64,
 }
 
 impl Work {
@@ -23,6 +25,7 @@ impl Work {
             stacks: self.stacks.saturating_sub(before.stacks),
             mappings: self.mappings.saturating_sub(before.mappings),
             lifecycle: self.lifecycle.saturating_sub(before.lifecycle),
+            disk: self.disk.saturating_sub(before.disk),
         }
     }
 }

@@ -5,11 +5,9 @@ use super::container::RuntimeCall;
 use super::lifecycle::{Life, New};
 use crate::model::{OperationIx, PhaseIx, PhaseKind, Span};
 use crate::recording::record::{Listen, Text};
+use profiler_common::net::{AF_INET, AF_INET6, AF_UNIX};
 
 /// `include/linux/socket.h`, `include/uapi/linux/in.h`
-const AF_UNIX: u16 = 1;
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
 const IPPROTO_SCTP: u16 = 132;
 const IPPROTO_MPTCP: u16 = 262;

@@ -258,7 +258,11 @@ impl Ingest {
                 return self.write_out();
             }
             Event::Whole(mut record) => {
-                self.work.lifecycle += 1;
+                if is_of_disks(&record) {
+                    self.work.disk += 1;
+                } else {
+                    self.work.lifecycle += 1;
+                }
                 self.lifecycle(&mut record);
                 record
             }
@@ -340,6 +344,7 @@ impl Ingest {
                 return Ok(());
             }
             Event::PageRun { mut record, kernel } => {
+                self.work.disk += 1;
                 let key = (record.at.task, record.from);
                 // A run without pages brings the stack of the one that begins then.
                 if record.added | record.dirtied == 0 {
@@ -516,4 +521,17 @@ fn read_user_stack<'a>(
             Vec::new()
         }
     })
+}
+
+/// Whether a record is about what is read and written.
+fn is_of_disks(record: &Record) -> bool {
+    matches!(
+        record,
+        Record::Inode(_)
+            | Record::IoTotals(_)
+            | Record::BlockIo(_)
+            | Record::WriteBack(_)
+            | Record::CopyUp(_)
+            | Record::Overlaid(_)
+    )
 }

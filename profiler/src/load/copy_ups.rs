@@ -27,6 +27,8 @@ const BRACKETS: &[(&str, &str)] = &[
 /// The program that is told of opened files by the overlay's function, and that by the end of `openat`.
 const OPENS: (&str, &str) = ("overlay_opens", "ovl_open");
 const OPENS_EXIT: &str = "overlay_opens_exit";
+/// Why the end of `openat` is left alone where nothing else is hooked by such a tracepoint.
+const NOT_PAID: &str = "it alone would make every system call of the host dearer";
 /// The function that every copy-up goes through.
 const THROUGH: &str = "ovl_copy_up_flags";
 /// The program that is told of new inodes of ext4, and its tracepoint.
@@ -61,6 +63,7 @@ impl Loaded {
                 Rung::Kprobe => self
                     .hook_overlay(OPENS.0, OPENS.1)
                     .map(|link| self.links.push((probe.program, link))),
+                _ if !outcome.forced && !self.calls_by_tracepoint() => Err(NOT_PAID.to_owned()),
                 _ => self.hook_opens_exit(),
             };
             match tried {
@@ -72,6 +75,12 @@ impl Loaded {
             }
         }
         outcome
+    }
+
+    /// Whether system calls are watched by tracepoints, the price of which every call of the host pays, once for all.
+    fn calls_by_tracepoint(&self) -> bool {
+        let calls = self.ladder.iter().find(|outcome| outcome.signal == CALLS_SIGNAL);
+        calls.is_some_and(|outcome| outcome.rung == Some(Rung::Classic))
     }
 
     /// A tracepoint's event is closed with those of the other system calls: that takes a while.

@@ -9,6 +9,7 @@ pub mod disk;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod layers;
+pub mod net;
 pub mod process;
 pub mod share;
 pub mod stack;

@@ -1,5 +1,11 @@
 //! Exact division of a whole into parts.
 
+/// Sum of numbers that a broken recording may have made as large as they come: stops at the largest there is instead of
+/// running over.
+pub fn sum(values: impl IntoIterator<Item = u64>) -> u64 {
+    values.into_iter().fold(0, u64::saturating_add)
+}
+
 /// Shares `total` out in proportion to `weights`, rounded down, the remainder to the largest weight (the first of
 /// equals): the parts always add up to `total`. With no weight at all everything goes to the first part.
 pub fn share<const N: usize>(total: u64, weights: [u64; N]) -> [u64; N] {

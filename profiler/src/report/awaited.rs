@@ -1,12 +1,10 @@
 //! What the files, pipes and sockets that threads waited at are called.
 
-use std::net::{IpAddr, SocketAddr};
-
 use profiler_common::awaited::mode;
 use profiler_common::net::{AF_INET, AF_INET6, AF_UNIX};
 
 use super::{names, text};
-use crate::model::{AwaitedIx, Session, State};
+use crate::model::{AwaitedIx, Session, State, net};
 use crate::recording::record::AwaitedFile;
 
 /// `IPPROTO_UDP` of `include/uapi/linux/in.h`.
@@ -46,22 +44,8 @@ fn internet(file: &AwaitedFile) -> Option<String> {
     match (file.remote_port, file.local_port) {
         (0, 0) => None,
         (0, own) => Some(format!("own {udp}port {own}")),
-        (DNS, _) => Some(format!("name server {}", ip(&file.remote)?)),
-        (port, _) => Some(format!("{udp}{}", address(&file.remote, port)?)),
-    }
-}
-
-/// `10.0.0.2:5000`; `None` of what is no address.
-pub fn address(bytes: &[u8], port: u16) -> Option<String> {
-    Some(SocketAddr::new(ip(bytes)?, port).to_string())
-}
-
-fn ip(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
-        _ => <[u8; 16]>::try_from(bytes)
-            .ok()
-            .map(|bytes| IpAddr::from(bytes).to_canonical()),
+        (DNS, _) => Some(format!("name server {}", net::ip(&file.remote)?)),
+        (port, _) => Some(format!("{udp}{}", net::address(&file.remote, port)?)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{awaited, names, text};
 use crate::attribute::critical::{Path, Reason, Segment};
 use crate::attribute::waits::Classifier;
-use crate::model::{ProcessIx, Session, Span};
+use crate::model::{ProcessIx, Session, Span, net};
 
 /// Time of a path spent on one reason by one program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub fn at(session: &Session, segment: &Segment, classifier: &mut Classifier) -> 
     if let Some(exchange) = segment.answer(session, classifier) {
         let exchange = session.exchanges.get(exchange.0 as usize);
         return exchange
-            .and_then(|exchange| awaited::address(&exchange.address, exchange.port))
+            .and_then(|exchange| net::address(&exchange.address, exchange.port))
             .unwrap_or_default();
     }
     let at = segment.doing.and_then(|(_, state)| awaited::at(session, state));

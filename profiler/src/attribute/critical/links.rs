@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use profiler_common::awaited::mode;
 use profiler_common::net::{AF_INET, AF_INET6};
 
-use crate::model::{AwaitedIx, Session, Span};
+use crate::model::{AwaitedIx, Session, Span, net};
 use crate::recording::record::AwaitedFile;
 
 /// Into [`Session::exchanges`].
@@ -19,24 +19,27 @@ type End<'a> = (&'a [u8], u16, &'a [u8], u16);
 #[derive(Debug)]
 pub(super) struct Links<'a> {
     session: &'a Session,
-    /// Processes, by tgid, that waited at an end of a connection.
-    ends: HashMap<End<'a>, &'a [u32]>,
+    /// Processes, by tgid, that waited at an end of a connection. Other network namespaces may have the same end.
+    ends: HashMap<End<'a>, Vec<&'a [u32]>>,
     /// Of each process, by tgid, in order of their beginning.
-    exchanges: HashMap<u32, Vec<ExchangeIx>>,
+    exchanges: HashMap<u32, Vec<(Span, ExchangeIx)>>,
 }
 
 impl<'a> Links<'a> {
     pub(super) fn new(session: &'a Session) -> Links<'a> {
-        let mut ends: HashMap<End<'a>, &'a [u32]> = HashMap::new();
+        let mut ends: HashMap<End<'a>, Vec<&'a [u32]>> = HashMap::new();
         for one in session.awaited.all() {
             if let Some(end) = end(&one.file) {
-                ends.insert(end, &one.by);
+                ends.entry(end).or_default().push(&one.by);
             }
         }
-        let mut exchanges: HashMap<u32, Vec<ExchangeIx>> = HashMap::new();
+        let mut exchanges: HashMap<u32, Vec<(Span, ExchangeIx)>> = HashMap::new();
         for (index, exchange) in session.exchanges.iter().enumerate() {
             let of = exchanges.entry(exchange.at.task.tgid).or_default();
-            of.push(ExchangeIx(index as u32));
+            of.push((exchange.span(session.span.to), ExchangeIx(index as u32)));
+        }
+        for of in exchanges.values_mut() {
+            of.sort_unstable();
         }
         Links {
             session,
@@ -61,26 +64,18 @@ impl<'a> Links<'a> {
             return true;
         }
         let other = self.ends.get(&(remote, remote_port, local, local_port));
-        other.is_some_and(|processes| processes.contains(&tgid))
+        other.is_some_and(|files| files.iter().any(|by| by.contains(&tgid)))
     }
 
     /// The exchange of process `tgid` whose answer was on its way for most of `span`.
     pub(super) fn answer(&self, tgid: u32, span: Span) -> Option<ExchangeIx> {
-        let overlap = |ix: &ExchangeIx| {
-            let exchange = &self.session.exchanges[ix.0 as usize];
-            let to = match exchange.last {
-                0 if exchange.at.ts <= exchange.begin => self.session.span.to,
-                0 => exchange.at.ts,
-                last => last,
-            };
-            let from = match exchange.connect {
-                0 => exchange.begin,
-                connect => connect.min(exchange.begin),
-            };
-            Span { from, to }.clip(span).len()
-        };
-        let longest = self.exchanges.get(&tgid)?.iter().max_by_key(|ix| overlap(ix))?;
-        (overlap(longest) > 0).then_some(*longest)
+        let of = self.exchanges.get(&tgid)?;
+        let begun = of.partition_point(|(exchange, _)| exchange.from < span.to);
+        let overlaps = of[..begun]
+            .iter()
+            .map(|(exchange, ix)| (exchange.clip(span).len(), *ix));
+        let (ns, ix) = overlaps.max_by_key(|(ns, ix)| (*ns, std::cmp::Reverse(*ix)))?;
+        (ns > 0).then_some(ix)
     }
 }
 
@@ -95,14 +90,8 @@ fn end(file: &AwaitedFile) -> Option<End<'_>> {
     ))
 }
 
-/// 127.0.0.0/8, ::1, and the former in the latter's form.
-fn is_loopback(address: &[u8]) -> bool {
-    match address {
-        [127, _, _, _] => true,
-        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, _, _, _] => true,
-        [zeros @ .., 1] => zeros.len() == 15 && zeros.iter().all(|byte| *byte == 0),
-        _ => false,
-    }
+fn is_loopback(bytes: &[u8]) -> bool {
+    net::ip(bytes).is_some_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! outward; generic functions (`schedule`, `schedule_timeout`, `wait_woken`) stand in no table. The formatter leaves the
 //! tables alone: it would give each name a line.
 
-use super::POLL;
+use super::{COPY_UP, FLUSH, POLL};
 use crate::attribute::resources::Wait;
 
 /// Functions that wait for the same.
@@ -113,7 +113,7 @@ pub(super) const FIRM: &[Row] = &[
     row(Wait::Disk, "unmount", &[
         "cleanup_mnt", "deactivate_super", "deactivate_locked_super", "generic_shutdown_super",
     ]),
-    row(Wait::Disk, "overlay copy-up", &["ovl_copy_up_*"]),
+    row(Wait::Disk, COPY_UP, &["ovl_copy_up_*"]),
     row(Wait::Disk, "swap", &["swap_readpage", "swap_read_folio*", "do_swap_page"]),
     row(Wait::Disk, "asynchronous I/O", &["read_events", "do_io_getevents"]),
     row(Wait::Disk, "9p server", &["p9_client_rpc", "p9_virtio_request", "p9_client_zc_rpc"]),
@@ -194,9 +194,9 @@ pub(super) const WEAK: &[Row] = &[
 /// Callers that tell what a wait for the disk served: the first of this table that the stack holds.
 #[rustfmt::skip]
 pub(super) const DISK_CALLERS: &[Row] = &[
-    row(Wait::Disk, "overlay copy-up", &["ovl_copy_up_*"]),
+    row(Wait::Disk, COPY_UP, &["ovl_copy_up_*"]),
     // The flush of a whole file system is what makes an unmount slow: it has a name of its own.
-    row(Wait::Disk, "flush at unmount", &["ovl_sync_fs"]),
+    row(Wait::Disk, FLUSH, &["ovl_sync_fs"]),
     row(Wait::Disk, "unmount", &["cleanup_mnt", "generic_shutdown_super"]),
     row(Wait::Disk, "swap", &["do_swap_page"]),
     row(Wait::Disk, "fsync", &[
@@ -279,8 +279,8 @@ const fn call(name: &'static str, x86_64: i32, wait: Wait, detail: &'static str)
 
 /// Calls such as `read`, `recvmsg` or `openat`, which wait for this or that, do not stand here.
 pub(super) const CALLS: &[Call] = &[
-    call("poll", 7, Wait::Sleep, "poll without input"),
-    call("select", 23, Wait::Sleep, "poll without input"),
+    call("poll", 7, Wait::Sleep, POLL),
+    call("select", 23, Wait::Sleep, POLL),
     call("msync", 26, Wait::Disk, "fsync"),
     call("pause", 34, Wait::Sleep, "signal"),
     call("nanosleep", 35, Wait::Sleep, "timer"),
@@ -303,18 +303,18 @@ pub(super) const CALLS: &[Call] = &[
     call("io_getevents", 208, Wait::Disk, "asynchronous I/O"),
     call("semtimedop", 220, Wait::Lock, "System V semaphore"),
     call("clock_nanosleep", 230, Wait::Sleep, "timer"),
-    call("epoll_wait", 232, Wait::Sleep, "poll without input"),
+    call("epoll_wait", 232, Wait::Sleep, POLL),
     call("mq_timedsend", 242, Wait::Ipc, "message queue"),
     call("mq_timedreceive", 243, Wait::Ipc, "message queue"),
     call("waitid", 247, Wait::Child, "wait for a child"),
-    call("pselect6", 270, Wait::Sleep, "poll without input"),
-    call("ppoll", 271, Wait::Sleep, "poll without input"),
+    call("pselect6", 270, Wait::Sleep, POLL),
+    call("ppoll", 271, Wait::Sleep, POLL),
     call("sync_file_range", 277, Wait::Disk, "fsync"),
-    call("epoll_pwait", 281, Wait::Sleep, "poll without input"),
+    call("epoll_pwait", 281, Wait::Sleep, POLL),
     call("syncfs", 306, Wait::Disk, "sync"),
     call("io_pgetevents", 333, Wait::Disk, "asynchronous I/O"),
     call("clone3", 435, Wait::Child, "vfork"),
-    call("epoll_pwait2", 441, Wait::Sleep, "poll without input"),
+    call("epoll_pwait2", 441, Wait::Sleep, POLL),
     call("futex_waitv", 449, Wait::Lock, "futex"),
     call("futex_wait", 455, Wait::Lock, "futex"),
 ];

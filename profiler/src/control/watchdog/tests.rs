@@ -59,6 +59,7 @@ impl Host {
         add("sched_switch", switch_ns);
         add("task_newtask", newtask_ns);
         let work = Work {
+            disk: 0,
             samples: (load.work.samples as f64 * sampled) as u64,
             cycles: if scheduling && on(Lever::ShortWaits) {
                 load.work.cycles
@@ -131,6 +132,7 @@ fn quiet() -> Load {
             stacks: 50,
             mappings: 100,
             lifecycle: 100,
+            disk: 0,
         },
         switches: 5_000,
         births: 20,
@@ -203,6 +205,7 @@ fn birth_storm() {
         process_ns: cap_ns() * 2,
         work: Work {
             lifecycle: 30_000,
+            disk: 0,
             mappings: 100,
             ..quiet().work
         },

@@ -4,11 +4,10 @@
 //! connection is encrypted; then a blob is known by its size, if only one layer has it.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Store, Threads};
 use crate::detect::context::Context;
-use crate::model::{ProcessIx, Span};
+use crate::model::{ProcessIx, Span, net};
 use crate::recording::record::{Exchange, Request, Text};
 
 /// What an answer may have on top of a blob: headers (registries send some 500 bytes), and records of an encrypted
@@ -80,13 +79,7 @@ impl Fetch {
 }
 
 pub(super) fn peer(address: &[u8], port: u16) -> String {
-    if let Ok(four) = <[u8; 4]>::try_from(address) {
-        return format!("{}:{port}", Ipv4Addr::from(four));
-    }
-    match <[u8; 16]>::try_from(address) {
-        Ok(sixteen) => format!("[{}]:{port}", Ipv6Addr::from(sixteen)),
-        Err(_) => format!("port {port}"),
-    }
+    net::address(address, port).unwrap_or_else(|| format!("port {port}"))
 }
 
 /// Whether so many bytes can have brought a blob of that size.
@@ -128,21 +121,10 @@ fn fetch(
         Some(request) => asked_for(request)?,
         None => (What::Other, Text::new(), Text::new()),
     };
-    let from = match exchange.connect {
-        0 => exchange.begin,
-        connect => connect.min(exchange.begin),
-    };
-    // One that had no answer is either still waited for, or was broken off when it was closed.
-    let open = exchange.last == 0 && exchange.at.ts <= exchange.begin;
-    let to = match exchange.last {
-        0 if open => session.to,
-        0 => exchange.at.ts,
-        last => last,
-    };
     let mut fetch = Fetch {
         process,
-        span: Span { from, to: to.max(from) },
-        open,
+        span: exchange.span(session.to),
+        open: exchange.open(),
         what,
         repository,
         blob: digest,

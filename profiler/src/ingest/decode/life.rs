@@ -1,13 +1,10 @@
 //! Sockets that begin to listen, memory, and kills for want of it.
 
+use profiler_common::net::{AF_INET, AF_INET6};
 use profiler_common::{listen, memory, memory::moment, split};
 
 use super::{Event, at, comm, take, whole};
 use crate::recording::record::{Listen, Memory, Moment, Oom, Record, TaskId};
-
-/// `include/linux/socket.h`
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
 
 pub(super) fn listen(bytes: &[u8]) -> Option<Event> {
     let (listen, mut tail) = split::<listen::Listen>(bytes)?;

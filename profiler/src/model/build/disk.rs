@@ -118,12 +118,6 @@ pub(super) fn assemble(session: &mut Session, told: Told) {
         files.told(inode);
     }
     let threads = Threads::new(session);
-    // What claims to have lasted longer than any recording does is cut to that.
-    let span = |from: u64, to: u64| Span {
-        from: from.min(to).max(to.saturating_sub(LONGEST)),
-        to,
-    };
-
     for run in runs {
         let file = files.of(run.inode);
         files.seen_size(file, run.size);
@@ -241,10 +235,7 @@ fn intervals(session: &Session, threads: &Threads, mut totals: Vec<IoTotals>) ->
         let since = |of: fn(&IoTotals) -> u64| of(&now).saturating_sub(before.as_ref().map_or(0, of));
         all.push(IoInterval {
             thread,
-            span: Span {
-                from: from.min(now.at.ts).max(now.at.ts.saturating_sub(LONGEST)),
-                to: now.at.ts,
-            },
+            span: span(from, now.at.ts),
             bytes: IoBytes {
                 read: since(|io| io.rchar),
                 written: since(|io| io.wchar),
@@ -257,4 +248,12 @@ fn intervals(session: &Session, threads: &Threads, mut totals: Vec<IoTotals>) ->
         });
     }
     all
+}
+
+/// What claims to have lasted longer than any recording does is cut to that.
+fn span(from: u64, to: u64) -> Span {
+    Span {
+        from: from.min(to).max(to.saturating_sub(LONGEST)),
+        to,
+    }
 }

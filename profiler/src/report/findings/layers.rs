@@ -2,7 +2,8 @@
 
 use super::{Answered, Facts, Finding, LISTED};
 use crate::attribute::layers::{CopyUp, Stack, Use};
-use crate::model::ThreadIx;
+use crate::attribute::waits::COPY_UP;
+use crate::model::{ThreadIx, share::sum};
 use crate::report::terminal::layers::copy_up;
 use crate::report::{names, units, wait_details};
 
@@ -19,15 +20,14 @@ impl Facts<'_> {
             },
         );
         let stall = |copy: &CopyUp| self.session.copy_ups[copy.ix].span.len();
-        let mut longest: Vec<&CopyUp> = self.table.copy_ups.iter().collect();
-        longest.sort_by_key(|copy| (std::cmp::Reverse(stall(copy)), copy.ix));
+        let longest = self.table.longest(self.session);
         if !longest.is_empty() {
             finding.answered = Answered::Yes;
             finding.lines.push(format!(
                 "{}, {}, {} of stall",
                 units::of(longest.len() as u64, "file", "files"),
-                units::bytes(longest.iter().map(|copy| copy.bytes).sum()),
-                units::time(longest.iter().map(|copy| stall(copy)).sum())
+                units::bytes(sum(longest.iter().map(|copy| copy.bytes))),
+                units::time(sum(longest.iter().map(|copy| stall(copy))))
             ));
         }
         for copy in longest.iter().take(LISTED) {
@@ -42,9 +42,16 @@ impl Facts<'_> {
             let more = units::count((longest.len() - LISTED) as u64);
             finding.lines.push(format!("and {more} more: phasegraph layers"));
         }
+        let failed = self.table.copy_ups.len() - longest.len();
+        if failed > 0 {
+            finding.answered = Answered::Yes;
+            finding
+                .lines
+                .push(format!("{} failed", units::of(failed as u64, "copy-up", "copy-ups")));
+        }
         let threads = (0..self.session.threads.len() as u32).map(ThreadIx);
         let details = wait_details::within(self.session, threads, self.session.span, self.classifier);
-        for one in details.iter().filter(|one| one.detail == "overlay copy-up") {
+        for one in details.iter().filter(|one| one.detail == COPY_UP) {
             finding.lines.push(format!(
                 "{} of waiting in copy-ups, {}",
                 units::time(one.ns),
@@ -117,7 +124,7 @@ impl Facts<'_> {
                 format!("{} {}{of}", names::layer(layer), units::bytes(cold))
             })
             .collect();
-        let at_start: u64 = stack.rows.iter().map(|row| row.used.cold_at_start).sum();
+        let at_start = sum(stack.rows.iter().map(|row| row.used.cold_at_start));
         let more = match rows.len().saturating_sub(OF_CONTAINER) {
             0 => String::new(),
             1 => ", and 1 more layer".to_owned(),
@@ -135,5 +142,5 @@ impl Facts<'_> {
 
 /// Bytes read cold of a stack's layers.
 fn cold(stack: &Stack) -> u64 {
-    stack.rows.iter().map(|row| row.used.cold).sum()
+    sum(stack.rows.iter().map(|row| row.used.cold))
 }

@@ -2,12 +2,11 @@
 
 use super::{Answered, Facts, Finding};
 use crate::attribute::disk::Origin;
-use crate::attribute::resources::Wait;
-use crate::model::{PhaseIx, PhaseKind, Span};
+use crate::attribute::resources::{Wait, clipped};
+use crate::attribute::waits::FLUSH;
+use crate::model::{PhaseIx, PhaseKind, Span, share::sum};
 use crate::report::{names, text, units, wait_details};
 
-/// The detail of waits for dirty data at an unmount.
-const FLUSH: &str = "flush at unmount";
 /// Those who made it dirty that are told one by one.
 const DIRTIERS: usize = 3;
 
@@ -46,25 +45,25 @@ impl Facts<'_> {
     /// `, waited 94.0 ms flushing 300 MB dirtied by build-7 (step 4)`: whose dirty data the phase's unmounting waited for.
     fn flushed(&mut self, ix: PhaseIx) -> Option<String> {
         let span = self.phase(ix).span;
-        let (mut ns, mut from, mut to) = (0, u64::MAX, 0);
-        for thread in self.threads(ix) {
-            let thread = self.session.threads.get(thread.ix())?;
-            for interval in &thread.intervals {
-                let piece = interval.span.clip(span);
-                if !piece.is_empty() && self.classifier.classify(self.session, interval.state).detail == FLUSH {
-                    ns += piece.len();
-                    (from, to) = (from.min(piece.from), to.max(piece.to));
+        let mut waits: Vec<Span> = Vec::new();
+        let session = self.session;
+        let threads = self.threads(ix).into_iter();
+        for thread in threads.filter_map(|ix| session.threads.get(ix.ix())) {
+            for (interval, _) in clipped(thread, span) {
+                if self.classifier.classify(self.session, interval.state).detail == FLUSH {
+                    waits.push(interval.span);
                 }
             }
         }
+        let ns = sum(waits.iter().map(|wait| wait.len()));
         if ns == 0 {
             return None;
         }
-        let by = self.disk.flushed_within(self.session, Span { from, to });
+        let by = self.disk.flushed_during(self.session, &mut waits);
         if by.is_empty() {
             return Some(format!(", waited {} for dirty data to be flushed", units::time(ns)));
         }
-        let bytes: u64 = by.iter().map(|(_, bytes)| bytes).sum();
+        let bytes = sum(by.iter().map(|(_, bytes)| *bytes));
         let flushed = format!(", waited {} flushing {} dirtied", units::time(ns), units::bytes(bytes));
         if let [(by, _)] = by.as_slice() {
             return Some(format!("{flushed} by {}", self.dirtier(*by)));

@@ -2,7 +2,7 @@
 
 use super::{Answered, Facts, Finding};
 use crate::attribute::resources::{self, Wait};
-use crate::model::ThreadIx;
+use crate::model::{ThreadIx, share};
 use crate::report::{units, wait_details};
 
 impl Facts<'_> {
@@ -24,7 +24,7 @@ impl Facts<'_> {
         }
         for wait in Wait::ALL {
             let of: Vec<_> = details.iter().filter(|one| one.wait == wait).collect();
-            let sum: u64 = of.iter().map(|one| one.ns).sum();
+            let sum = share::sum(of.iter().map(|one| one.ns));
             if sum > 0 {
                 let top: Vec<String> = of
                     .iter()

@@ -170,9 +170,10 @@ pub fn collect(session: &Session, selection: &Selection, kind: Kind, roots: Root
                 continue;
             };
             let span = segment.span;
+            let wait = segment.class(session, state, &mut classifier).wait;
             for slice in frames.slices(process, span) {
                 let piece = Interval { span, state }.clip(slice);
-                for row in stacks::of_piece(session, process, thread, piece, &mut classifier) {
+                for row in stacks::of_piece(session, process, thread, piece, wait) {
                     add(slice.from, &row, &mut frames);
                 }
             }

@@ -37,8 +37,7 @@ fn one(session: &Session, table: &Table, stack: &Stack) -> LayerTable {
 /// Copy-ups, longest first, and files, most bytes first; tables of nothing are left out.
 pub(super) fn moves(session: &Session, table: &Table) -> Vec<LayerTable> {
     let stall = |copy: &CopyUp| session.copy_ups[copy.ix].span.len();
-    let mut longest: Vec<&CopyUp> = table.copy_ups.iter().collect();
-    longest.sort_by_key(|copy| (std::cmp::Reverse(stall(copy)), copy.ix));
+    let longest = table.longest(session);
     let copy_ups = longest.iter().take(MOVES).map(|copy| {
         vec![
             units::bytes(copy.bytes),

@@ -90,7 +90,7 @@ fn rows(
     let mut sums: HashMap<u32, Sum> = HashMap::new();
     let mut add = |node: u32, ns: u64, count: u64| {
         let sum = sums.entry(node).or_default();
-        *sum = (sum.0 + ns, sum.1 + count);
+        *sum = (sum.0.saturating_add(ns), sum.1.saturating_add(count));
     };
     for segment in &path.segments {
         let (Some((thread, state)), Some(process)) = (segment.doing, segment.process(session)) else {
@@ -101,7 +101,8 @@ fn rows(
             span: segment.span,
             state,
         };
-        for row in stacks::of_piece(session, process, thread, piece, classifier) {
+        let wait = segment.class(session, state, classifier).wait;
+        for row in stacks::of_piece(session, process, thread, piece, wait) {
             let (node, _) = tree.row(frames, segment.span.from, &row, strings);
             add(node, row.ns, row.count);
         }

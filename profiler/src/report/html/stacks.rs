@@ -108,12 +108,12 @@ impl Stacks {
                     let (leaf, state) = tree.row(&frames, slice.from, &row, strings);
                     times[state] += row.ns;
                     let sum = sums[set as usize].entry(leaf).or_default();
-                    *sum = (sum.0 + row.ns, sum.1 + row.count);
+                    *sum = (sum.0.saturating_add(row.ns), sum.1.saturating_add(row.count));
                 }
                 for row in moved.within(process, slice) {
                     let (leaf, _) = tree.row(&frames, slice.from, row, strings);
                     let sum = bytes[set as usize].entry(leaf).or_default();
-                    *sum = (sum.0 + row.ns, sum.1 + row.count);
+                    *sum = (sum.0.saturating_add(row.ns), sum.1.saturating_add(row.count));
                 }
                 let work = stacks.work.entry((owner, process)).or_default();
                 match work.spans.last_mut() {
@@ -147,9 +147,9 @@ impl Stacks {
             for (leaf, ns, count) in rows.drain(most.min(rows.len())..) {
                 let state = tree.categories[leaf as usize].saturating_sub(CLOSING);
                 let sum = rest.entry(state).or_default();
-                *sum = (sum.0 + ns, sum.1 + count);
+                *sum = (sum.0.saturating_add(ns), sum.1.saturating_add(count));
                 self.smaller += 1;
-                self.smaller_ns += ns;
+                self.smaller_ns = self.smaller_ns.saturating_add(ns);
             }
             for (state, (ns, count)) in rest {
                 let node = tree.node(0, strings.add(SMALLER), CLOSING + state);

@@ -152,8 +152,7 @@ fn layer(table: &Table, ix: LayerIx, used: &Use) -> LayerOut {
 /// The longest copy-ups, in order of time.
 pub(super) fn copy_ups(session: &Session, table: &Table) -> Vec<CopyUpOut> {
     let span = |copy: &CopyUp| -> Span { session.copy_ups[copy.ix].span };
-    let mut longest: Vec<&CopyUp> = table.copy_ups.iter().collect();
-    longest.sort_by_key(|copy| (std::cmp::Reverse(span(copy).len()), copy.ix));
+    let mut longest = table.longest(session);
     longest.truncate(COPY_UPS);
     longest.sort_by_key(|copy| (span(copy).from, copy.ix));
     longest.into_iter().map(|copy| copy_up(session, table, copy)).collect()

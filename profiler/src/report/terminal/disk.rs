@@ -35,7 +35,7 @@ pub(super) fn add(page: &mut Page, session: &Session, disk: &Disk, selection: &S
             let name = names::container(session, crate::model::ContainerIx(ix));
             (format!("container {name}"), *traffic)
         });
-        for (label, traffic) in most(named.collect(), CONTAINERS) {
+        for (label, traffic) in summed(named.collect(), CONTAINERS) {
             add(label, &traffic);
         }
         if !disk.nobody.is_empty() {
@@ -46,7 +46,8 @@ pub(super) fn add(page: &mut Page, session: &Session, disk: &Disk, selection: &S
         let label = format!("{} {}", ix.0, names::phase(session, *ix));
         (label, disk.phases.get(ix.ix()).copied().unwrap_or_default())
     };
-    for (label, traffic) in most(phases.iter().map(of_phase).collect(), PHASES) {
+    let (busiest, rest) = most(phases.iter().map(of_phase).collect(), PHASES);
+    for (label, traffic) in busiest {
         add(label, &traffic);
     }
     let devices = requests(session);
@@ -55,6 +56,11 @@ pub(super) fn add(page: &mut Page, session: &Session, disk: &Disk, selection: &S
     }
     page.heading("disk", DETAIL);
     table(page, &labels, &cells);
+    if !rest.is_empty() {
+        // No sum: a phase's traffic is that of the phases it lies in, too.
+        let note = format!("and {} with less", units::of(rest.len() as u64, "phase", "phases"));
+        page.line(&[(Paint::Dim, &note)]);
+    }
     if selection.title.is_empty() {
         for ((dev, op), sum) in &devices {
             let label = format!("device {}:{} ", dev >> 20, dev & 0xf_ffff);
@@ -64,7 +70,18 @@ pub(super) fn add(page: &mut Page, session: &Session, disk: &Disk, selection: &S
 }
 
 /// Those with most traffic, in their own order, and a row for the others.
-fn most(all: Vec<(String, Traffic)>, most: usize) -> Vec<(String, Traffic)> {
+fn summed(all: Vec<(String, Traffic)>, most: usize) -> Vec<(String, Traffic)> {
+    let (mut told, rest) = self::most(all, most);
+    if !rest.is_empty() {
+        let mut sum = Traffic::default();
+        rest.iter().for_each(|traffic| sum.add(traffic));
+        told.push((format!("{} more", units::count(rest.len() as u64)), sum));
+    }
+    told
+}
+
+/// Those with most traffic, in their own order, and what is left.
+fn most(all: Vec<(String, Traffic)>, most: usize) -> (Vec<(String, Traffic)>, Vec<Traffic>) {
     let mut busy: Vec<(usize, (String, Traffic))> = all
         .into_iter()
         .filter(|(_, traffic)| !traffic.is_empty())
@@ -79,15 +96,8 @@ fn most(all: Vec<(String, Traffic)>, most: usize) -> Vec<(String, Traffic)> {
     });
     let rest = busy.split_off(most.min(busy.len()));
     busy.sort_by_key(|(place, _)| *place);
-    let mut told: Vec<(String, Traffic)> = busy.into_iter().map(|(_, one)| one).collect();
-    if !rest.is_empty() {
-        let mut sum = Traffic::default();
-        for (_, (_, traffic)) in &rest {
-            sum.add(traffic);
-        }
-        told.push((format!("{} more", units::count(rest.len() as u64)), sum));
-    }
-    told
+    let told = busy.into_iter().map(|(_, one)| one).collect();
+    (told, rest.into_iter().map(|(_, (_, traffic))| traffic).collect())
 }
 
 fn table(page: &mut Page, labels: &[String], cells: &[Vec<String>]) {
@@ -175,7 +185,7 @@ mod tests {
                 },
             )
         };
-        let told = most(vec![one(5), one(0), one(1), one(9), one(2)], 2);
+        let told = summed(vec![one(5), one(0), one(1), one(9), one(2)], 2);
         let told: Vec<(&str, u64)> = told.iter().map(|(name, traffic)| (&name[..], traffic.cold)).collect();
         assert_eq!(told, [("5", 5), ("9", 9), ("2 more", 3)]);
     }

@@ -5,6 +5,7 @@ use crate::attribute::layers::{CopyUp, FileUse, Stack, Table, Use};
 use crate::attribute::{calls, layers};
 use crate::model::disk::magic;
 use crate::model::layers::LayerIx;
+use crate::model::share::sum;
 use crate::model::{ContainerIx, Session};
 use crate::recording::record::Role;
 use crate::report::select::{self, NoMatch, Query};
@@ -208,10 +209,8 @@ fn copy_ups(page: &mut Page, session: &Session, table: &Table, copied: &[&CopyUp
     if copied.is_empty() {
         return;
     }
-    let bytes = copied.iter().fold(0u64, |sum, copy| sum.saturating_add(copy.bytes));
-    let stall = copied.iter().fold(0u64, |sum, copy| {
-        sum.saturating_add(session.copy_ups[copy.ix].span.len())
-    });
+    let bytes = sum(copied.iter().map(|copy| copy.bytes));
+    let stall = sum(copied.iter().map(|copy| session.copy_ups[copy.ix].span.len()));
     let title = format!(
         "{} of lower layers, {}, {} of stall",
         units::of(copied.len() as u64, "file", "files"),
@@ -298,13 +297,18 @@ fn top_directories(page: &mut Page, session: &Session, table: &Table, files: &[&
             None => continue,
         };
         let sum = directories.entry((file.layer, directory)).or_default();
-        *sum = (sum.0 + file.cold, sum.1 + file.written, sum.2 + 1);
+        *sum = (
+            sum.0.saturating_add(file.cold),
+            sum.1.saturating_add(file.written),
+            sum.2 + 1,
+        );
     }
     if directories.is_empty() {
         return;
     }
     let mut sorted: Vec<_> = directories.into_iter().collect();
-    sorted.sort_by(|(a, (r, w, _)), (b, (r2, w2, _))| (r2 + w2).cmp(&(r + w)).then_with(|| a.cmp(b)));
+    let most = |(cold, written, _): &(u64, u64, u64)| std::cmp::Reverse(cold.saturating_add(*written));
+    sorted.sort_by(|(a, sum), (b, other)| most(sum).cmp(&most(other)).then_with(|| a.cmp(b)));
     page.heading("directories", "the same by directory");
     let head = ["read cold", "written", "files"].map(str::to_owned).to_vec();
     let mut cells = vec![head];
