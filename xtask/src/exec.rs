@@ -1,8 +1,8 @@
 //! Running other programs, with the command line shown.
 
 use std::ffi::OsStr;
-use std::io::IsTerminal as _;
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Write as _};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, bail};
 
@@ -21,6 +21,22 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
         bail!("{}: {status}", line(command));
     }
     Ok(())
+}
+
+/// Runs `command`, shows it and what it prints, and hands on each line of its standard output.
+pub(crate) fn lines(command: &mut Command, mut line_of: impl FnMut(&str)) -> anyhow::Result<ExitStatus> {
+    announce(line(command));
+    let failed = || format!("can't run {}", line(command));
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(failed)?;
+    let output = child.stdout.take().context("no pipe")?;
+    let mut shown = std::io::stdout().lock();
+    for text in BufReader::new(output).split(b'\n') {
+        let text = text.context("can't read what it prints")?;
+        shown.write_all(&text)?;
+        shown.write_all(b"\n")?;
+        line_of(&String::from_utf8_lossy(&text));
+    }
+    Ok(child.wait()?)
 }
 
 /// Standard output of `command`, which must succeed.

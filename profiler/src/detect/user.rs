@@ -1,7 +1,8 @@
 //! The user's own phases: marks (`phasegraph mark`) and rules on arguments (`phasegraph.toml`).
 //!
 //! Each belongs to where it was made: a container, else the operation whose client made it, else the host. Marks of one
-//! place nest as they lie in time: one that lies within another is its child, two that overlap are siblings.
+//! place nest as they lie in time: one that lies within another is its child, two that overlap are siblings. Within a
+//! command lies only what that command or a descendant of it made: commands at once are siblings.
 
 use std::collections::HashMap;
 
@@ -29,6 +30,10 @@ struct Found {
     main: Option<ThreadIx>,
     processes: Vec<ProcessIx>,
     evidence: (String, String),
+    /// Who made it, if that process is profiled.
+    maker: Option<ProcessIx>,
+    /// Whose lives it is; nobody's for what is between two marks.
+    commands: Vec<ProcessIx>,
 }
 
 /// Adds the phases of marks and rules to those of the containers.
@@ -47,16 +52,11 @@ pub(super) fn phases(context: &Context<'_>, requests: &Requests, drafts: &[Draft
     found.extend(user.rules());
     // The longest first: what a phase lies in comes before it.
     found.sort_by_key(|found| (found.place, found.span.from, std::cmp::Reverse(found.span.to)));
-    let mut above: Vec<(Place, PhaseIx)> = Vec::new();
+    let mut above: Vec<Above> = Vec::new();
     for found in found {
-        let encloses = |phase: &Phase| phase.span.from <= found.span.from && found.span.to <= phase.span.to;
-        while above
-            .last()
-            .is_some_and(|(place, ix)| *place != found.place || !encloses(&phases[ix.ix()]))
-        {
-            above.pop();
-        }
-        let parent = above.last().map(|(_, ix)| *ix).or_else(|| match found.place {
+        above.retain(|outer| outer.place == found.place && found.span.from <= outer.to);
+        let parent = above.iter().rev().find(|outer| outer.encloses(&found, context));
+        let parent = parent.map(|outer| outer.phase).or_else(|| match found.place {
             Place::Container(draft) => run_of(phases, draft, found.span.from),
             _ => None,
         });
@@ -65,7 +65,12 @@ pub(super) fn phases(context: &Context<'_>, requests: &Requests, drafts: &[Draft
             Place::Operation(operation) => (None, Some(operation)),
             Place::Host => (None, None),
         };
-        above.push((found.place, PhaseIx(phases.len() as u32)));
+        above.push(Above {
+            place: found.place,
+            phase: PhaseIx(phases.len() as u32),
+            to: found.span.to,
+            commands: found.commands,
+        });
         phases.push(Phase {
             bytes: None,
             kind: PhaseKind::User,
@@ -79,6 +84,24 @@ pub(super) fn phases(context: &Context<'_>, requests: &Requests, drafts: &[Draft
             processes: context.alive(found.processes, found.span),
             evidence: found.evidence,
         });
+    }
+}
+
+/// A phase that began before and has not ended.
+struct Above {
+    place: Place,
+    phase: PhaseIx,
+    to: u64,
+    commands: Vec<ProcessIx>,
+}
+
+impl Above {
+    fn encloses(&self, found: &Found, context: &Context<'_>) -> bool {
+        let below = |maker: ProcessIx| {
+            let mut line = std::iter::once(maker).chain(context.ancestors(maker));
+            line.any(|process| self.commands.contains(&process))
+        };
+        found.span.to <= self.to && (self.commands.is_empty() || found.maker.is_none_or(below))
     }
 }
 
@@ -214,6 +237,8 @@ impl User<'_, '_> {
             main,
             processes,
             evidence: (by(begin, "begin"), end),
+            maker: self.context.of_task(begin.at.task),
+            commands: Vec::new(),
         }
     }
 
@@ -227,6 +252,8 @@ impl User<'_, '_> {
             main: None,
             processes: Vec::new(),
             evidence: (by(mark, what), "the same moment".to_owned()),
+            maker: self.context.of_task(mark.at.task),
+            commands: Vec::new(),
         }
     }
 
@@ -245,6 +272,7 @@ impl User<'_, '_> {
             main: self.context.leader(process),
             processes: self.context.tree(process),
             evidence: (by(mark, "a command"), format!("exit of pid {}", life.tgid)),
+            commands: vec![process],
             ..self.moment(place, mark, "")
         }
     }
@@ -275,6 +303,8 @@ impl User<'_, '_> {
                     main: self.context.leader(exec.process),
                     processes: self.context.tree(exec.process),
                     evidence: (format!("exec that matches `{pattern}` (pid {})", process.tgid), end),
+                    maker: Some(exec.process),
+                    commands: vec![exec.process],
                 });
             }
             own.sort_by_key(|found| (found.place, found.span.from));
@@ -296,6 +326,7 @@ fn merged(all: Vec<Found>) -> Vec<Found> {
                 }
                 last.open |= next.open;
                 last.processes.extend(next.processes);
+                last.commands.extend(next.commands);
             }
             _ => merged.push(next),
         }
@@ -313,7 +344,7 @@ mod tests {
     use super::super::detect;
     use super::super::fixture::{check, session};
     use super::*;
-    use crate::model::Session;
+    use crate::model::{Process, Session};
     use crate::recording::record::{At, TaskId};
 
     const PODMAN_RUN: &str = include_str!("fixtures/podman_run.txt");
@@ -424,6 +455,44 @@ mod tests {
             .map(|phase| phase.container.is_some())
             .collect();
         assert_eq!(containers, [true, false, true, false, true, true, false]);
+    }
+
+    /// Make sure that commands at once are siblings, whatever lies in whose time, and that a command's own is below it.
+    #[test]
+    fn commands_at_once() {
+        let (mut session, _, client_task, span) = container();
+        let client = session
+            .processes
+            .iter()
+            .position(|process| process.tgid == client_task.tgid)
+            .unwrap();
+        let client = ProcessIx(client as u32);
+        let [long, short] = [(1, span.from, span.to), (2, span.from + 10, span.to - 10)].map(|(number, from, to)| {
+            let ix = ProcessIx(session.processes.len() as u32);
+            session.processes.push(Process {
+                tgid: 900_000 + number,
+                start: from,
+                span: Span { from, to },
+                parent: Some(client),
+                children: Vec::new(),
+                ..session.processes[client.ix()].clone()
+            });
+            session.processes[client.ix()].children.push(ix);
+            task(&session, ix)
+        });
+        session.marks = vec![
+            mark(long, span.from, MarkOp::Command, "long"),
+            mark(short, span.from + 10, MarkOp::Command, "short"),
+            mark(long, span.from + 11, MarkOp::Instant, "in long"),
+            mark(short, span.from + 12, MarkOp::Instant, "in short"),
+        ];
+        let rows = own(&mut session, 0);
+        let mut parents: Vec<(&str, &str)> = rows.iter().map(|row| (row.0.as_str(), row.1.as_str())).collect();
+        parents.sort_unstable();
+        assert_eq!(
+            parents,
+            [("in long", "long"), ("in short", "short"), ("long", ""), ("short", "")]
+        );
     }
 
     /// Make sure that a begin without an end goes on to its place's end and is open only if that is.

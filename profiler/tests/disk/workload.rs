@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Names what this program does as a workload.
 pub(crate) const WORKLOAD: &str = "PHASEGRAPH_DISK_WORKLOAD";
@@ -251,6 +251,8 @@ fn flush() {
     let mut writer = Command::new(own)
         .args(["--exact", "workload::workload", "--nocapture", "--test-threads=1"])
         .env(WORKLOAD, "dirty")
+        // What the harness says of the test would mix with the lines here.
+        .stdout(Stdio::null())
         .spawn()
         .unwrap();
     stamp("pid writer", writer.id().into());
