@@ -26,8 +26,10 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
 /// Runs `command`, shows it and what it prints, and hands on each line of its standard output.
 pub(crate) fn lines(command: &mut Command, mut line_of: impl FnMut(&str)) -> anyhow::Result<ExitStatus> {
     announce(line(command));
-    let failed = || format!("can't run {}", line(command));
-    let mut child = command.stdout(Stdio::piped()).spawn().with_context(failed)?;
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("can't run {}", line(command)))?;
     let output = child.stdout.take().context("no pipe")?;
     let mut shown = std::io::stdout().lock();
     for text in BufReader::new(output).split(b'\n') {
