@@ -280,6 +280,10 @@ fn value(subject: &Subject, series: &Series, baseline: Option<&Series>) -> Resul
                     .filter_map(|phase| samples::value(phase, measure));
                 values.map(|value| value as f64).collect()
             };
+            let values: Vec<f64> = series.good().flat_map(of_run).collect();
+            if values.is_empty() && *figure != Figure::Count {
+                return Err(format!("phase {name:?} has no {measure}"));
+            }
             match figure {
                 Figure::Count => {
                     let counts: Vec<f64> = series
@@ -296,10 +300,6 @@ fn value(subject: &Subject, series: &Series, baseline: Option<&Series>) -> Resul
                     Ok(stats::median(&shares))
                 }
                 figure => {
-                    let values: Vec<f64> = series.good().flat_map(of_run).collect();
-                    if values.is_empty() {
-                        return Err(format!("phase {name:?} has no {measure}"));
-                    }
                     let summary = Summary::of(&values);
                     Ok(match figure {
                         Figure::Mean => summary.mean as f64,

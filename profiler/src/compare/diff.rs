@@ -205,9 +205,6 @@ fn changes(base: &Series, new: &Series, sides: &(Side, Side), options: &Options)
     for key in samples::keys(new).into_iter().filter(|key| known.contains(key)) {
         let mut phase_ns = (0.0, 0.0);
         for measure in samples::MEASURES {
-            if key == TOTAL && !["wall", "cpu_all"].contains(&measure) {
-                continue;
-            }
             let (before, after) = (
                 samples::independent(base, key, measure),
                 samples::independent(new, key, measure),

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use crate::compare::results::TOTAL;
 use crate::compare::samples;
 use crate::report::units;
 
@@ -240,13 +241,13 @@ fn subject_of(text: &str) -> Result<Subject, String> {
         ["lost"] => Ok(Subject::Lost),
         ["copy_up", "bytes"] => Ok(Subject::CopyUpBytes),
         ["copy_up", "files"] => Ok(Subject::CopyUpFiles),
-        ["total", figure] => phase("total", "wall", figure),
-        ["total", measure @ ("wall" | "cpu_all"), figure] => phase("total", measure, figure),
+        [TOTAL, figure] => phase(TOTAL, "wall", figure),
+        [TOTAL, measure, figure] => phase(TOTAL, measure, figure),
         ["phase", name, figure] => phase(name, "wall", figure),
         ["phase", name, measure, figure] => phase(name, measure, figure),
         _ => Err(format!(
-            "{text:?} is none of success_rate, lost, copy_up.bytes, copy_up.files, overhead_vs(baseline), total.FIGURE, phase.NAME.FIGURE, \
-             phase.NAME.MEASURE.FIGURE; a NAME with a dot or a space needs double quotes"
+            "{text:?} is none of success_rate, lost, copy_up.bytes, copy_up.files, overhead_vs(baseline), total.FIGURE, \
+             total.MEASURE.FIGURE, phase.NAME.FIGURE, phase.NAME.MEASURE.FIGURE; a NAME with a dot or a space needs double quotes"
         )),
     }
 }
@@ -259,6 +260,11 @@ fn phase(name: &str, measure: &str, figure: &str) -> Result<Subject, String> {
             list(&samples::MEASURES)
         ));
     }
+    if name == TOTAL && !samples::is_of_total(measure) {
+        return Err(format!(
+            "of the command as a whole there is no {measure}, only wall and cpu_all"
+        ));
+    }
     let known = FIGURES.iter().find(|(known, _)| *known == figure);
     let (_, figure) = known.ok_or_else(|| {
         format!(
@@ -266,6 +272,9 @@ fn phase(name: &str, measure: &str, figure: &str) -> Result<Subject, String> {
             list(&FIGURES.map(|(name, _)| name))
         )
     })?;
+    if *figure == Figure::Share && measure == "bytes" {
+        return Err("bytes are no share of the command's length".to_owned());
+    }
     Ok(Subject::Phase {
         name: name.to_owned(),
         measure: measure.to_owned(),
@@ -353,6 +362,10 @@ mod tests {
             ("phase.start.p95 < 1", "a time"),
             ("phase.start.p95 < 30%", "a time"),
             ("phase.pull.share < 1s", "a part"),
+            ("total.disk.p95 < 1s", "only wall and cpu_all"),
+            ("phase.total.runqueue.p95 < 1s", "only wall and cpu_all"),
+            ("phase.total.disk.share < 0.3", "only wall and cpu_all"),
+            ("phase.download.bytes.share < 0.3", "no share"),
             ("phase.start.p96 < 1s", "p95, p99"),
             ("phase.start.heat.p95 < 1s", "runqueue"),
             ("phase..p95 < 1s", "empty"),

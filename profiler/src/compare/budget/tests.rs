@@ -70,6 +70,16 @@ fn cant_tell() {
         assert_eq!(kept, Kept::CantTell, "{expression}");
         assert!(why.contains(says), "{expression}: {why}");
     }
+    // The whole key of the command: of what it does not have there is no share either, not one of 0.
+    let disk = Subject::Phase {
+        name: TOTAL.to_owned(),
+        measure: "disk".to_owned(),
+        figure: Figure::Share,
+    };
+    assert_eq!(
+        value(&disk, &series, None),
+        Err("phase \"total\" has no disk".to_owned())
+    );
     assert_eq!(status(&checked("[regression]\nfail = 0.2\n", &series, None)), 2);
     let mut failed = series.clone();
     failed.runs.iter_mut().for_each(|run| run.outcome = Outcome::Failed);

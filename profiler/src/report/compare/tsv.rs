@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::compare::results::{Results, TOTAL};
+use crate::compare::results::Results;
 use crate::compare::samples;
 
 /// One line for each measure of each phase of each series.
@@ -69,11 +69,10 @@ pub fn runs(results: &Results) -> io::Result<Vec<u8>> {
                     cell(&phase.key),
                     phase.open.to_string(),
                 ];
-                row.extend(samples::MEASURES.map(|measure| {
-                    let known = phase.key != TOTAL || ["wall", "cpu_all"].contains(&measure);
-                    let value = samples::value(phase, measure).filter(|_| known);
-                    value.map_or(String::new(), |value| value.to_string())
-                }));
+                row.extend(
+                    samples::MEASURES
+                        .map(|measure| samples::value(phase, measure).map_or(String::new(), |value| value.to_string())),
+                );
                 table.write_record(&row)?;
             }
         }
