@@ -190,6 +190,30 @@ fn failed_and_hung_runs() {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
         !stat.contains("(sleep)") || stat.contains(") Z ")
     });
+    // One that ends in order when it is told to did not end by itself, with the profiler or without it.
+    let words = [
+        "--runs",
+        "1",
+        "--warmup",
+        "0",
+        "--timeout",
+        "1s",
+        "--unprofiled",
+        "--",
+        "sh",
+        "-c",
+        "trap 'exit 0' TERM; sleep 3612 & wait",
+    ];
+    let (_, results, output) = bench(&folder, "in-order", &words);
+    assert_eq!(status(&output), 1, "{}", stderr(&output));
+    valid(&results);
+    let series = &results["series"][0];
+    for of in ["runs", "unprofiled"] {
+        assert_eq!(series[of][0]["outcome"], "timeout", "{of}: {series}");
+        assert!(series[of][0]["wall_ns"].as_u64().unwrap() >= 1_000_000_000);
+    }
+    assert_eq!(series["runs"][0]["exit_status"], 0);
+    assert_eq!(series["measures"].as_array().unwrap().len(), 0);
 }
 
 /// Make sure that a command that is not there, a cold command that fails and a Ctrl-C in the middle are told, with the shell's

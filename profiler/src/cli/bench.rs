@@ -315,10 +315,15 @@ impl Bench<'_> {
                 self.profiled(variant, series, number).await?
             } else {
                 let (ended, told) = self.runner.unprofiled(variant).await?;
-                if let (Ended::Status, Some(told)) = (ended, told) {
+                if ended != Ended::Interrupted {
+                    let own = match told.exit_status {
+                        0 => Outcome::Ok,
+                        _ => Outcome::Failed,
+                    };
                     self.results.series[series].unprofiled.push(Unprofiled {
                         number,
                         first: partner_first,
+                        outcome: outcome(own, ended, told.wall_ns, self.args.timeout),
                         exit_status: told.exit_status,
                         wall_ns: told.wall_ns,
                     });
@@ -344,14 +349,7 @@ impl Bench<'_> {
         let mut run: Run = digest::run(&session, self.args.concurrency > 1);
         run.number = number;
         run.recording = Some(name);
-        let killed = run.exit_status.is_some_and(|status| status >= 128);
-        let late = self
-            .args
-            .timeout
-            .is_some_and(|timeout| u128::from(run.wall_ns) >= timeout.as_nanos());
-        if ended == Ended::Timeout || killed && late {
-            run.outcome = Outcome::Timeout;
-        }
+        run.outcome = outcome(run.outcome, ended, run.wall_ns, self.args.timeout);
         if self.results.began_real_ns == 0 {
             self.results.began_real_ns = run.began_real_ns;
             self.results.host = digest::host(&session);
@@ -382,5 +380,33 @@ impl Bench<'_> {
 
     fn say(&self, text: &str) {
         self.bar.set_message(text.to_owned());
+    }
+}
+
+/// How a run ended of which `own` is what it says itself. Its status does not tell that its time was up: a command that is told
+/// to end may do so with any.
+fn outcome(own: Outcome, ended: Ended, wall_ns: u64, timeout: Option<Duration>) -> Outcome {
+    let late = timeout.is_some_and(|timeout| u128::from(wall_ns) >= timeout.as_nanos());
+    if ended == Ended::Timeout || late {
+        Outcome::Timeout
+    } else {
+        own
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Make sure that a run whose time was up is one, whatever status it ended with, and no other is.
+    #[test]
+    fn timed_out() {
+        let second = Some(Duration::from_secs(1));
+        for own in [Outcome::Ok, Outcome::Failed, Outcome::Broken] {
+            assert_eq!(outcome(own, Ended::Timeout, 0, second), Outcome::Timeout);
+            assert_eq!(outcome(own, Ended::Status, 1_000_000_000, second), Outcome::Timeout);
+            assert_eq!(outcome(own, Ended::Status, 999_999_999, second), own);
+            assert_eq!(outcome(own, Ended::Status, u64::MAX, None), own);
+        }
     }
 }

@@ -224,8 +224,20 @@ pub struct Unprofiled {
     pub number: u32,
     /// Whether it came before the profiled one.
     pub first: bool,
+    #[serde(default)]
+    pub outcome: Outcome,
+    /// 128 + signal when it was killed.
     pub exit_status: i32,
+    /// Of one that was ended when its time was up: until it had ended.
     pub wall_ns: u64,
+}
+
+impl Unprofiled {
+    /// Whether its figures count.
+    pub fn is_good(&self) -> bool {
+        // Files of before `outcome` have the status alone.
+        self.outcome == Outcome::Ok && self.exit_status == 0
+    }
 }
 
 /// One figure of one phase over the runs.

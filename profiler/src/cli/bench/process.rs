@@ -101,19 +101,27 @@ impl Runner {
         Ok((ended, path))
     }
 
-    /// Runs the command without the profiler; what that took, unless it was ended.
-    pub(super) async fn unprofiled(&mut self, variant: &Variant) -> Result<(Ended, Option<Told>), Problem> {
+    /// Runs the command without the profiler; what that took.
+    pub(super) async fn unprofiled(&mut self, variant: &Variant) -> Result<(Ended, Told), Problem> {
         let report = self.folder.join(".timed");
         let mut words = self.timed(Some(&report));
         words.extend(variant.command.iter().cloned());
+        let start = std::time::Instant::now();
         let (ended, _) = self.run(&words, self.timeout).await?;
+        let took = start.elapsed();
         let told = std::fs::read(&report)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         _ = std::fs::remove_file(&report);
-        if ended == Ended::Status && told.is_none() {
-            return Err(self.failed("the command could not be run without the profiler"));
-        }
+        let told = match (told, ended) {
+            (Some(told), _) => told,
+            (None, Ended::Status) => return Err(self.failed("the command could not be run without the profiler")),
+            // It was killed before it could tell.
+            (None, Ended::Timeout | Ended::Interrupted) => Told {
+                wall_ns: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+                exit_status: 128 + libc::SIGKILL,
+            },
+        };
         self.forget_output();
         Ok((ended, told))
     }
