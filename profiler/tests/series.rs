@@ -246,6 +246,32 @@ fn ended_early() {
         "{}",
         stderr(&cold)
     );
+    // The second run can't be made a cold one: the status is that of the failure, not of an interruption.
+    let once = folder.path("once");
+    let cold = format!("sh -c 'test ! -e {0} && touch {0}'", once.display());
+    let half = folder.path("half");
+    let words = [
+        "bench",
+        "--series",
+        "cold",
+        "--cold",
+        &cold,
+        "-o",
+        half.to_str().unwrap(),
+        "--",
+        "true",
+    ];
+    let failed = phasegraph(&words);
+    assert_eq!(status(&failed), 1, "{}", stderr(&failed));
+    assert!(stderr(&failed).contains("would not be cold"), "{}", stderr(&failed));
+    let results: Value = serde_json::from_slice(&std::fs::read(half.join("results.json")).unwrap()).unwrap();
+    assert_eq!(
+        (
+            &results["interrupted"],
+            results["series"][0]["runs"].as_array().unwrap().len()
+        ),
+        (&true.into(), 1)
+    );
     let mut long = Command::new(PHASEGRAPH)
         .args(["bench", "--quiet", "--runs", "100", "--warmup", "0", "-o"])
         .arg(&path)
@@ -429,6 +455,12 @@ fn slower_phase_is_found() {
         let words = stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words.contains(says), "{text}: {words}");
     }
+    // A recording that can't be read leaves no graph and no verdict.
+    let whole = std::fs::read(&one).unwrap();
+    std::fs::write(&one, "gone").unwrap();
+    let output = phasegraph(&["diff", &base, &slower, "-o", folder.path("unread").to_str().unwrap()]);
+    assert_eq!(status(&output), 2, "{}", stderr(&output));
+    std::fs::write(&one, whole).unwrap();
     let pareto = phasegraph(&["show", "--pareto", &base]);
     assert!(
         stdout(&pareto).contains("bottleneck"),
@@ -500,6 +532,28 @@ fn single_recordings_and_nonsense() {
         assert_eq!(status(&output), 2, "{text}");
         let words = stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words.contains(says), "{text}: {words}");
+    }
+    // What can't be written is no verdict either.
+    let there = file("there", "x");
+    let below = format!("{there}/below");
+    for words in [["--flame", &there], ["-o", &below]] {
+        let output = phasegraph(&[&["diff", &golden, &golden][..], &words].concat());
+        assert_eq!(status(&output), 2, "{words:?}: {}", stderr(&output));
+    }
+    let lost = file("budget.toml", "budget = ['lost >= 0']");
+    let output = phasegraph(&["check", "--budget", &lost, &golden, "--junit", &there]);
+    assert_eq!(status(&output), 2, "{}", stderr(&output));
+    // A reader that has gone changes no verdict.
+    let never = file("budget.toml", "budget = ['success_rate > 1']");
+    for (words, expected) in [
+        (&["diff", &golden, &golden][..], 2),
+        (&["check", "--budget", &never, &golden], 1),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(PHASEGRAPH);
+        let code = command.args(words).stdout(writer).status().unwrap().code();
+        assert_eq!(code, Some(expected), "{words:?}");
     }
     let wrong = phasegraph(&["check", "--budget", &file("budget.toml", "budget = ['x']"), &golden]);
     assert_eq!(status(&wrong), 2);

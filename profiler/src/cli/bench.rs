@@ -41,7 +41,8 @@ use process::{Ended, Runner};
                         sudo phasegraph bench --concurrency 5 -o five -- podman run --rm alpine true\n  \
                         phasegraph diff base new\n\n\
                         Exit status: 0 when every run succeeded, 1 when some failed (the results are written all the \
-                        same), 2 when the arguments make no sense, 130 when interrupted.")]
+                        same), 2 when the arguments make no sense, 130 when interrupted; what was measured before a failure or an \
+                        interruption is kept.")]
 pub(crate) struct Args {
     /// Runs of each series
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -157,8 +158,9 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let ended = runtime.block_on(bench.all());
     let Bench { mut results, bar, .. } = bench;
     bar.finish_and_clear();
-    let interrupted = match ended {
-        Ok(interrupted) => interrupted,
+    // The exit status of what ended it before all runs were done.
+    let early = match ended {
+        Ok(interrupted) => interrupted.then_some(130),
         // What was measured before it is kept.
         Err(problem) if results.series.iter().all(|series| series.runs.is_empty()) => {
             folder.remove_if_empty();
@@ -166,10 +168,10 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         }
         Err(problem) => {
             problem.print();
-            true
+            Some(problem.status())
         }
     };
-    results.interrupted = interrupted;
+    results.interrupted = early.is_some();
     results.series.retain(|series| !series.runs.is_empty());
     for series in &mut results.series {
         if args.keep == Keep::Ends {
@@ -178,7 +180,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         series.summarize();
     }
     let checksum = folder.write(&results)?;
-    if let Some(path) = args.history.as_deref().filter(|_| !interrupted) {
+    if let Some(path) = args.history.as_deref().filter(|_| early.is_none()) {
         let failed = |error| Problem::new(format!("can't add to the history {}", path.display())).because(error);
         History::create(path)
             .and_then(|mut history| history.add(&results, &checksum))
@@ -186,7 +188,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     }
     if !args.quiet {
         let style = terminal::style(&io::stdout(), None);
-        output::stdout(shown::summary::render(&results, &style).as_bytes())?;
+        output::unless_gone(output::stdout(shown::summary::render(&results, &style).as_bytes()))?;
         tell(&format!(
             "written: {}",
             text::visible(folder.path().as_os_str().as_encoded_bytes())
@@ -196,11 +198,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         .series
         .iter()
         .all(|series| series.good().count() == series.runs.len());
-    Ok(match (interrupted, good) {
-        (true, _) => 130,
-        (false, true) => 0,
-        (false, false) => 1,
-    })
+    Ok(early.unwrap_or(u8::from(!good)))
 }
 
 /// Results without a run.

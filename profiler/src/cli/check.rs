@@ -68,6 +68,11 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    // Whatever goes wrong is no verdict.
+    checked(args).map_err(|problem| problem.with_status(2))
+}
+
+fn checked(args: &Args) -> Result<u8, Problem> {
     let budgets = budgets(&args.budget)?;
     let input = inputs::read(&args.results)?;
     let baseline = args.baseline.as_deref().map(inputs::read).transpose()?;
@@ -105,25 +110,19 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     }
     if let Some(path) = &args.junit {
         let xml = shown::check::junit(&checked, &cautions);
-        let xml = xml.map_err(|error| {
-            Problem::new("can't make XML of the verdicts")
-                .because(error)
-                .with_status(2)
-        })?;
-        Target::new(path)
-            .write(xml.as_bytes(), args.force)
-            .map_err(|problem| problem.with_status(2))?;
+        let xml = xml.map_err(|error| Problem::new("can't make XML of the verdicts").because(error))?;
+        output::unless_gone(Target::new(path).write(xml.as_bytes(), args.force))?;
         tell(&format!(
             "written: {}",
             text::visible(path.as_os_str().as_encoded_bytes())
         ));
     }
-    output::stdout(text.as_bytes())?;
+    output::unless_gone(output::stdout(text.as_bytes()))?;
     Ok(budget::status(&checked))
 }
 
 fn budgets(path: &Path) -> Result<Budgets, Problem> {
-    let failed = || Problem::new(format!("can't use the budgets in {}", path.display())).with_status(2);
+    let failed = || Problem::new(format!("can't use the budgets in {}", path.display()));
     let length = path.metadata().map_err(|error| failed().because(error))?.len();
     if length > LARGEST {
         return Err(failed().because("the file is larger than 1 MiB"));

@@ -9,7 +9,7 @@ use super::output::Target;
 use super::problem::tell;
 use super::{Problem, load, output, terminal};
 use crate::compare::diff::{self, Difference, Verdict};
-use crate::compare::results::Series;
+use crate::compare::results::{Results, Series};
 use crate::report::compare as shown;
 use crate::report::flame::differential::{self, Stacks};
 use crate::report::flame::{self, Roots};
@@ -79,8 +79,13 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    // Whatever goes wrong is no verdict.
+    compared(args).map_err(|problem| problem.with_status(2))
+}
+
+fn compared(args: &Args) -> Result<u8, Problem> {
     if !(0.0..=1_000.0).contains(&args.min_change) {
-        return Err(Problem::new("--min-change is a percentage from 0 to 1000").with_status(2));
+        return Err(Problem::new("--min-change is a percentage from 0 to 1000"));
     }
     let (base, new) = (inputs::read(&args.base)?, inputs::read(&args.new)?);
     let options = diff::Options {
@@ -94,7 +99,13 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         .collect();
     let style = terminal::style(&io::stdout(), args.width.map(usize::from));
     let titles = (&base.title[..], &new.title[..]);
-    output::stdout(shown::diff::render(&differences, titles, &circumstances, args.all, &style).as_bytes())?;
+    let mut cautions: Vec<String> = circumstances
+        .iter()
+        .map(|what| format!("{what}; differences may come from that"))
+        .collect();
+    cautions.extend(left_out(&pairs, &base.results, &new.results, args));
+    let shown = shown::diff::render(&differences, titles, &cautions, args.all, &style);
+    output::unless_gone(output::stdout(shown.as_bytes()))?;
     draw(args, (&base, &new), &pairs, &differences)?;
     Ok(verdict(&differences).status())
 }
@@ -124,7 +135,6 @@ fn pairs<'a>(args: &Args, base: &'a Input, new: &'a Input) -> Result<Vec<(&'a Se
                     input.title,
                     known.join(", ")
                 ))
-                .with_status(2)
             })
     };
     if let (Some(old), Some(now)) = (&args.base_series, &args.new_series) {
@@ -143,11 +153,36 @@ fn pairs<'a>(args: &Args, base: &'a Input, new: &'a Input) -> Result<Vec<(&'a Se
         .filter_map(|old| Some((old, find(new, &old.name).ok()?)))
         .collect();
     if pairs.is_empty() {
-        return Err(Problem::new("the two have no series of the same name")
-            .next("choose with --base-series and --new-series")
-            .with_status(2));
+        return Err(
+            Problem::new("the two have no series of the same name").next("choose with --base-series and --new-series")
+        );
     }
     Ok(pairs)
+}
+
+/// Series that only one of the two has, unless somebody chose which to compare.
+fn left_out(pairs: &[(&Series, &Series)], base: &Results, new: &Results, args: &Args) -> Vec<String> {
+    if args.series.is_some() || args.base_series.is_some() {
+        return Vec::new();
+    }
+    let of = |results: &Results, side: &str, paired: &dyn Fn(&Series) -> bool| -> Vec<String> {
+        let alone = results.series.iter().filter(|series| !paired(series));
+        alone
+            .map(|series| {
+                format!(
+                    "only the {side} runs have the series {}: it is not compared",
+                    series.name
+                )
+            })
+            .collect()
+    };
+    let base = of(base, "base's", &|series| {
+        pairs.iter().any(|(old, _)| old.name == series.name)
+    });
+    let new = of(new, "new", &|series| {
+        pairs.iter().any(|(_, now)| now.name == series.name)
+    });
+    [base, new].concat()
 }
 
 /// What is asked for as files.
@@ -181,7 +216,7 @@ fn draw(
         let subtitle = "mean of the runs; red: more time in the newer runs, blue: less";
         let svg = differential::draw(drawn, other, newer, &title, subtitle)
             .map_err(|error| Problem::new("can't draw the flamegraph").because(error))?;
-        Target::new(path).write(&svg, args.force)?;
+        output::unless_gone(Target::new(path).write(&svg, args.force))?;
         written.push(path.to_owned());
         Ok(())
     };
@@ -228,4 +263,61 @@ fn stacks(input: &Input, series: &Series, kind: Kind) -> Result<Stacks, Problem>
         }
     }
     Ok(stacks)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(words: &[&str]) -> Args {
+        Line::parse_from(["diff", "a", "b"].iter().chain(words)).args
+    }
+
+    fn results(names: &[&str]) -> Results {
+        let series = names.iter().map(|name| Series {
+            name: (*name).to_owned(),
+            ..Series::default()
+        });
+        Results {
+            series: series.collect(),
+            ..Results::default()
+        }
+    }
+
+    /// Make sure that a series that only one side has is told, from both sides, unless somebody chose which to compare.
+    #[test]
+    fn series_of_one_side() {
+        let input = |names: &[&str]| Input::of(results(names));
+        let (base, new) = (input(&["cold", "warm", "warm j=1"]), input(&["warm", "warm j=4"]));
+        let told = |args: &Args| {
+            let pairs = pairs(args, &base, &new).unwrap();
+            left_out(&pairs, &base.results, &new.results, args)
+        };
+        assert_eq!(
+            told(&args(&[])),
+            [
+                "only the base's runs have the series cold: it is not compared",
+                "only the base's runs have the series warm j=1: it is not compared",
+                "only the new runs have the series warm j=4: it is not compared",
+            ]
+        );
+        assert_eq!(told(&args(&["--series", "warm"])), [""; 0]);
+        assert_eq!(
+            told(&args(&["--base-series", "warm j=1", "--new-series", "warm j=4"])),
+            [""; 0]
+        );
+        // One on each side is compared, whatever they are called.
+        let (one, other) = (input(&["cold"]), input(&["warm"]));
+        let args = args(&[]);
+        let pairs = pairs(&args, &one, &other).unwrap();
+        assert_eq!(left_out(&pairs, &one.results, &other.results, &args), [""; 0]);
+    }
 }

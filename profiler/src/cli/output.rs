@@ -43,6 +43,15 @@ pub(crate) fn stdout(bytes: &[u8]) -> Result<(), Problem> {
     }
 }
 
+/// For commands whose exit status is a verdict: a reader that has gone (`| head`) changes none.
+pub(crate) fn unless_gone(written: Result<(), Problem>) -> Result<(), Problem> {
+    match written {
+        // Nothing else is a problem with this status.
+        Err(gone) if gone.status() == 0 => Ok(()),
+        written => written,
+    }
+}
+
 fn file(path: &Path, bytes: &[u8], force: bool) -> Result<(), Problem> {
     let failed = |error: io::Error| Problem::new(format!("can't write {}", path.display())).because(error);
     let exists =
@@ -120,6 +129,15 @@ mod tests {
         assert!(!folder.path().join("elsewhere").exists());
         Target::new(Path::new("/dev/null")).write(b"x", true).unwrap();
         assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    }
+
+    /// Make sure that a reader that has gone is no failure of a verdict, and whatever else is stays one.
+    #[test]
+    fn verdicts_survive() {
+        assert!(unless_gone(Err(Problem::reader_gone())).is_ok());
+        assert!(unless_gone(Ok(())).is_ok());
+        let full = unless_gone(Err(Problem::new("disk full"))).unwrap_err();
+        assert_eq!(full.status(), 1);
     }
 
     /// Make sure that a folder that isn't there is an error that names the file.

@@ -44,7 +44,7 @@ pub struct Results {
     pub commit: Option<String>,
     pub settings: Settings,
     pub series: Vec<Series>,
-    /// Somebody ended it before all runs were done.
+    /// It ended before all runs were done: somebody interrupted it, or something failed.
     pub interrupted: bool,
     /// SHA-256 of this object without this field (its keys sorted, no spaces), hexadecimal: a file that was changed after it
     /// was written is not taken for a measurement.

@@ -12,22 +12,19 @@ use crate::report::{text, units};
 /// Changes that the verdict tells in words; the table has them all.
 const TOLD: usize = 5;
 
-/// The comparison, lines no wider than the style says. `all`: every comparison, not only lengths and what changed.
+/// The comparison, lines no wider than the style says. `cautions`: what is to be known of it as a whole. `all`: every comparison,
+/// not only lengths and what changed.
 pub fn render(
     differences: &[Difference],
     (base, new): (&str, &str),
-    circumstances: &[String],
+    cautions: &[String],
     all: bool,
     style: &Style,
 ) -> String {
     let mut page = Page::new(*style);
     page.line(&[(Paint::Strong, &format!("{new} compared with {base}"))]);
-    for circumstance in circumstances {
-        page.paragraph(
-            "beware: ",
-            Paint::Warn,
-            &format!("{circumstance}; differences may come from that"),
-        );
+    for caution in cautions {
+        page.paragraph("beware: ", Paint::Warn, caution);
     }
     for difference in differences {
         add(&mut page, difference, all);
@@ -280,8 +277,8 @@ mod tests {
             color: false,
             utf8: true,
         };
-        let circumstances = ["another host: \"a\" and \"b\"".to_owned()];
-        render(&[difference], ("base", "new"), &circumstances, true, &style)
+        let cautions = ["another host: \"a\" and \"b\"".to_owned()];
+        render(&[difference], ("base", "new"), &cautions, true, &style)
     }
 
     /// Make sure that the verdict is told in words, with its size, and lines fit.
