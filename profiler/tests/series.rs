@@ -455,6 +455,23 @@ fn slower_phase_is_found() {
         let words = stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words.contains(says), "{text}: {words}");
     }
+    // Of the same nothing changed, but a graph that can't be written is no verdict.
+    let graph = folder.path("wall.svg");
+    let words = [
+        "diff",
+        &base,
+        &base,
+        "--kind",
+        "wall",
+        "--flame",
+        graph.to_str().unwrap(),
+    ];
+    for expected in [0, 2] {
+        let output = phasegraph(&words);
+        assert_eq!(status(&output), expected, "{}", stderr(&output));
+    }
+    let drawn = std::fs::read_to_string(&graph).unwrap();
+    assert!(drawn.contains("mean of 6 new and 6 base recordings"));
     // A recording that can't be read leaves no graph and no verdict.
     let whole = std::fs::read(&one).unwrap();
     std::fs::write(&one, "gone").unwrap();

@@ -1,7 +1,7 @@
 //! `diff`: two series of runs beside each other.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::flame::Kind;
 use super::inputs::{self, Input};
@@ -65,7 +65,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     flame: Option<PathBuf>,
 
-    /// Of which time --flame is
+    /// Of which time, or traffic, --flame is
     #[arg(long, value_enum, default_value = "cpu")]
     kind: Kind,
 
@@ -185,6 +185,38 @@ fn left_out(pairs: &[(&Series, &Series)], base: &Results, new: &Results, args: &
     [base, new].concat()
 }
 
+/// A flamegraph that is asked for.
+struct Graph {
+    path: PathBuf,
+    kind: flame::Kind,
+    /// Whether the newer runs' frames are drawn, or the base's.
+    newer: bool,
+}
+
+/// Flamegraphs of a pair of series, the first of which has the number 0.
+fn graphs(args: &Args, number: usize) -> Vec<Graph> {
+    let mut graphs = Vec::new();
+    if let Some(path) = args.flame.as_ref().filter(|_| number == 0) {
+        graphs.push(Graph {
+            path: path.clone(),
+            kind: args.kind.into(),
+            newer: true,
+        });
+    }
+    if let Some(folder) = &args.output {
+        for (kind, name) in [(flame::Kind::Cpu, "oncpu"), (flame::Kind::OffCpu, "offcpu")] {
+            for (newer, side) in [(true, "new"), (false, "base")] {
+                graphs.push(Graph {
+                    path: folder.join(format!("{:02}-{name}-{side}.svg", number + 1)),
+                    kind,
+                    newer,
+                });
+            }
+        }
+    }
+    graphs
+}
+
 /// What is asked for as files.
 fn draw(
     args: &Args,
@@ -193,47 +225,52 @@ fn draw(
     differences: &[Difference],
 ) -> Result<(), Problem> {
     let mut written = Vec::new();
-    let mut graph = |path: &Path, kind: Kind, newer: bool, pair: (&Series, &Series)| -> Result<(), Problem> {
-        let sides = (stacks(base, pair.0, kind)?, stacks(new, pair.1, kind)?);
-        let (drawn, other) = if newer {
-            (&sides.1, &sides.0)
-        } else {
-            (&sides.0, &sides.1)
-        };
-        if drawn.is_empty() || other.is_empty() {
-            tell(&format!(
-                "phasegraph: no recordings with such time on both sides: {} is not drawn",
-                path.display()
-            ));
-            return Ok(());
-        }
-        let (drawn_title, other_title) = if newer {
-            (&new.title, &base.title)
-        } else {
-            (&base.title, &new.title)
-        };
-        let title = text::fit(&format!("{drawn_title}, compared with {other_title}"), 110);
-        let subtitle = "mean of the runs; red: more time in the newer runs, blue: less";
-        let svg = differential::draw(drawn, other, newer, &title, subtitle)
-            .map_err(|error| Problem::new("can't draw the flamegraph").because(error))?;
-        output::unless_gone(Target::new(path).write(&svg, args.force))?;
-        written.push(path.to_owned());
-        Ok(())
-    };
-    if let (Some(path), Some(pair)) = (&args.flame, pairs.first()) {
-        graph(path, args.kind, true, *pair)?;
-    }
     if let Some(folder) = &args.output {
         let failed = |error| Problem::new(format!("can't make the folder {}", folder.display())).because(error);
         std::fs::create_dir_all(folder).map_err(failed)?;
-        for (index, pair) in pairs.iter().enumerate() {
-            for (kind, name) in [(Kind::Cpu, "oncpu"), (Kind::Offcpu, "offcpu")] {
-                for (newer, side) in [(true, "new"), (false, "base")] {
-                    let name = format!("{:02}-{name}-{side}.svg", index + 1);
-                    graph(&folder.join(name), kind, newer, *pair)?;
-                }
+    }
+    for (number, pair) in pairs.iter().enumerate() {
+        let graphs = graphs(args, number);
+        let mut kinds: Vec<flame::Kind> = Vec::new();
+        for graph in &graphs {
+            if !kinds.contains(&graph.kind) {
+                kinds.push(graph.kind);
             }
         }
+        if kinds.is_empty() {
+            continue;
+        }
+        let (old, now) = (stacks(base, pair.0, &kinds)?, stacks(new, pair.1, &kinds)?);
+        for graph in graphs {
+            let of = |all: &[(flame::Kind, Stacks)]| all.iter().position(|(kind, _)| *kind == graph.kind);
+            let (Some(old), Some(now)) = (of(&old).map(|at| &old[at].1), of(&now).map(|at| &now[at].1)) else {
+                continue;
+            };
+            let ((drawn, drawn_title), (other, other_title)) = if graph.newer {
+                ((now, &new.title), (old, &base.title))
+            } else {
+                ((old, &base.title), (now, &new.title))
+            };
+            let missing = if drawn.recordings() == 0 || other.recordings() == 0 {
+                Some("one side has no recordings that tell of it")
+            } else if drawn.is_empty() {
+                Some("there is none of it")
+            } else {
+                None
+            };
+            if let Some(why) = missing {
+                let path = text::visible(graph.path.as_os_str().as_encoded_bytes());
+                tell(&format!("phasegraph: {path} is not drawn: {why}"));
+                continue;
+            }
+            let title = text::fit(&format!("{drawn_title}, compared with {other_title}"), 110);
+            let svg = differential::draw(drawn, other, graph.newer, &title)
+                .map_err(|error| Problem::new("can't draw the flamegraph").because(error))?;
+            output::unless_gone(Target::new(&graph.path).write(&svg, args.force))?;
+            written.push(graph.path);
+        }
+    }
+    if let Some(folder) = &args.output {
         let table = shown::diff::tsv(differences);
         let table = table.map_err(|error| Problem::new("can't make a table of the changes").because(error))?;
         let path = folder.join("changes.tsv");
@@ -249,20 +286,19 @@ fn draw(
     Ok(())
 }
 
-/// The mean of a series' recordings; containers' names, which are new with every run, are left out.
-fn stacks(input: &Input, series: &Series, kind: Kind) -> Result<Stacks, Problem> {
-    let mut stacks = Stacks::default();
+/// The means of a series' recordings, each of which is read once; containers' names, which are new with every run, are left out.
+fn stacks(input: &Input, series: &Series, kinds: &[flame::Kind]) -> Result<Vec<(flame::Kind, Stacks)>, Problem> {
+    let mut all: Vec<(flame::Kind, Stacks)> = kinds.iter().map(|kind| (*kind, Stacks::new(*kind))).collect();
     let roots: Roots = "operation,phase,parents,process,thread"
         .parse()
         .map_err(|error: String| Problem::new(error))?;
     for path in input.recordings(series) {
         let session = load(&path)?;
-        // A recording without such time has nothing to add.
-        if let Ok(flame) = flame::collect(&session, &Selection::all(), kind.into(), roots) {
-            stacks.add(&flame);
+        for (kind, stacks) in &mut all {
+            stacks.add(&flame::collect(&session, &Selection::all(), *kind, roots));
         }
     }
-    Ok(stacks)
+    Ok(all)
 }
 
 #[cfg(test)]
