@@ -210,7 +210,7 @@ fn unprofiled(page: &mut Page, series: &Series) {
         return;
     }
     let profiled = samples::independent(series, TOTAL, "wall");
-    let told = match rank::shift(&plain, &profiled, 1.0 - diff::ALPHA) {
+    let told = match rank::shift(&plain, &profiled, 1.0 - diff::ALPHA, &mut rank::Criticals::default()) {
         None => "no pair of runs succeeded".to_owned(),
         Some(shift) => {
             let base = stats::median(&plain);
