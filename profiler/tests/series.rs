@@ -230,6 +230,25 @@ fn ended_early() {
         .output();
     let missing = missing.unwrap();
     assert_eq!((status(&missing), path.exists()), (127, false), "{}", stderr(&missing));
+    // A history that is none is told before the first run.
+    let history = folder.path("no-history");
+    std::fs::write(&history, "hello").unwrap();
+    let words = [
+        "bench",
+        "--history",
+        history.to_str().unwrap(),
+        "-o",
+        path.to_str().unwrap(),
+        "--",
+        "true",
+    ];
+    let refused = phasegraph(&words);
+    assert_eq!((status(&refused), path.exists()), (1, false), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("can't add to the history"),
+        "{}",
+        stderr(&refused)
+    );
     let words = [
         "bench",
         "--cold",

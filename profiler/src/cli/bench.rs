@@ -6,7 +6,7 @@ mod process;
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -16,7 +16,7 @@ use super::capture::{self, Cap};
 use super::problem::tell;
 use super::{Problem, load, output, terminal};
 use crate::compare::digest;
-use crate::compare::history::History;
+use crate::compare::history::{History, HistoryError};
 use crate::compare::results::{KIND, Outcome, Results, Run, SCHEMA, Series, Settings, Unprofiled};
 use crate::ingest::redact;
 use crate::report::compare as shown;
@@ -145,6 +145,14 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     }
     let failed = |error| capture::failed("can't profile the command", error);
     session::check_privilege().map_err(failed)?;
+    // What can't be added to is known before hours of runs.
+    let broken = |path: &Path, error: HistoryError| {
+        Problem::new(format!("can't add to the history {}", path.display())).because(error)
+    };
+    let history = match &args.history {
+        Some(path) => Some((path, History::create(path).map_err(|error| broken(path, error))?)),
+        None => None,
+    };
     let folder = Folder::create(args.output.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Problem::new("can't make an event loop").because(error))?;
@@ -180,11 +188,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         series.summarize();
     }
     let checksum = folder.write(&results)?;
-    if let Some(path) = args.history.as_deref().filter(|_| early.is_none()) {
-        let failed = |error| Problem::new(format!("can't add to the history {}", path.display())).because(error);
-        History::create(path)
-            .and_then(|mut history| history.add(&results, &checksum))
-            .map_err(failed)?;
+    if let Some((path, mut history)) = history.filter(|_| early.is_none()) {
+        history.add(&results, &checksum).map_err(|error| broken(path, error))?;
     }
     if !args.quiet {
         let style = terminal::style(&io::stdout(), None);
