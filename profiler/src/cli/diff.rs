@@ -271,7 +271,7 @@ fn draw(
         }
     }
     if let Some(folder) = &args.output {
-        let table = shown::diff::tsv(differences);
+        let table = shown::tsv::changes(differences);
         let table = table.map_err(|error| Problem::new("can't make a table of the changes").because(error))?;
         let path = folder.join("changes.tsv");
         Target::new(&path).write(&table, args.force)?;

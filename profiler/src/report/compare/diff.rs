@@ -1,13 +1,11 @@
 //! Two series beside each other, for people.
 
-use std::io;
-
 use super::summary::words;
 use super::table::{self, Line};
 use crate::compare::diff::{Change, Difference, Judged, Only, Side, Verdict};
 use crate::compare::results::TOTAL;
 use crate::report::terminal::{Page, Paint, Style};
-use crate::report::{text, units};
+use crate::report::units;
 
 /// Changes that the verdict tells in words; the table has them all.
 const TOLD: usize = 5;
@@ -217,56 +215,12 @@ fn sentence(change: &Change) -> String {
     format!("{what} is {part:.1} % ({by}) {how}")
 }
 
-/// Every comparison, for spreadsheets.
-///
-/// # Errors
-///
-/// None that depends on the differences: it writes to memory.
-pub fn tsv(differences: &[Difference]) -> io::Result<Vec<u8>> {
-    let mut table = csv::WriterBuilder::new().delimiter(b'\t').from_writer(Vec::new());
-    table.write_record([
-        "series",
-        "phase",
-        "measure",
-        "base_median",
-        "new_median",
-        "shift",
-        "low",
-        "high",
-        "p",
-        "p_adjusted",
-        "detectable",
-        "judged",
-    ])?;
-    for difference in differences {
-        for change in &difference.changes {
-            let (low, high) = change.interval.map_or((String::new(), String::new()), |(low, high)| {
-                (format!("{low:.0}"), format!("{high:.0}"))
-            });
-            table.write_record([
-                text::visible(difference.new.series.as_bytes()),
-                change.key.clone(),
-                change.measure.clone(),
-                change.base.median.to_string(),
-                change.new.median.to_string(),
-                format!("{:.0}", change.shift),
-                low,
-                high,
-                format!("{:.3e}", change.p),
-                format!("{:.3e}", change.p_adjusted),
-                change.detectable.map_or(String::new(), |by| format!("{by:.0}")),
-                format!("{:?}", change.judged).to_lowercase(),
-            ])?;
-        }
-    }
-    table.into_inner().map_err(|error| io::Error::other(error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::compare::diff::tests::series;
     use crate::compare::diff::{Options, compare};
+    use crate::report::text;
 
     fn rendered(width: usize, runs: u32, slower: f64) -> String {
         let base = series(1, runs, 0.02, |_| 1.0);
@@ -307,19 +261,5 @@ mod tests {
         assert!(same.contains("would have been found four times of five"), "{same}");
         let single = words(rendered(80, 1, 1.2));
         assert!(single.contains("can't tell: of a single run nobody knows"), "{single}");
-    }
-
-    /// Make sure that the table for spreadsheets has all comparisons.
-    #[test]
-    fn table() {
-        let difference = compare(
-            &series(1, 5, 0.02, |_| 1.0),
-            &series(2, 5, 0.02, |_| 1.0),
-            &Options::default(),
-        );
-        let count = difference.changes.len();
-        let text = String::from_utf8(tsv(&[difference]).unwrap()).unwrap();
-        assert_eq!(text.lines().count(), count + 1);
-        assert!(text.lines().all(|line| line.split('\t').count() == 12));
     }
 }
