@@ -164,7 +164,14 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         bar: bar(args, &plan),
     };
     let ended = runtime.block_on(bench.all());
-    let Bench { mut results, bar, .. } = bench;
+    let Bench {
+        mut results,
+        bar,
+        runner,
+        ..
+    } = bench;
+    // With the last command's output.
+    drop(runner);
     bar.finish_and_clear();
     // The exit status of what ended it before all runs were done.
     let early = match ended {
@@ -194,10 +201,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     if !args.quiet {
         let style = terminal::style(&io::stdout(), None);
         output::unless_gone(output::stdout(shown::summary::render(&results, &style).as_bytes()))?;
-        tell(&format!(
-            "written: {}",
-            text::visible(folder.path().as_os_str().as_encoded_bytes())
-        ));
+        output::Target::File(folder.path().to_owned()).tell();
     }
     let good = results
         .series

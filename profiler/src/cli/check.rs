@@ -4,12 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::output::Target;
-use super::problem::tell;
 use super::{Problem, inputs, output, terminal};
 use crate::compare::budget::{self, Budgets};
 use crate::compare::diff;
 use crate::report::compare as shown;
-use crate::report::text;
 
 /// Largest file of budgets, bytes.
 const LARGEST: u64 = 1 << 20;
@@ -111,11 +109,9 @@ fn checked(args: &Args) -> Result<u8, Problem> {
     if let Some(path) = &args.junit {
         let xml = shown::check::junit(&checked, &cautions);
         let xml = xml.map_err(|error| Problem::new("can't make XML of the verdicts").because(error))?;
-        output::unless_gone(Target::new(path).write(xml.as_bytes(), args.force))?;
-        tell(&format!(
-            "written: {}",
-            text::visible(path.as_os_str().as_encoded_bytes())
-        ));
+        let target = Target::new(path);
+        output::unless_gone(target.write(xml.as_bytes(), args.force))?;
+        target.tell();
     }
     output::unless_gone(output::stdout(text.as_bytes()))?;
     Ok(budget::status(&checked))

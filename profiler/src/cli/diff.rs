@@ -266,23 +266,19 @@ fn draw(
             let title = text::fit(&format!("{drawn_title}, compared with {other_title}"), 110);
             let svg = differential::draw(drawn, other, graph.newer, &title)
                 .map_err(|error| Problem::new("can't draw the flamegraph").because(error))?;
-            output::unless_gone(Target::new(&graph.path).write(&svg, args.force))?;
-            written.push(graph.path);
+            let target = Target::new(&graph.path);
+            output::unless_gone(target.write(&svg, args.force))?;
+            written.push(target);
         }
     }
     if let Some(folder) = &args.output {
         let table = shown::tsv::changes(differences);
         let table = table.map_err(|error| Problem::new("can't make a table of the changes").because(error))?;
-        let path = folder.join("changes.tsv");
-        Target::new(&path).write(&table, args.force)?;
-        written.push(path);
+        let target = Target::File(folder.join("changes.tsv"));
+        target.write(&table, args.force)?;
+        written.push(target);
     }
-    for path in written {
-        tell(&format!(
-            "written: {}",
-            text::visible(path.as_os_str().as_encoded_bytes())
-        ));
-    }
+    written.iter().for_each(Target::tell);
     Ok(())
 }
 

@@ -6,6 +6,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::Problem;
+use super::problem::tell;
+use crate::report::text;
 
 /// Where to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,26 @@ impl Target {
         match self {
             Target::Stdout => stdout(bytes),
             Target::File(path) => file(path, bytes, force),
+        }
+    }
+}
+
+impl Target {
+    /// Tells on standard error which file is written: standard output is the data's alone.
+    pub(crate) fn tell(&self) {
+        if let Some(words) = self.written() {
+            tell(&words);
+        }
+    }
+
+    /// Of standard output, whose reader has it, there is nothing to tell.
+    fn written(&self) -> Option<String> {
+        match self {
+            Target::Stdout => None,
+            Target::File(path) => {
+                let path = text::visible(path.as_os_str().as_encoded_bytes());
+                Some(format!("written: {path}"))
+            }
         }
     }
 }
@@ -155,5 +177,13 @@ mod tests {
     fn dash() {
         assert_eq!(Target::new(Path::new("-")), Target::Stdout);
         assert_eq!(Target::new(Path::new("./-")), Target::File("./-".into()));
+    }
+
+    /// Make sure that a file is told of, harmlessly, and standard output is not.
+    #[test]
+    fn told() {
+        assert_eq!(Target::Stdout.written(), None);
+        let file = Target::new(Path::new("a\x1b[2J"));
+        assert_eq!(file.written().as_deref(), Some("written: a\\x1b[2J"));
     }
 }

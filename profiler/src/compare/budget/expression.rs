@@ -91,15 +91,8 @@ pub enum Unit {
     Count,
 }
 
-/// Units of limits, with what one is in ns or bytes.
-const UNITS: [(&str, Unit, f64); 15] = [
-    ("ns", Unit::Time, 1.0),
-    ("us", Unit::Time, 1e3),
-    ("µs", Unit::Time, 1e3),
-    ("ms", Unit::Time, 1e6),
-    ("s", Unit::Time, 1e9),
-    ("min", Unit::Time, 60e9),
-    ("h", Unit::Time, 3_600e9),
+/// Units of limits other than times, with what one is in bytes.
+const UNITS: [(&str, Unit, f64); 8] = [
     ("B", Unit::Bytes, 1.0),
     ("kB", Unit::Bytes, 1e3),
     ("MB", Unit::Bytes, 1e6),
@@ -282,7 +275,7 @@ fn phase(name: &str, measure: &str, figure: &str) -> Result<Subject, String> {
     })
 }
 
-/// `"1s"`, `0.3`, `30%`.
+/// `"1s"`, `"1h30m"`, `0.3`, `30%`.
 fn limit(text: &str) -> Result<(f64, Option<Unit>), String> {
     let wrong = || format!("{text:?} is no limit, such as \"1s\", \"10MB\", 0.3 or \"30%\"");
     let bare = text
@@ -290,6 +283,10 @@ fn limit(text: &str) -> Result<(f64, Option<Unit>), String> {
         .and_then(|text| text.strip_suffix('"'))
         .unwrap_or(text)
         .trim();
+    // Times as on the command line.
+    if let Ok(time) = bare.parse::<jiff::SignedDuration>() {
+        return Ok((time.as_nanos() as f64, Some(Unit::Time)));
+    }
     let end = bare
         .find(|char: char| !char.is_ascii_digit() && !"+-.".contains(char))
         .unwrap_or(bare.len());
@@ -312,6 +309,9 @@ mod tests {
         for (text, limit, unit) in [
             ("phase.start.p95 < \"1s\"", "< 1.00 s", Unit::Time),
             ("phase.start.p95<250ms", "< 250 ms", Unit::Time),
+            ("phase.start.p95 < \"1.5 us\"", "< 1.50 µs", Unit::Time),
+            ("phase.start.p95 < 0.25s", "< 250 ms", Unit::Time),
+            ("total.max < \"1h30m\"", "< 1 h 30 min", Unit::Time),
             ("phase.pull.share < 0.3", "< 30.0 %", Unit::Part),
             ("copy_up.bytes == 0", "== 0 B", Unit::Bytes),
             ("copy_up.files < 10", "< 10", Unit::Count),
