@@ -519,6 +519,28 @@ fn slower_phase_is_found() {
     );
 }
 
+/// Make sure that what takes the time of a command hands SIGTERM on to each copy, and still tells what it took.
+#[test]
+fn timed_hands_signals_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let script = "trap 'kill $!; exit 7' TERM; sleep 100 & touch \"$0/$$\"; wait";
+    let mut timed = Command::new(PHASEGRAPH)
+        .args(["timed", "--copies", "2", "--report"])
+        .arg(&report)
+        .args(["--", "sh", "-c", script])
+        .arg(folder.path())
+        .spawn()
+        .unwrap();
+    until("both copies listen", || names(folder.path()).len() == 2);
+    // SAFETY: our own child, not yet waited for.
+    unsafe { libc::kill(timed.id().cast_signed(), libc::SIGTERM) };
+    assert_eq!(timed.wait().unwrap().code(), Some(7));
+    let told: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    assert_eq!(told["exit_status"], 7);
+    assert!(told["wall_ns"].as_u64().unwrap() < 50_000_000_000, "{told}");
+}
+
 /// Make sure that of single recordings nothing is claimed, and that what is no series is refused with 2, without root.
 #[test]
 fn single_recordings_and_nonsense() {
