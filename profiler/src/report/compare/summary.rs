@@ -58,6 +58,8 @@ fn add(page: &mut Page, results: &Results, series: &Series) {
         .find(|measure| measure.key == TOTAL && measure.measure == "wall");
     let Some(total) = total else {
         page.paragraph("", Paint::Warn, "no run succeeded: there are no figures");
+        runs(page, series);
+        unprofiled(page, series);
         return;
     };
     let smallest = SMALLEST * total.summary.median as f64;
@@ -295,5 +297,23 @@ mod tests {
             assert!(shown.contains(fact), "{fact} in\n{shown}");
         }
         assert!(!render(&Results::default(), &style(80)).is_empty());
+        // Without a figure it is told all the same how the runs ended.
+        let mut results = results;
+        let series = &mut results.series[0];
+        series.runs.iter_mut().for_each(|run| run.outcome = Outcome::Timeout);
+        series
+            .unprofiled
+            .iter_mut()
+            .for_each(|run| run.outcome = Outcome::Timeout);
+        series.summarize();
+        let shown = render(&results, &style(200));
+        for fact in [
+            "there are no figures",
+            "ran into the timeout, not in the figures: run 1, 2, 3",
+            "no pair of runs succeeded",
+            "12 runs without the profiler ran into the timeout",
+        ] {
+            assert!(shown.contains(fact), "{fact} in\n{shown}");
+        }
     }
 }
