@@ -101,6 +101,18 @@ impl Known {
     pub fn address(self) -> *const u8 {
         self.0
     }
+
+    /// The address without its type, which a function of the verifier's own (`BTF_FUNC_GLOBAL`) may not be given: by way of a
+    /// place in a map.
+    #[inline(always)]
+    pub fn number(self, place: &mut u64) -> *const u8 {
+        let place: *mut u64 = place;
+        // SAFETY: from a reference; volatile so that it is read again.
+        unsafe {
+            core::ptr::write_volatile(place, self.0 as u64);
+            core::ptr::read_volatile(place) as *const u8
+        }
+    }
 }
 
 #[cfg(feature = "task-storage")]

@@ -292,7 +292,7 @@ fn send(task: Task, state: &mut DiskState, flags: u32) {
     let there = !host.is_null() && id_of(host) == copying.upper;
     if there {
         grown(copying);
-        files::tell_again(host, copying.upper, task, copying.to);
+        files::tell_again(host, copying.upper, copying.to);
     }
     match emit::reserve::<CopyUp>() {
         Some(mut entry) => {
@@ -412,7 +412,7 @@ pub fn copy_up_ends(_ctx: ProbeContext) -> u32 {
     state.copying.overlay = id_of(overlay);
     if !lower.is_null() {
         state.copying.lower = id_of(lower);
-        files::tell(lower, state.copying.lower, task, state.copying.to);
+        files::tell(lower, state.copying.lower, state.copying.to);
     }
     if !upper.is_null() {
         state.copying.upper = id_of(upper);

@@ -11,14 +11,14 @@ use super::told::{self, Told};
 use crate::{
     emit::{self, Scratch},
     globals::{has, offset},
-    task::{self, Known, Task},
+    task::{self, Known},
 };
 
 #[map]
 static FILES_SCRATCH: Scratch = Scratch::with_max_entries(1, 0);
 
 #[map]
-static TOLD: Told = Told::with_max_entries(told::PLACES, 0);
+static TOLD: Told = Told::with_max_entries(1, 0);
 
 /// Deepest path that is followed.
 const DEEPEST: u32 = 32;
@@ -65,37 +65,53 @@ fn dentry_at(alias: *const u8) -> *const u8 {
 
 /// Tells an inode and the directories above it, as far as they were not told yet.
 #[inline(always)]
-pub fn tell(inode: *const u8, id: InodeId, task: Task, now: u64) {
+pub fn tell(inode: *const u8, id: InodeId, now: u64) {
     let known = has(offset!(inode_dentries)) && has(offset!(dentry_parent)) && has(offset!(dentry_inode));
-    if !known || inode.is_null() || told::holds(&TOLD, id) {
+    let Some(told) = told::of(&TOLD) else { return };
+    if !known || inode.is_null() || told::holds(told, id) {
         return;
     }
-    count(id, walk(inode, id, task, now));
+    tell_again(inode, id, now);
 }
 
 /// Tells an inode again, by the name that it has now.
 #[inline(always)]
-pub fn tell_again(inode: *const u8, id: InodeId, task: Task, now: u64) {
-    count(id, walk(inode, id, task, now));
+pub fn tell_again(inode: *const u8, id: InodeId, now: u64) {
+    tell_path(
+        inode as u64,
+        id.ino,
+        u64::from(id.dev) << 32 | u64::from(id.generation),
+        now,
+    );
 }
 
-/// Counts a path that was not told to its end. One that is only missing for want of room is told again.
-#[inline(always)]
-fn count(id: InodeId, result: Result<(), Counter>) {
-    if let Err(counter) = result {
+/// Tells a path, of the inode at that address. A function of its own to the verifier too, which goes through it once for each
+/// program (`BTF_FUNC_GLOBAL`) and not once for each way to its calls; so its arguments are numbers.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tell_path(inode: u64, ino: u64, dev_and_generation: u64, now: u64) -> u32 {
+    let id = InodeId {
+        ino,
+        dev: (dev_and_generation >> 32) as u32,
+        generation: dev_and_generation as u32,
+    };
+    let Some(told) = told::of(&TOLD) else { return 0 };
+    if let Err(counter) = walk(inode as *const u8, id, told, now) {
+        // One that is only missing for want of room is told again.
         if counter == Counter::RingInode {
-            told::forget(&TOLD, id);
+            told::forget(told, id);
         }
         emit::count(counter);
     }
+    0
 }
 
-#[inline(never)]
-fn walk(inode: *const u8, mut id: InodeId, task: Task, now: u64) -> Result<(), Counter> {
+#[inline(always)]
+fn walk(inode: *const u8, mut id: InodeId, told: *mut u64, now: u64) -> Result<(), Counter> {
     let scratch = emit::scratch(&FILES_SCRATCH)?;
     // SAFETY: scratch memory is large enough and 8-aligned.
     let event = unsafe { &mut *scratch.cast::<Inode>() };
-    event.header = task::header(task, kind::INODE, now);
+    event.header = task::header_current(task::current(), kind::INODE, now);
     event.size = task::peek::<u64>(inode, offset!(inode_size));
     event.nlink = task::peek::<u32>(inode, offset!(inode_nlink));
     event.mode = u32::from(task::peek::<u16>(inode, offset!(inode_mode)));
@@ -129,8 +145,8 @@ fn walk(inode: *const u8, mut id: InodeId, task: Task, now: u64) -> Result<(), C
         event.name_len = length as u32;
         // SAFETY: as above.
         unsafe { emit::send_raw_bulk(scratch, HEAD + length, Counter::RingInode)? };
-        told::keep(&TOLD, id);
-        if parent.is_null() || told::holds(&TOLD, parent_id) {
+        told::keep(told, id);
+        if parent.is_null() || told::holds(told, parent_id) {
             return Ok(());
         }
         // Of a directory no more is told.

@@ -196,7 +196,7 @@ fn open(
 ) {
     let inode = id_of_known(host);
     let mut flags = 0;
-    files::tell(host.address(), inode, task, now);
+    files::tell(host.number(&mut state.runs[slot & 1].host), inode, now);
     let bracketed = copy_up::bracketed();
     let look = !bracketed && copy_up::possible(syscall) && !files::is_block_device(host.address());
     if bracketed && state.copying.from != 0 {

@@ -21,7 +21,7 @@ use crate::{
 const OVERLAY: u64 = 0x794c_7630;
 
 #[map]
-static OPENED: Told = Told::with_max_entries(told::PLACES, 0);
+static OPENED: Told = Told::with_max_entries(1, 0);
 
 /// `int ovl_open(struct inode *inode, struct file *file)` of fs/overlayfs/file.c; since 4.19.
 #[kprobe]
@@ -62,7 +62,8 @@ pub fn overlay_opens_exit(ctx: TracePointContext) -> u32 {
 #[inline(never)]
 fn opened(task: Task, inode: *const u8, file: *const u8) {
     let id = id_of(inode);
-    if told::holds(&OPENED, id) {
+    let Some(told) = told::of(&OPENED) else { return };
+    if told::holds(told, id) {
         return;
     }
     let (lower, upper) = overlay::beneath(inode, task::read_ptr(file, offset!(file_dentry)));
@@ -71,7 +72,7 @@ fn opened(task: Task, inode: *const u8, file: *const u8) {
     }
     let now = task::now();
     let lower_id = id_of(lower);
-    files::tell(lower, lower_id, task, now);
+    files::tell(lower, lower_id, now);
     match emit::reserve::<Overlaid>() {
         Some(mut entry) => {
             // SAFETY: memory of the ring of that size; every field is written.
@@ -81,7 +82,7 @@ fn opened(task: Task, inode: *const u8, file: *const u8) {
             event.lower = lower_id;
             event.upper = id_of(upper);
             emit::submit(entry);
-            told::keep(&OPENED, id);
+            told::keep(told, id);
         }
         None => emit::count(Counter::RingOverlaid),
     }

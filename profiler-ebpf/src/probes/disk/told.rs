@@ -4,11 +4,12 @@ use aya_ebpf::maps::Array;
 use profiler_common::disk::InodeId;
 
 /// Places of such a table; two next to each other are the places of an inode.
-pub const PLACES: u32 = 1 << 17;
+const PLACES: usize = 1 << 17;
 
-/// A table of the inodes that came last. One that another pushed out is told again, which user space copes with: a few events
-/// more are cheaper than the lookups in a map of inodes, whose entries lie in memory that no cache holds.
-pub type Told = Array<u64>;
+/// A table of the inodes that came last, the only entry of its map: to look into it takes no branch, each of which would be a
+/// way more for the verifier. An inode that another pushed out is told again, which user space copes with: a few events more
+/// are cheaper than lookups in a map of inodes, whose entries lie in memory that no cache holds.
+pub type Told = Array<[u64; PLACES]>;
 
 /// What stands for an inode in a table: 64 bits of it mixed, so that one store writes an entry whole. Of a million inodes two
 /// have the same once in some 10 million recordings, and then one of them is not told.
@@ -22,54 +23,60 @@ fn mark(id: InodeId) -> u64 {
     (mixed ^ mixed >> 31) | 1
 }
 
+/// The table's entry; `None` never is.
 #[inline(always)]
-fn places(mark: u64) -> (u32, u32) {
-    let first = (mark >> 32) as u32 & (PLACES - 1);
-    (first, first ^ 1)
+pub fn of(table: &'static Told) -> Option<*mut u64> {
+    table.get_ptr_mut(0).map(|places| places.cast())
 }
 
+/// The two places of a mark.
 #[inline(always)]
-fn at(table: &'static Told, place: u32) -> u64 {
-    match table.get_ptr(place) {
-        // SAFETY: points into the map; volatile since other CPUs write it.
-        Some(mark) => unsafe { core::ptr::read_volatile(mark) },
-        None => 0,
-    }
+fn places(table: *mut u64, mark: u64) -> (*mut u64, *mut u64) {
+    let first = (mark >> 32) as usize & (PLACES - 1);
+    // SAFETY: both numbers are less than PLACES.
+    unsafe { (table.add(first), table.add(first ^ 1)) }
 }
 
+/// Whether an inode was told. `table` is what [`of`] gave.
 #[inline(always)]
-fn put(table: &'static Told, place: u32, mark: u64) {
-    if let Some(kept) = table.get_ptr_mut(place) {
-        // SAFETY: as in `at`.
-        unsafe { core::ptr::write_volatile(kept, mark) }
-    }
-}
-
-/// Whether an inode was told.
-#[inline(always)]
-pub fn holds(table: &'static Told, id: InodeId) -> bool {
+pub fn holds(table: *mut u64, id: InodeId) -> bool {
     let mark = mark(id);
-    let (first, second) = places(mark);
-    at(table, first) == mark || at(table, second) == mark
+    let (first, second) = places(table, mark);
+    // SAFETY: points into the map; volatile since other CPUs write there.
+    let (first, second) = unsafe { (first.read_volatile(), second.read_volatile()) };
+    // Bits and no branches.
+    is_zero(first ^ mark) | is_zero(second ^ mark) != 0
+}
+
+/// 1 for 0, else 0.
+#[inline(always)]
+fn is_zero(value: u64) -> u64 {
+    !(value | value.wrapping_neg()) >> 63
 }
 
 /// It was told. The older of those in its places makes room.
 #[inline(always)]
-pub fn keep(table: &'static Told, id: InodeId) {
+pub fn keep(table: *mut u64, id: InodeId) {
     let mark = mark(id);
-    let (first, second) = places(mark);
-    put(table, second, at(table, first));
-    put(table, first, mark);
+    let (first, second) = places(table, mark);
+    // SAFETY: as in `holds`.
+    unsafe {
+        second.write_volatile(first.read_volatile());
+        first.write_volatile(mark);
+    }
 }
 
 /// It was not told after all.
 #[inline(always)]
-pub fn forget(table: &'static Told, id: InodeId) {
+pub fn forget(table: *mut u64, id: InodeId) {
     let mark = mark(id);
-    let (first, second) = places(mark);
+    let (first, second) = places(table, mark);
     for place in [first, second] {
-        if at(table, place) == mark {
-            put(table, place, 0);
+        // SAFETY: as in `holds`.
+        unsafe {
+            if place.read_volatile() == mark {
+                place.write_volatile(0);
+            }
         }
     }
 }
