@@ -50,6 +50,71 @@ pub fn read_ptr(base: *const u8, offset: u32) -> *const u8 {
     read::<u64>(base, offset) as *const u8
 }
 
+/// A kernel's structure whose type the verifier knows: the running task, an argument of a BTF program, and what is reached
+/// from those by pointers. Its members are read by plain loads, which give 0 where nothing can be read
+/// (`BPF_PROBE_MEM`); a call of the helper for each costs some ten times as much. Kernels that lack task storage get the helper.
+#[derive(Clone, Copy)]
+pub struct Known(*const u8);
+
+impl Known {
+    #[inline(always)]
+    pub fn task(task: Task) -> Known {
+        Known(task.cast())
+    }
+
+    /// `None` for null, which the verifier takes some arguments to be.
+    ///
+    /// # Safety
+    ///
+    /// The verifier knows the type: an argument of a BTF program, or what a helper returned with its type.
+    #[inline(always)]
+    pub unsafe fn new(structure: *const u8) -> Option<Known> {
+        if structure.is_null() {
+            None
+        } else {
+            Some(Known(structure))
+        }
+    }
+
+    /// A member; 0 when it can't be read or the kernel has none.
+    #[inline(always)]
+    pub fn load<T: Copy + Default>(self, offset: u32) -> T {
+        #[cfg(feature = "task-storage")]
+        {
+            if !has(offset) {
+                return T::default();
+            }
+            // SAFETY: the verifier has this load handled when it fails; volatile, since the kernel writes there.
+            unsafe { core::ptr::read_volatile(self.0.wrapping_add(offset as usize).cast()) }
+        }
+        #[cfg(not(feature = "task-storage"))]
+        read(self.0, offset)
+    }
+
+    /// What a member points at.
+    #[inline(always)]
+    pub fn follow(self, offset: u32) -> Known {
+        Known(self.load::<u64>(offset) as *const u8)
+    }
+
+    #[inline(always)]
+    pub fn address(self) -> *const u8 {
+        self.0
+    }
+
+    /// The address without its type, which a function of the verifier's own (`BTF_FUNC_GLOBAL`) may not be given: by way of a
+    /// place in a map.
+    #[inline(always)]
+    pub fn number(self, place: &mut u64) -> *const u8 {
+        let place: *mut u64 = place;
+        // SAFETY: from a reference; volatile so that it is read again.
+        unsafe {
+            core::ptr::write_volatile(place, self.0 as u64);
+            core::ptr::read_volatile(place) as *const u8
+        }
+    }
+}
+
 #[cfg(feature = "task-storage")]
 mod state {
     use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE};
@@ -211,26 +276,44 @@ pub fn registers(task: Task) -> *const u8 {
     registers_on_stack(task)
 }
 
+/// The system call that the running thread is in, or -1. `task` is [`current`].
+#[inline(always)]
+pub fn system_call(task: Task) -> i32 {
+    #[cfg(feature = "task-storage")]
+    if enabled!(task_pt_regs) != 0 {
+        // SAFETY: the helper's result has a type.
+        return match unsafe { Known::new(registers(task)) } {
+            Some(registers) => registers.load(offset!(pt_regs_orig_ax)),
+            None => -1,
+        };
+    }
+    let registers = registers_on_stack(task);
+    if registers.is_null() {
+        return -1;
+    }
+    read(registers, offset!(pt_regs_orig_ax))
+}
+
 /// The `struct file *` behind a descriptor of a task; null when it can't be read.
 #[inline(always)]
 pub fn file(task: Task, fd: u64) -> *const u8 {
-    let files = read_ptr(task.cast(), offset!(task_files));
-    let table = read_ptr(files, offset!(files_fdt));
+    let table = Known::task(task).follow(offset!(task_files)).follow(offset!(files_fdt));
     // The number is an `int` to the kernel: what stands above it in the register is none of it.
     let fd = fd & 0xffff_ffff;
-    if fd >= u64::from(read::<u32>(table, offset!(fdtable_max_fds))) {
+    if fd >= u64::from(table.load::<u32>(offset!(fdtable_max_fds))) {
         return core::ptr::null();
     }
-    let all = read_ptr(table, offset!(fdtable_fd));
+    let all = table.load::<u64>(offset!(fdtable_fd)) as *const u8;
     read_ptr(all.wrapping_add(fd as usize * 8), 0)
 }
 
 /// Inode number of a task's mount namespace; 0 when it has left it.
 #[inline(always)]
 pub fn mnt_ns(task: Task) -> u32 {
-    let nsproxy = read_ptr(task.cast(), offset!(task_nsproxy));
-    let mnt_ns = read_ptr(nsproxy, offset!(nsproxy_mnt_ns));
-    read::<u32>(mnt_ns, offset!(mnt_namespace_inum))
+    let mnt_ns = Known::task(task)
+        .follow(offset!(task_nsproxy))
+        .follow(offset!(nsproxy_mnt_ns));
+    mnt_ns.load(offset!(mnt_namespace_inum))
 }
 
 /// Inode number of the pid namespace that a task's id lives in, and its id there.
@@ -255,36 +338,29 @@ pub fn cgroup_id(cgroup: *const u8) -> u64 {
     read::<u64>(read_ptr(cgroup, offset!(cgroup_kn)), offset!(kernfs_node_id))
 }
 
+/// Id of the cgroup2 cgroup that a task is in.
+#[inline(always)]
+fn cgroup_of(task: Task) -> u64 {
+    let group = Known::task(task)
+        .follow(offset!(task_cgroups))
+        .follow(offset!(css_set_dfl_cgrp));
+    group.follow(offset!(cgroup_kn)).load(offset!(kernfs_node_id))
+}
+
 /// Header of an event about any task.
 #[inline(always)]
 pub fn header(task: Task, kind: u16, ts: u64) -> Header {
-    let base: *const u8 = task.cast();
-    let css_set = read_ptr(base, offset!(task_cgroups));
+    let known = Known::task(task);
     Header {
         ts,
-        start: read::<u64>(base, offset!(task_start_time)),
-        cgroup: cgroup_id(read_ptr(css_set, offset!(css_set_dfl_cgrp))),
-        tgid: read::<u32>(base, offset!(task_tgid)),
-        tid: read::<u32>(base, offset!(task_pid)),
+        start: known.load(offset!(task_start_time)),
+        cgroup: cgroup_of(task),
+        tgid: known.load(offset!(task_tgid)),
+        tid: known.load(offset!(task_pid)),
         mnt_ns: mnt_ns(task),
         kind,
         cpu: cpu(),
     }
-}
-
-/// Writes the header of an event about any task.
-#[inline(always)]
-pub fn header_into(header: &mut Header, task: Task, kind: u16, ts: u64) {
-    let base: *const u8 = task.cast();
-    let css_set = read_ptr(base, offset!(task_cgroups));
-    header.ts = ts;
-    header.start = read::<u64>(base, offset!(task_start_time));
-    header.cgroup = cgroup_id(read_ptr(css_set, offset!(css_set_dfl_cgrp)));
-    header.tgid = read::<u32>(base, offset!(task_tgid));
-    header.tid = read::<u32>(base, offset!(task_pid));
-    header.mnt_ns = mnt_ns(task);
-    header.kind = kind;
-    header.cpu = cpu();
 }
 
 /// Header of an event about the running task.
@@ -293,7 +369,7 @@ pub fn header_current(task: Task, kind: u16, ts: u64) -> Header {
     let pid_tgid = bpf_get_current_pid_tgid();
     Header {
         ts,
-        start: read::<u64>(task.cast(), offset!(task_start_time)),
+        start: Known::task(task).load(offset!(task_start_time)),
         // SAFETY: no arguments.
         cgroup: unsafe { bpf_get_current_cgroup_id() },
         tgid: (pid_tgid >> 32) as u32,

@@ -2,7 +2,7 @@
 
 use aya::{
     Btf,
-    programs::{BtfTracePoint, Iter, PerfEvent, ProgramError, RawTracePoint, TracePoint},
+    programs::{BtfTracePoint, Iter, PerfEvent, Program, ProgramError, RawTracePoint, TracePoint},
 };
 
 use super::{
@@ -141,21 +141,8 @@ impl Loaded {
         if program.fd().is_ok() {
             return Ok(());
         }
-        let loaded: Result<(), ProgramError> = match (rung, probe.attach) {
-            (Rung::TpBtf, Attach::TpBtf(tracepoint) | Attach::Tracepoint(tracepoint) | Attach::Tail(tracepoint)) => {
-                <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf))
-            }
-            (Rung::TpBtf, Attach::Renamed(now, before)) => {
-                <&mut BtfTracePoint>::try_from(program).and_then(|program| match program.load(now, btf) {
-                    Err(ProgramError::Btf(_)) => program.load(before, btf),
-                    loaded => loaded,
-                })
-            }
-            (Rung::RawTp, _) => <&mut RawTracePoint>::try_from(program).and_then(RawTracePoint::load),
-            (Rung::Classic, _) => <&mut TracePoint>::try_from(program).and_then(TracePoint::load),
-            (Rung::Clock | Rung::Unwind, _) => <&mut PerfEvent>::try_from(program).and_then(PerfEvent::load),
-            (Rung::TaskIterator, _) => <&mut Iter>::try_from(program).and_then(|program| program.load("task", btf)),
-            _ => return Err(format!("`{}` has no rung {rung}", probe.program)),
+        let Some(loaded) = load(program, rung, probe.attach, btf) else {
+            return Err(format!("`{}` has no rung {rung}", probe.program));
         };
         loaded.map_err(|why| refusal(&why))?;
         match (rung, probe.attach) {
@@ -164,6 +151,26 @@ impl Loaded {
             _ => Ok(()),
         }
     }
+}
+
+/// Loads a program for a rung; `None` when what it hangs on has no such rung, or is not known yet.
+pub(super) fn load(program: &mut Program, rung: Rung, attach: Attach, btf: &Btf) -> Option<Result<(), ProgramError>> {
+    Some(match (rung, attach) {
+        (Rung::TpBtf, Attach::TpBtf(tracepoint) | Attach::Tracepoint(tracepoint) | Attach::Tail(tracepoint)) => {
+            <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf))
+        }
+        (Rung::TpBtf, Attach::Renamed(now, before)) => {
+            <&mut BtfTracePoint>::try_from(program).and_then(|program| match program.load(now, btf) {
+                Err(ProgramError::Btf(_)) => program.load(before, btf),
+                loaded => loaded,
+            })
+        }
+        (Rung::RawTp, _) => <&mut RawTracePoint>::try_from(program).and_then(RawTracePoint::load),
+        (Rung::Classic, _) => <&mut TracePoint>::try_from(program).and_then(TracePoint::load),
+        (Rung::Clock | Rung::Unwind, _) => <&mut PerfEvent>::try_from(program).and_then(PerfEvent::load),
+        (Rung::TaskIterator, _) => <&mut Iter>::try_from(program).and_then(|program| program.load("task", btf)),
+        _ => return None,
+    })
 }
 
 /// An error if a signal that is required, or was forced, is not to be had; else its loss is told.

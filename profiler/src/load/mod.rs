@@ -3,6 +3,7 @@
 //! [`registry`] says what there is, [`ladder`] which of it this kernel grants; `attach` and `calls` attach it, `maps`
 //! speaks with it.
 
+mod ahead;
 mod attach;
 mod calls;
 mod copy_ups;
@@ -191,6 +192,7 @@ impl Loaded {
             _statistics: statistics,
         };
         loaded.fill_calls()?;
+        loaded.load_ahead(btf);
         loaded.load_programs(btf)?;
         Ok(loaded)
     }

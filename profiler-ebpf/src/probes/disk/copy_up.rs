@@ -18,12 +18,12 @@ use profiler_common::{
     sched::{ATTENTION_COPY_UP, ATTENTION_STACKS},
 };
 
-use super::{DiskState, create, files, id_of, overlay, state::Copying, system_call};
+use super::{DiskState, create, files, id_of, overlay, state::Copying};
 use crate::{
     emit::{self, Scratch},
     globals::offset,
     stack,
-    task::{self, Task},
+    task::{self, Known, Task},
 };
 
 #[map]
@@ -117,7 +117,7 @@ pub fn by_stack(ctx: *mut c_void, task: Task, inode: InodeId, syscall: i32, now:
     };
     // SAFETY: scratch memory is large enough and 8-aligned.
     let event = unsafe { &mut *scratch.cast::<PageRun>() };
-    task::header_into(&mut event.header, task, kind::PAGE_RUN, now);
+    event.header = task::header(task, kind::PAGE_RUN, now);
     event.from = now;
     event.to = now;
     event.inode = inode;
@@ -292,13 +292,13 @@ fn send(task: Task, state: &mut DiskState, flags: u32) {
     let there = !host.is_null() && id_of(host) == copying.upper;
     if there {
         grown(copying);
-        files::tell_again(host, copying.upper, task, copying.to);
+        files::tell_again(host, copying.upper, copying.to);
     }
     match emit::reserve::<CopyUp>() {
         Some(mut entry) => {
             // SAFETY: memory of the ring of that size; every field is written.
             let event = unsafe { &mut *entry.as_mut_ptr() };
-            task::header_into(&mut event.header, task, kind::COPY_UP, copying.to);
+            event.header = task::header(task, kind::COPY_UP, copying.to);
             event.from = copying.from;
             event.lower = copying.lower;
             event.upper = copying.upper;
@@ -332,12 +332,15 @@ fn try_made(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     if task::get(task).is_none() {
         return Ok(());
     }
-    let syscall = system_call(task);
+    let syscall = task::system_call(task);
     if !possible(syscall) || bracketed() {
         return Ok(());
     }
     // What is copied is made in the overlay's work directory, `work/work`; most inodes are made elsewhere.
-    let directory: *const u8 = ctx.arg(1);
+    // SAFETY: an argument of a BTF program.
+    let Some(directory) = (unsafe { Known::new(ctx.arg(1)) }) else {
+        return Ok(());
+    };
     if !files::is_called_work(directory) {
         return Ok(());
     }
@@ -365,7 +368,7 @@ pub fn copy_up_begins(ctx: ProbeContext) -> u32 {
     }
     emit::done(match (ctx.arg::<u64>(0), create(task)) {
         (Some(dentry), Ok(state)) => {
-            begin(state, InodeId::NONE, 0, 0, system_call(task), task::now());
+            begin(state, InodeId::NONE, 0, 0, task::system_call(task), task::now());
             state.copying.from = 0;
             state.copying.dentry = dentry;
             Ok(())
@@ -409,7 +412,7 @@ pub fn copy_up_ends(_ctx: ProbeContext) -> u32 {
     state.copying.overlay = id_of(overlay);
     if !lower.is_null() {
         state.copying.lower = id_of(lower);
-        files::tell(lower, state.copying.lower, task, state.copying.to);
+        files::tell(lower, state.copying.lower, state.copying.to);
     }
     if !upper.is_null() {
         state.copying.upper = id_of(upper);

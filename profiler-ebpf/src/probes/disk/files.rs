@@ -1,24 +1,24 @@
 //! Names of files: each inode is told once, with its name and the directory it lies in, which is told as well.
 
-use aya_ebpf::{helpers::generated::bpf_probe_read_kernel_str, macros::map, maps::LruHashMap};
+use aya_ebpf::{helpers::generated::bpf_probe_read_kernel_str, macros::map};
 use profiler_common::{
     Counter,
     disk::{Inode, InodeId, NAME_LEN},
     kind,
 };
 
+use super::told::{self, Told};
 use crate::{
     emit::{self, Scratch},
     globals::{has, offset},
-    task::{self, Task},
+    task::{self, Known},
 };
 
 #[map]
 static FILES_SCRATCH: Scratch = Scratch::with_max_entries(1, 0);
 
-/// Inodes that were told. One that is pushed out is told again.
 #[map]
-static TOLD: LruHashMap<InodeId, u32> = LruHashMap::with_max_entries(65_536, 0);
+static TOLD: Told = Told::with_max_entries(1, 0);
 
 /// Deepest path that is followed.
 const DEEPEST: u32 = 32;
@@ -37,8 +37,9 @@ pub fn is_block_device(inode: *const u8) -> bool {
 
 /// Whether a directory is called `work`, as the one that an overlay works in.
 #[inline(always)]
-pub fn is_called_work(directory: *const u8) -> bool {
-    let name = task::read_ptr(dentry_of(directory), offset!(dentry_name));
+pub fn is_called_work(directory: Known) -> bool {
+    let dentry = dentry_at(directory.load::<u64>(offset!(inode_dentries)) as *const u8);
+    let name = task::read_ptr(dentry, offset!(dentry_name));
     task::read::<[u8; 5]>(name, 0) == *b"work\0"
 }
 
@@ -50,7 +51,12 @@ fn magic(super_block: *const u8) -> u32 {
 /// The name that was made last for an inode; null when it has none.
 #[inline(always)]
 fn dentry_of(inode: *const u8) -> *const u8 {
-    let alias = task::read_ptr(inode, offset!(inode_dentries));
+    dentry_at(task::read_ptr(inode, offset!(inode_dentries)))
+}
+
+/// The name whose member in an inode's list of names lies there.
+#[inline(always)]
+fn dentry_at(alias: *const u8) -> *const u8 {
     if alias.is_null() || !has(offset!(dentry_alias)) {
         return core::ptr::null();
     }
@@ -59,37 +65,53 @@ fn dentry_of(inode: *const u8) -> *const u8 {
 
 /// Tells an inode and the directories above it, as far as they were not told yet.
 #[inline(always)]
-pub fn tell(inode: *const u8, id: InodeId, task: Task, now: u64) {
+pub fn tell(inode: *const u8, id: InodeId, now: u64) {
     let known = has(offset!(inode_dentries)) && has(offset!(dentry_parent)) && has(offset!(dentry_inode));
-    if !known || inode.is_null() || TOLD.get_ptr(id).is_some() {
+    let Some(told) = told::of(&TOLD) else { return };
+    if !known || inode.is_null() || told::holds(told, id) {
         return;
     }
-    told(id, walk(inode, id, task, now));
+    tell_again(inode, id, now);
 }
 
 /// Tells an inode again, by the name that it has now.
 #[inline(always)]
-pub fn tell_again(inode: *const u8, id: InodeId, task: Task, now: u64) {
-    told(id, walk(inode, id, task, now));
+pub fn tell_again(inode: *const u8, id: InodeId, now: u64) {
+    tell_path(
+        inode as u64,
+        id.ino,
+        u64::from(id.dev) << 32 | u64::from(id.generation),
+        now,
+    );
 }
 
-/// Counts a path that was not told to its end. One that is only missing for want of room is told again.
-#[inline(always)]
-fn told(id: InodeId, result: Result<(), Counter>) {
-    if let Err(counter) = result {
+/// Tells a path, of the inode at that address. A function of its own to the verifier too, which goes through it once for each
+/// program (`BTF_FUNC_GLOBAL`) and not once for each way to its calls; so its arguments are numbers.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tell_path(inode: u64, ino: u64, dev_and_generation: u64, now: u64) -> u32 {
+    let id = InodeId {
+        ino,
+        dev: (dev_and_generation >> 32) as u32,
+        generation: dev_and_generation as u32,
+    };
+    let Some(told) = told::of(&TOLD) else { return 0 };
+    if let Err(counter) = walk(inode as *const u8, id, told, now) {
+        // One that is only missing for want of room is told again.
         if counter == Counter::RingInode {
-            let _ = TOLD.remove(id);
+            told::forget(told, id);
         }
         emit::count(counter);
     }
+    0
 }
 
-#[inline(never)]
-fn walk(inode: *const u8, mut id: InodeId, task: Task, now: u64) -> Result<(), Counter> {
+#[inline(always)]
+fn walk(inode: *const u8, mut id: InodeId, told: *mut u64, now: u64) -> Result<(), Counter> {
     let scratch = emit::scratch(&FILES_SCRATCH)?;
     // SAFETY: scratch memory is large enough and 8-aligned.
     let event = unsafe { &mut *scratch.cast::<Inode>() };
-    task::header_into(&mut event.header, task, kind::INODE, now);
+    event.header = task::header_current(task::current(), kind::INODE, now);
     event.size = task::peek::<u64>(inode, offset!(inode_size));
     event.nlink = task::peek::<u32>(inode, offset!(inode_nlink));
     event.mode = u32::from(task::peek::<u16>(inode, offset!(inode_mode)));
@@ -123,9 +145,8 @@ fn walk(inode: *const u8, mut id: InodeId, task: Task, now: u64) -> Result<(), C
         event.name_len = length as u32;
         // SAFETY: as above.
         unsafe { emit::send_raw_bulk(scratch, HEAD + length, Counter::RingInode)? };
-        // One that can't be kept is told again.
-        let _ = TOLD.insert(id, 1u32, 0);
-        if parent.is_null() || TOLD.get_ptr(parent_id).is_some() {
+        told::keep(told, id);
+        if parent.is_null() || told::holds(told, parent_id) {
             return Ok(());
         }
         // Of a directory no more is told.

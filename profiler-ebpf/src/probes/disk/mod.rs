@@ -9,6 +9,7 @@ pub mod files;
 pub mod opened;
 mod overlay;
 mod state;
+mod told;
 pub mod write_back;
 
 use aya_ebpf::{EbpfContext as _, macros::btf_tracepoint, programs::BtfTracePointContext};
@@ -21,7 +22,7 @@ use profiler_common::{
 use crate::{
     emit,
     globals::{enabled, has, offset},
-    task::{self, Task},
+    task::{self, Known, Task},
 };
 pub use state::{DiskState, get};
 use state::{Run, create};
@@ -62,38 +63,58 @@ pub fn pages_exit(ctx: BtfTracePointContext) -> u32 {
 #[inline(always)]
 fn try_added(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let task = task::current();
-    if task::get(task).is_none() {
+    let Some(state) = profiled(task)? else { return Ok(()) };
+    // SAFETY: an argument of a BTF program.
+    let Some(folio) = (unsafe { Known::new(ctx.arg(0)) }) else {
         return Ok(());
-    }
-    let folio: *const u8 = ctx.arg(0);
-    let host = task::read_ptr(task::read_ptr(folio, offset!(folio_mapping)), offset!(mapping_host));
-    page(ctx, task, host, pages(folio), 0)
+    };
+    let host = folio.follow(offset!(folio_mapping)).follow(offset!(mapping_host));
+    page(ctx, task, state, host, pages(folio), 0)
 }
 
 #[inline(always)]
 fn try_dirtied(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let task = task::current();
-    if task::get(task).is_none() {
+    let Some(state) = profiled(task)? else { return Ok(()) };
+    // SAFETY: arguments of a BTF program.
+    let (Some(folio), Some(mapping)) = (unsafe { (Known::new(ctx.arg(0)), Known::new(ctx.arg(1))) }) else {
         return Ok(());
+    };
+    page(ctx, task, state, mapping.follow(offset!(mapping_host)), 0, pages(folio))
+}
+
+/// What a profiled thread is reading and writing; `None` for one that is not profiled.
+#[inline(always)]
+fn profiled(task: Task) -> Result<Option<&'static mut DiskState>, Counter> {
+    match get(task) {
+        Some(state) => Ok(Some(state)),
+        None if task::get(task).is_none() => Ok(None),
+        None => create(task).map(Some),
     }
-    let folio: *const u8 = ctx.arg(0);
-    let mapping: *const u8 = ctx.arg(1);
-    let host = task::read_ptr(mapping, offset!(mapping_host));
-    page(ctx, task, host, 0, pages(folio))
 }
 
 /// How many pages a folio has.
 #[inline(always)]
-fn pages(folio: *const u8) -> u32 {
+fn pages(folio: Known) -> u32 {
     let head = enabled!(head_bit);
     if !has(offset!(folio_order)) || !has(head) {
         return 1;
     }
-    let flags = task::read::<u64>(folio, offset!(folio_flags));
+    let flags = folio.load::<u64>(offset!(folio_flags));
     if flags >> (head & 63) & 1 == 0 {
         return 1;
     }
-    1 << (task::read::<u8>(folio, offset!(folio_order)) & 31)
+    1 << (folio.load::<u8>(offset!(folio_order)) & 31)
+}
+
+/// Who an inode is whose type the verifier knows.
+#[inline(always)]
+fn id_of_known(inode: Known) -> InodeId {
+    InodeId {
+        ino: inode.load(offset!(inode_ino)),
+        dev: inode.follow(offset!(inode_sb)).load(offset!(super_block_dev)),
+        generation: inode.load(offset!(inode_generation)),
+    }
 }
 
 /// Who an inode is.
@@ -109,29 +130,26 @@ pub fn id_of(inode: *const u8) -> InodeId {
     }
 }
 
-/// The system call that the running thread is in, or -1.
-#[inline(always)]
-pub fn system_call(task: Task) -> i32 {
-    let registers = task::registers(task);
-    if registers.is_null() {
-        return -1;
-    }
-    task::read::<i32>(registers, offset!(pt_regs_orig_ax))
-}
-
 /// Pages of the file `host` were added to the page cache, or made dirty, by the running thread.
 #[inline(always)]
-fn page(ctx: &BtfTracePointContext, task: Task, host: *const u8, added: u32, dirtied: u32) -> Result<(), Counter> {
-    let state = create(task)?;
+fn page(
+    ctx: &BtfTracePointContext,
+    task: Task,
+    state: &mut DiskState,
+    host: Known,
+    added: u32,
+    dirtied: u32,
+) -> Result<(), Counter> {
     let now = task::now();
-    let syscall = system_call(task);
-    let ino = task::read::<u64>(host, offset!(inode_ino));
+    let syscall = task::system_call(task);
+    let address = host.address() as u64;
+    let ino = host.load::<u64>(offset!(inode_ino));
     // The thread can be interrupted by nothing that comes here.
     let mut at = state::RUNS;
     let mut index = 0;
     while index < state::RUNS {
         let run = &state.runs[index];
-        if run.host == host as u64 && run.inode.ino == ino && run.syscall == syscall {
+        if run.host == address && run.inode.ino == ino && run.syscall == syscall {
             at = index;
             break;
         }
@@ -158,7 +176,7 @@ fn page(ctx: &BtfTracePointContext, task: Task, host: *const u8, added: u32, dir
     run.to = now;
     run.added += added;
     run.dirtied += dirtied;
-    run.size = task::read::<u64>(host, offset!(inode_size));
+    run.size = host.load(offset!(inode_size));
     if run.flags & run_flag::COPY_UP != 0 {
         copy_up::page(state, slot, now, added, dirtied);
     }
@@ -172,15 +190,15 @@ fn open(
     task: Task,
     state: &mut DiskState,
     slot: usize,
-    host: *const u8,
+    host: Known,
     syscall: i32,
     now: u64,
 ) {
-    let inode = id_of(host);
+    let inode = id_of_known(host);
     let mut flags = 0;
-    files::tell(host, inode, task, now);
+    files::tell(host.number(&mut state.runs[slot & 1].host), inode, now);
     let bracketed = copy_up::bracketed();
-    let look = !bracketed && copy_up::possible(syscall) && !files::is_block_device(host);
+    let look = !bracketed && copy_up::possible(syscall) && !files::is_block_device(host.address());
     if bracketed && state.copying.from != 0 {
         flags = run_flag::COPY_UP;
     }
@@ -196,7 +214,7 @@ fn open(
         to: now,
         inode,
         size: 0,
-        host: host as u64,
+        host: host.address() as u64,
         added: 0,
         dirtied: 0,
         syscall,
@@ -216,7 +234,7 @@ fn close(task: Task, state: &mut DiskState, slot: usize, now: u64) {
             Some(mut entry) => {
                 // SAFETY: memory of the ring of that size; every field is written.
                 let event = unsafe { &mut *entry.as_mut_ptr() };
-                task::header_into(&mut event.header, task, kind::PAGE_RUN, now);
+                event.header = task::header(task, kind::PAGE_RUN, now);
                 event.from = run.from;
                 event.to = run.to;
                 event.inode = run.inode;

@@ -3,16 +3,14 @@
 use aya_ebpf::{
     EbpfContext as _,
     macros::{kprobe, map, tracepoint},
-    maps::LruHashMap,
     programs::{ProbeContext, TracePointContext},
 };
-use profiler_common::{
-    Counter,
-    disk::{InodeId, Overlaid},
-    kind,
-};
+use profiler_common::{Counter, disk::Overlaid, kind};
 
-use super::{files, id_of, overlay};
+use super::{
+    files, id_of, overlay,
+    told::{self, Told},
+};
 use crate::{
     emit,
     globals::offset,
@@ -22,9 +20,8 @@ use crate::{
 /// `OVERLAYFS_SUPER_MAGIC`
 const OVERLAY: u64 = 0x794c_7630;
 
-/// Files that were told. One that is pushed out is told again.
 #[map]
-static OPENED: LruHashMap<InodeId, u32> = LruHashMap::with_max_entries(32_768, 0);
+static OPENED: Told = Told::with_max_entries(1, 0);
 
 /// `int ovl_open(struct inode *inode, struct file *file)` of fs/overlayfs/file.c; since 4.19.
 #[kprobe]
@@ -65,7 +62,8 @@ pub fn overlay_opens_exit(ctx: TracePointContext) -> u32 {
 #[inline(never)]
 fn opened(task: Task, inode: *const u8, file: *const u8) {
     let id = id_of(inode);
-    if OPENED.get_ptr(id).is_some() {
+    let Some(told) = told::of(&OPENED) else { return };
+    if told::holds(told, id) {
         return;
     }
     let (lower, upper) = overlay::beneath(inode, task::read_ptr(file, offset!(file_dentry)));
@@ -74,18 +72,17 @@ fn opened(task: Task, inode: *const u8, file: *const u8) {
     }
     let now = task::now();
     let lower_id = id_of(lower);
-    files::tell(lower, lower_id, task, now);
+    files::tell(lower, lower_id, now);
     match emit::reserve::<Overlaid>() {
         Some(mut entry) => {
             // SAFETY: memory of the ring of that size; every field is written.
             let event = unsafe { &mut *entry.as_mut_ptr() };
-            task::header_into(&mut event.header, task, kind::OVERLAID, now);
+            event.header = task::header(task, kind::OVERLAID, now);
             event.overlay = id;
             event.lower = lower_id;
             event.upper = id_of(upper);
             emit::submit(entry);
-            // One that can't be kept is told again.
-            let _ = OPENED.insert(id, 1u32, 0);
+            told::keep(told, id);
         }
         None => emit::count(Counter::RingOverlaid),
     }

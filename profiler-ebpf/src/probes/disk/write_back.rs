@@ -1,6 +1,7 @@
 //! Write-back: dirty pages that are given to their devices for nobody in particular.
 
 use aya_ebpf::{
+    EbpfContext as _,
     macros::{btf_tracepoint, map},
     maps::HashMap,
     programs::BtfTracePointContext,
@@ -38,7 +39,8 @@ pub fn write_back_ends(ctx: BtfTracePointContext) -> u32 {
 
 #[inline(always)]
 fn try_end(ctx: &BtfTracePointContext) -> Result<(), Counter> {
-    let inode: *const u8 = ctx.arg(0);
+    // As a number: with its type it could not be handed on to [`files::tell_path`].
+    let inode = task::read::<u64>(ctx.as_ptr().cast(), 0) as *const u8;
     let control: *const u8 = ctx.arg(1);
     let budget: i64 = ctx.arg(2);
     let task = task::current();
@@ -62,7 +64,7 @@ fn try_end(ctx: &BtfTracePointContext) -> Result<(), Counter> {
         return Ok(());
     }
     let id = id_of(inode);
-    files::tell(inode, id, task, now);
+    files::tell(inode, id, now);
     let memory = task::read_ptr(task::read_ptr(inode, offset!(inode_wb)), offset!(wb_memcg));
     let event = WriteBack {
         header: task::header_current(task, kind::WRITE_BACK, now),
