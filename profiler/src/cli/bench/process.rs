@@ -358,9 +358,9 @@ mod tests {
             let ended = runner.run(&["sh", "-c", &script("true")], Some(hour)).await.unwrap();
             assert_eq!(ended, (Ended::Status, true));
             let (pid, lives) = alive();
-            assert!(lives);
-            // SAFETY: a process that this test had started; it is nobody's to wait for before.
+            // SAFETY: a process that this test had started.
             unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) };
+            assert!(lives);
         });
     }
 }
