@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::support::check::{assert_agrees, assert_order, scenario};
+use super::support::check::{assert_agrees, assert_explained, assert_order, scenario};
 use super::support::chromium;
 use super::support::coverage;
 use super::support::docker::{self, Docker};
@@ -93,6 +93,7 @@ fn podman_build() {
         r#"7/7 CMD ["/src/app"]"#,
     ];
     assert_build(&profile, &labels, true);
+    assert_explained(&profile);
     coverage::assert("podman build", "podman_build", &profile);
     let folder = podman.corner.folder();
     let texts = ["step 4/7 RUN", "podman build", "cc1", "cleanup"];

@@ -1,7 +1,7 @@
 //! docker: dockerd with containerd and runc.
 
 use super::life::life;
-use super::support::check::{assert_agrees, assert_order, operation, scenario};
+use super::support::check::{assert_agrees, assert_explained, assert_order, operation, scenario};
 use super::support::coverage;
 use super::support::docker::{self, Docker};
 use super::support::host;
@@ -33,6 +33,7 @@ fn docker_run() {
     assert_eq!(container.text("image"), docker::TINY);
     assert_order(container, &["mount", "create", "start", "run", "cleanup"]);
     assert_agrees(container.phase("run"), workload::stamps(&profile.output, "one"));
+    assert_explained(&profile);
     let (create, network) = (container.phase("create"), container.phase("network"));
     assert!(create.from() < network.from() && network.to() < create.to());
     assert!(profile.programs(network).contains(&"libnetwork-setkey".to_owned()));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::support::check::scenario;
+use super::support::check::{assert_explained, scenario};
 use super::support::containerd::Containerd;
 use super::support::coverage;
 use super::support::docker::Docker;
@@ -297,6 +297,7 @@ fn docker_pull() {
     let registry = scenario!(Registry::new(&docker.corner));
     let push = |registry: &Registry, name: &str, sizes: &[u64]| registry.push(&docker.corner, name, sizes).unwrap();
     let profile = scenario_of("docker pull -q", files, &registry, push, |words| docker.profile(words));
+    assert_explained(&profile);
     coverage::assert("docker", "docker_pull", &profile);
 }
 

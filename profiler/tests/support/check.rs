@@ -1,5 +1,7 @@
 //! What is asserted of many runtimes' phases.
 
+use serde_json::Value;
+
 use super::machine::emulated;
 use super::profile::{Item, Profile};
 
@@ -55,6 +57,34 @@ pub(crate) fn assert_order(container: Item<'_>, names: &[&str]) {
     // With `run` in one go, the entrypoint's exec ends `create`; else `start`.
     let before = container.phases("start").pop().unwrap_or(create);
     assert_eq!((before.to(), run.to()), (run.from(), cleanup.from()));
+}
+
+/// At least 99 % of each phase's length, along its critical path, has a reason. What a counted loss has hidden has none either.
+pub(crate) fn assert_explained(profile: &Profile) {
+    let mut phases = Vec::new();
+    let mut left: Vec<&Value> = ["phases", "containers"].map(|list| &profile.json[list]).to_vec();
+    while let Some(list) = left.pop() {
+        for item in list.as_array().into_iter().flatten() {
+            left.push(&item["phases"]);
+            if item["critical"].is_object() {
+                phases.push(item);
+            }
+        }
+    }
+    assert!(!phases.is_empty());
+    let losses = profile.json["losses"].as_array().unwrap();
+    let losses = losses.iter().any(|loss| loss["is_loss"] == true);
+    for phase in phases {
+        let critical = |name: &str| phase["critical"][name].as_u64().unwrap();
+        let lost = if losses { 0 } else { critical("lost_ns") };
+        let without = critical("other_ns") + critical("unattributed_ns") + lost;
+        assert!(
+            without * 100 <= phase["wall_ns"].as_u64().unwrap(),
+            "{without} ns of {} have no reason: {}",
+            phase["name"],
+            phase["critical"]
+        );
+    }
 }
 
 /// Name of the operation of a phase or container; empty when it has none.

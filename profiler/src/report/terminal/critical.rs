@@ -20,11 +20,12 @@ const NAME: usize = 24;
 /// The main reasons in one paragraph.
 pub(super) fn line(page: &mut Page, session: &Session, paths: &Paths<'_>, operation: OperationIx) {
     let path = paths.of_operation(operation);
-    let shares = critical::shares(session, &path, &mut Classifier::default());
+    let mut classifier = Classifier::default();
+    let shares = critical::shares(session, &path, &mut classifier);
     if shares.is_empty() {
         return;
     }
-    let told: Vec<String> = shares
+    let mut told: Vec<String> = shares
         .iter()
         .take(IN_LINE)
         .map(|share| {
@@ -35,6 +36,10 @@ pub(super) fn line(page: &mut Page, session: &Session, paths: &Paths<'_>, operat
             format!("{} {}{by}", units::share(share.ns, path.span.len()), share.words())
         })
         .collect();
+    let (resources, unattributed) = path.resources(session, &mut classifier);
+    let without = [resources.other, resources.lost, unattributed];
+    let without = without.into_iter().fold(0, u64::saturating_add);
+    told.push(format!("{} without a reason", units::share(without, path.span.len())));
     page.paragraph("critical path: ", Paint::Plain, &told.join(", "));
 }
 
