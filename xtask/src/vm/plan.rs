@@ -242,7 +242,7 @@ pub(crate) const ROWS: &[Row] = &[
         tier: Tier::Full,
         setups: &["normal"],
         work: Work::Tests("disk", &[]),
-        never_skipped: &[],
+        never_skipped: &["charged::requests_and_the_kernels_account", "copies::copy_ups"],
         seconds: 300,
     },
     Row {
@@ -295,6 +295,7 @@ pub(crate) const ROWS: &[Row] = &[
                 "counts::",
                 "cri::",
                 "faults::",
+                "flush::",
                 "hostile::",
                 "operations::",
                 "pulls::",
