@@ -246,6 +246,14 @@ pub(crate) const ROWS: &[Row] = &[
         seconds: 300,
     },
     Row {
+        name: "layers",
+        tier: Tier::Full,
+        setups: &["normal"],
+        work: Work::Tests("layers", &[]),
+        never_skipped: &["copy_ups", "depths", "uppers::nested", "uppers::tmpfs"],
+        seconds: 300,
+    },
+    Row {
         name: "ladder",
         tier: Tier::Full,
         setups: &["normal"],
