@@ -434,6 +434,49 @@ mod tests {
         }
     }
 
+    /// Make sure that what an upper layer's file system keeps from being seen is said, and only where it does; and that of a
+    /// copy-up without bytes it is said why.
+    #[test]
+    fn limits() {
+        /// `XFS_SUPER_MAGIC`
+        const XFS: u32 = 0x5846_5342;
+        let said = |system: u32, rung: &str| {
+            let mut session = with_disk();
+            session.files.iter_mut().for_each(|file| file.magic = system);
+            session.meta.probes.push(("copy_ups".to_owned(), rung.to_owned()));
+            if rung == "kprobe" {
+                let copy = &mut session.copy_ups[0];
+                (copy.bracketed, copy.copied) = (true, 0);
+            }
+            let style = Style {
+                width: 100,
+                color: false,
+                utf8: true,
+            };
+            let options = Options {
+                top: 10,
+                ..Options::default()
+            };
+            let page = render(&session, &options, &style).unwrap();
+            page.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let (limit, shared) = ("the upper layer is", "which shares its 40.0 kB with the layer below");
+        assert!(!said(magic::EXT4, "signature").contains(limit));
+        assert!(said(XFS, "signature").contains("the upper layer is not on ext4"));
+        let hooked = said(XFS, "kprobe");
+        assert!(!hooked.contains(limit) && hooked.contains(shared), "{hooked}");
+        assert!(said(magic::TMPFS, "signature").contains("nor is what is copied up"));
+        let hooked = said(magic::TMPFS, "kprobe");
+        assert!(
+            hooked.contains("bytes written or copied up to it are not told"),
+            "{hooked}"
+        );
+        assert!(
+            hooked.contains("how much of 40.0 kB is not told of tmpfs") && !hooked.contains(shared),
+            "{hooked}"
+        );
+    }
+
     /// Make sure that no line is wider than it may be, and that no name of a file or a layer is more than text.
     #[test]
     fn lines_fit() {
