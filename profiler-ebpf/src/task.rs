@@ -79,16 +79,16 @@ impl Known {
     /// A member; 0 when it can't be read or the kernel has none.
     #[inline(always)]
     pub fn load<T: Copy + Default>(self, offset: u32) -> T {
+        if !has(offset) {
+            return T::default();
+        }
         #[cfg(feature = "task-storage")]
-        {
-            if !has(offset) {
-                return T::default();
-            }
-            // SAFETY: the verifier has this load handled when it fails; volatile, since the kernel writes there.
-            unsafe { core::ptr::read_volatile(self.0.wrapping_add(offset as usize).cast()) }
+        // SAFETY: the verifier has this load handled when it fails; volatile, since the kernel writes there.
+        unsafe {
+            core::ptr::read_volatile(self.0.wrapping_add(offset as usize).cast())
         }
         #[cfg(not(feature = "task-storage"))]
-        read(self.0, offset)
+        peek(self.0, offset)
     }
 
     /// What a member points at.

@@ -190,6 +190,32 @@ fn failed_and_hung_runs() {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
         !stat.contains("(sleep)") || stat.contains(") Z ")
     });
+    // One that ends in order when it is told to did not end by itself, with the profiler or without it.
+    let words = [
+        "--runs",
+        "1",
+        "--warmup",
+        "0",
+        "--timeout",
+        "1s",
+        "--unprofiled",
+        "--",
+        "sh",
+        "-c",
+        "trap 'exit 0' TERM; sleep 3612 & wait",
+    ];
+    let (_, results, output) = bench(&folder, "in-order", &words);
+    assert_eq!(status(&output), 1, "{}", stderr(&output));
+    valid(&results);
+    let series = &results["series"][0];
+    // Without the profiler the time counts from the start of what takes it, which lets the command go a little later.
+    for (of, least) in [("runs", 1_000_000_000), ("unprofiled", 500_000_000)] {
+        assert_eq!(series[of][0]["outcome"], "timeout", "{of}: {series}");
+        let wall = series[of][0]["wall_ns"].as_u64().unwrap();
+        assert!(wall >= least, "{of}: {wall}");
+    }
+    assert_eq!(series["runs"][0]["exit_status"], 0);
+    assert_eq!(series["measures"].as_array().unwrap().len(), 0);
 }
 
 /// Make sure that a command that is not there, a cold command that fails and a Ctrl-C in the middle are told, with the shell's
@@ -206,6 +232,25 @@ fn ended_early() {
         .output();
     let missing = missing.unwrap();
     assert_eq!((status(&missing), path.exists()), (127, false), "{}", stderr(&missing));
+    // A history that is none is told before the first run.
+    let history = folder.path("no-history");
+    std::fs::write(&history, "hello").unwrap();
+    let words = [
+        "bench",
+        "--history",
+        history.to_str().unwrap(),
+        "-o",
+        path.to_str().unwrap(),
+        "--",
+        "true",
+    ];
+    let refused = phasegraph(&words);
+    assert_eq!((status(&refused), path.exists()), (1, false), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("can't add to the history"),
+        "{}",
+        stderr(&refused)
+    );
     let words = [
         "bench",
         "--cold",
@@ -221,6 +266,32 @@ fn ended_early() {
         stderr(&cold).contains("no such image") && !path.exists(),
         "{}",
         stderr(&cold)
+    );
+    // The second run can't be made a cold one: the status is that of the failure, not of an interruption.
+    let once = folder.path("once");
+    let cold = format!("sh -c 'test ! -e {0} && touch {0}'", once.display());
+    let half = folder.path("half");
+    let words = [
+        "bench",
+        "--series",
+        "cold",
+        "--cold",
+        &cold,
+        "-o",
+        half.to_str().unwrap(),
+        "--",
+        "true",
+    ];
+    let failed = phasegraph(&words);
+    assert_eq!(status(&failed), 1, "{}", stderr(&failed));
+    assert!(stderr(&failed).contains("would not be cold"), "{}", stderr(&failed));
+    let results: Value = serde_json::from_slice(&std::fs::read(half.join("results.json")).unwrap()).unwrap();
+    assert_eq!(
+        (
+            &results["interrupted"],
+            results["series"][0]["runs"].as_array().unwrap().len()
+        ),
+        (&true.into(), 1)
     );
     let mut long = Command::new(PHASEGRAPH)
         .args(["bench", "--quiet", "--runs", "100", "--warmup", "0", "-o"])
@@ -405,6 +476,29 @@ fn slower_phase_is_found() {
         let words = stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words.contains(says), "{text}: {words}");
     }
+    // Of the same nothing changed, but a graph that can't be written is no verdict.
+    let graph = folder.path("wall.svg");
+    let words = [
+        "diff",
+        &base,
+        &base,
+        "--kind",
+        "wall",
+        "--flame",
+        graph.to_str().unwrap(),
+    ];
+    for expected in [0, 2] {
+        let output = phasegraph(&words);
+        assert_eq!(status(&output), expected, "{}", stderr(&output));
+    }
+    let drawn = std::fs::read_to_string(&graph).unwrap();
+    assert!(drawn.contains("mean of 6 new and 6 base recordings"));
+    // A recording that can't be read leaves no graph and no verdict.
+    let whole = std::fs::read(&one).unwrap();
+    std::fs::write(&one, "gone").unwrap();
+    let output = phasegraph(&["diff", &base, &slower, "-o", folder.path("unread").to_str().unwrap()]);
+    assert_eq!(status(&output), 2, "{}", stderr(&output));
+    std::fs::write(&one, whole).unwrap();
     let pareto = phasegraph(&["show", "--pareto", &base]);
     assert!(
         stdout(&pareto).contains("bottleneck"),
@@ -425,6 +519,28 @@ fn slower_phase_is_found() {
         "{}",
         stderr(&edited)
     );
+}
+
+/// Make sure that what takes the time of a command hands SIGTERM on to each copy, and still tells what it took.
+#[test]
+fn timed_hands_signals_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let script = "trap 'kill $!; exit 7' TERM; sleep 100 & touch \"$0/$$\"; wait";
+    let mut timed = Command::new(PHASEGRAPH)
+        .args(["timed", "--copies", "2", "--report"])
+        .arg(&report)
+        .args(["--", "sh", "-c", script])
+        .arg(folder.path())
+        .spawn()
+        .unwrap();
+    until("both copies listen", || names(folder.path()).len() == 2);
+    // SAFETY: our own child, not yet waited for.
+    unsafe { libc::kill(timed.id().cast_signed(), libc::SIGTERM) };
+    assert_eq!(timed.wait().unwrap().code(), Some(7));
+    let told: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    assert_eq!(told["exit_status"], 7);
+    assert!(told["wall_ns"].as_u64().unwrap() < 50_000_000_000, "{told}");
 }
 
 /// Make sure that of single recordings nothing is claimed, and that what is no series is refused with 2, without root.
@@ -476,6 +592,28 @@ fn single_recordings_and_nonsense() {
         assert_eq!(status(&output), 2, "{text}");
         let words = stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words.contains(says), "{text}: {words}");
+    }
+    // What can't be written is no verdict either.
+    let there = file("there", "x");
+    let below = format!("{there}/below");
+    for words in [["--flame", &there], ["-o", &below]] {
+        let output = phasegraph(&[&["diff", &golden, &golden][..], &words].concat());
+        assert_eq!(status(&output), 2, "{words:?}: {}", stderr(&output));
+    }
+    let lost = file("budget.toml", "budget = ['lost >= 0']");
+    let output = phasegraph(&["check", "--budget", &lost, &golden, "--junit", &there]);
+    assert_eq!(status(&output), 2, "{}", stderr(&output));
+    // A reader that has gone changes no verdict.
+    let never = file("budget.toml", "budget = ['success_rate > 1']");
+    for (words, expected) in [
+        (&["diff", &golden, &golden][..], 2),
+        (&["check", "--budget", &never, &golden], 1),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(PHASEGRAPH);
+        let code = command.args(words).stdout(writer).status().unwrap().code();
+        assert_eq!(code, Some(expected), "{words:?}");
     }
     let wrong = phasegraph(&["check", "--budget", &file("budget.toml", "budget = ['x']"), &golden]);
     assert_eq!(status(&wrong), 2);

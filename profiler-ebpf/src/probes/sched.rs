@@ -24,7 +24,7 @@ use crate::{
     emit::{self, Scratch},
     globals::{enabled, offset},
     stack,
-    task::{self, Task},
+    task::{self, Known, Task},
     unwind::{self, Walk, Walks},
 };
 
@@ -343,14 +343,11 @@ fn emit_cycle(task: Task, state: &mut TaskState, now: u64, wake: u64, flags: u16
     restart(state, now);
     state.attention &= ATTENTION_STACKS | ATTENTION_COPY_UP;
     io::tell(task, state, &cycle.header, false);
-    let mut regs = core::ptr::null();
-    if blocked >= WHOLE_NS {
-        regs = registers(task);
-        cycle.syscall = system_call(regs);
-        if in_iowait(task) {
-            cycle.flags |= flag::IOWAIT;
-        }
-    }
+    // Of short waits too, which have no stack that would tell what for; and always: a branch here is another way through all
+    // that follows for the verifier.
+    let regs = registers(task);
+    cycle.syscall = system_call(regs);
+    cycle.flags |= iowait(task);
     if !want_stack {
         return emit::send_bulk(&cycle, Counter::RingCycle);
     }
@@ -467,9 +464,11 @@ fn system_call(regs: *const u8) -> i32 {
     task::read::<i32>(regs, offset!(pt_regs_orig_ax))
 }
 
+/// [`flag::IOWAIT`] or 0.
 #[inline(always)]
-fn in_iowait(task: Task) -> bool {
-    task::read::<u8>(task.cast(), offset!(task_in_iowait)) >> (offset!(task_in_iowait_bit) & 7) & 1 != 0
+fn iowait(task: Task) -> u16 {
+    let word = Known::task(task).load::<u8>(offset!(task_in_iowait));
+    u16::from(word >> (offset!(task_in_iowait_bit) & 7) & 1) * flag::IOWAIT
 }
 
 /// Closes the running thread's sums at an event of its own, so that a phase can be cut there exactly. Where that can't be

@@ -128,6 +128,7 @@ impl Classifier {
         let mut decided: Option<&Row> = None;
         let mut weak: Option<&Row> = None;
         let mut caller: Option<(usize, &Row)> = None;
+        let mut first = true;
         // A user frame may have any name: only the kernel's count.
         for frame in stack.frames.iter().take(usize::from(stack.kernel)) {
             if matches!(stacks.frames.get(frame), Some(Place::File { .. } | Place::Unmapped(_))) {
@@ -140,6 +141,14 @@ impl Classifier {
             if decided.is_none() {
                 decided = matches.firm.and_then(|row| FIRM.get(row));
                 weak = weak.or(matches.weak.and_then(|row| WEAK.get(row)));
+            }
+            // Kernels leave out what lies in `.sched.text`, as the functions that take locks do (`stack_trace_save_tsk`): what
+            // takes one is the leaf then.
+            if std::mem::take(&mut first) && decided.is_none() && weak.is_none() {
+                decided = matches.lock_caller.and_then(|row| LOCK_CALLERS.get(row));
+                if decided.is_some() {
+                    break;
+                }
             }
             let (callers, index) = match decided.filter(|row| row.served).map(|row| row.wait) {
                 Some(Wait::Disk) => (DISK_CALLERS, matches.disk_caller),

@@ -6,7 +6,7 @@ mod process;
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -16,7 +16,7 @@ use super::capture::{self, Cap};
 use super::problem::tell;
 use super::{Problem, load, output, terminal};
 use crate::compare::digest;
-use crate::compare::history::History;
+use crate::compare::history::{History, HistoryError};
 use crate::compare::results::{KIND, Outcome, Results, Run, SCHEMA, Series, Settings, Unprofiled};
 use crate::ingest::redact;
 use crate::report::compare as shown;
@@ -41,7 +41,8 @@ use process::{Ended, Runner};
                         sudo phasegraph bench --concurrency 5 -o five -- podman run --rm alpine true\n  \
                         phasegraph diff base new\n\n\
                         Exit status: 0 when every run succeeded, 1 when some failed (the results are written all the \
-                        same), 2 when the arguments make no sense, 130 when interrupted.")]
+                        same), 2 when the arguments make no sense, 130 when interrupted; what was measured before a failure or an \
+                        interruption is kept.")]
 pub(crate) struct Args {
     /// Runs of each series
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -144,6 +145,14 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     }
     let failed = |error| capture::failed("can't profile the command", error);
     session::check_privilege().map_err(failed)?;
+    // What can't be added to is known before hours of runs.
+    let broken = |path: &Path, error: HistoryError| {
+        Problem::new(format!("can't add to the history {}", path.display())).because(error)
+    };
+    let history = match &args.history {
+        Some(path) => Some((path, History::create(path).map_err(|error| broken(path, error))?)),
+        None => None,
+    };
     let folder = Folder::create(args.output.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Problem::new("can't make an event loop").because(error))?;
@@ -155,10 +164,18 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         bar: bar(args, &plan),
     };
     let ended = runtime.block_on(bench.all());
-    let Bench { mut results, bar, .. } = bench;
+    let Bench {
+        mut results,
+        bar,
+        runner,
+        ..
+    } = bench;
+    // With the last command's output.
+    drop(runner);
     bar.finish_and_clear();
-    let interrupted = match ended {
-        Ok(interrupted) => interrupted,
+    // The exit status of what ended it before all runs were done.
+    let early = match ended {
+        Ok(interrupted) => interrupted.then_some(130),
         // What was measured before it is kept.
         Err(problem) if results.series.iter().all(|series| series.runs.is_empty()) => {
             folder.remove_if_empty();
@@ -166,10 +183,10 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         }
         Err(problem) => {
             problem.print();
-            true
+            Some(problem.status())
         }
     };
-    results.interrupted = interrupted;
+    results.interrupted = early.is_some();
     results.series.retain(|series| !series.runs.is_empty());
     for series in &mut results.series {
         if args.keep == Keep::Ends {
@@ -178,29 +195,19 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         series.summarize();
     }
     let checksum = folder.write(&results)?;
-    if let Some(path) = args.history.as_deref().filter(|_| !interrupted) {
-        let failed = |error| Problem::new(format!("can't add to the history {}", path.display())).because(error);
-        History::create(path)
-            .and_then(|mut history| history.add(&results, &checksum))
-            .map_err(failed)?;
+    if let Some((path, mut history)) = history.filter(|_| early.is_none()) {
+        history.add(&results, &checksum).map_err(|error| broken(path, error))?;
     }
     if !args.quiet {
         let style = terminal::style(&io::stdout(), None);
-        output::stdout(shown::summary::render(&results, &style).as_bytes())?;
-        tell(&format!(
-            "written: {}",
-            text::visible(folder.path().as_os_str().as_encoded_bytes())
-        ));
+        output::unless_gone(output::stdout(shown::summary::render(&results, &style).as_bytes()))?;
+        output::Target::File(folder.path().to_owned()).tell();
     }
     let good = results
         .series
         .iter()
         .all(|series| series.good().count() == series.runs.len());
-    Ok(match (interrupted, good) {
-        (true, _) => 130,
-        (false, true) => 0,
-        (false, false) => 1,
-    })
+    Ok(early.unwrap_or(u8::from(!good)))
 }
 
 /// Results without a run.
@@ -315,10 +322,15 @@ impl Bench<'_> {
                 self.profiled(variant, series, number).await?
             } else {
                 let (ended, told) = self.runner.unprofiled(variant).await?;
-                if let (Ended::Status, Some(told)) = (ended, told) {
+                if ended != Ended::Interrupted {
+                    let own = match told.exit_status {
+                        0 => Outcome::Ok,
+                        _ => Outcome::Failed,
+                    };
                     self.results.series[series].unprofiled.push(Unprofiled {
                         number,
                         first: partner_first,
+                        outcome: outcome(own, ended, told.wall_ns, self.args.timeout),
                         exit_status: told.exit_status,
                         wall_ns: told.wall_ns,
                     });
@@ -344,14 +356,7 @@ impl Bench<'_> {
         let mut run: Run = digest::run(&session, self.args.concurrency > 1);
         run.number = number;
         run.recording = Some(name);
-        let killed = run.exit_status.is_some_and(|status| status >= 128);
-        let late = self
-            .args
-            .timeout
-            .is_some_and(|timeout| u128::from(run.wall_ns) >= timeout.as_nanos());
-        if ended == Ended::Timeout || killed && late {
-            run.outcome = Outcome::Timeout;
-        }
+        run.outcome = outcome(run.outcome, ended, run.wall_ns, self.args.timeout);
         if self.results.began_real_ns == 0 {
             self.results.began_real_ns = run.began_real_ns;
             self.results.host = digest::host(&session);
@@ -382,5 +387,33 @@ impl Bench<'_> {
 
     fn say(&self, text: &str) {
         self.bar.set_message(text.to_owned());
+    }
+}
+
+/// How a run ended of which `own` is what it says itself. Its status does not tell that its time was up: a command that is told
+/// to end may do so with any.
+fn outcome(own: Outcome, ended: Ended, wall_ns: u64, timeout: Option<Duration>) -> Outcome {
+    let late = timeout.is_some_and(|timeout| u128::from(wall_ns) >= timeout.as_nanos());
+    if ended == Ended::Timeout || late {
+        Outcome::Timeout
+    } else {
+        own
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Make sure that a run whose time was up is one, whatever status it ended with, and no other is.
+    #[test]
+    fn timed_out() {
+        let second = Some(Duration::from_secs(1));
+        for own in [Outcome::Ok, Outcome::Failed, Outcome::Broken] {
+            assert_eq!(outcome(own, Ended::Timeout, 0, second), Outcome::Timeout);
+            assert_eq!(outcome(own, Ended::Status, 1_000_000_000, second), Outcome::Timeout);
+            assert_eq!(outcome(own, Ended::Status, 999_999_999, second), own);
+            assert_eq!(outcome(own, Ended::Status, u64::MAX, None), own);
+        }
     }
 }

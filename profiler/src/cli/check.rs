@@ -4,12 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::output::Target;
-use super::problem::tell;
 use super::{Problem, inputs, output, terminal};
 use crate::compare::budget::{self, Budgets};
 use crate::compare::diff;
 use crate::report::compare as shown;
-use crate::report::text;
 
 /// Largest file of budgets, bytes.
 const LARGEST: u64 = 1 << 20;
@@ -68,6 +66,11 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    // Whatever goes wrong is no verdict.
+    checked(args).map_err(|problem| problem.with_status(2))
+}
+
+fn checked(args: &Args) -> Result<u8, Problem> {
     let budgets = budgets(&args.budget)?;
     let input = inputs::read(&args.results)?;
     let baseline = args.baseline.as_deref().map(inputs::read).transpose()?;
@@ -105,25 +108,17 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     }
     if let Some(path) = &args.junit {
         let xml = shown::check::junit(&checked, &cautions);
-        let xml = xml.map_err(|error| {
-            Problem::new("can't make XML of the verdicts")
-                .because(error)
-                .with_status(2)
-        })?;
-        Target::new(path)
-            .write(xml.as_bytes(), args.force)
-            .map_err(|problem| problem.with_status(2))?;
-        tell(&format!(
-            "written: {}",
-            text::visible(path.as_os_str().as_encoded_bytes())
-        ));
+        let xml = xml.map_err(|error| Problem::new("can't make XML of the verdicts").because(error))?;
+        let target = Target::new(path);
+        output::unless_gone(target.write(xml.as_bytes(), args.force))?;
+        target.tell();
     }
-    output::stdout(text.as_bytes())?;
+    output::unless_gone(output::stdout(text.as_bytes()))?;
     Ok(budget::status(&checked))
 }
 
 fn budgets(path: &Path) -> Result<Budgets, Problem> {
-    let failed = || Problem::new(format!("can't use the budgets in {}", path.display())).with_status(2);
+    let failed = || Problem::new(format!("can't use the budgets in {}", path.display()));
     let length = path.metadata().map_err(|error| failed().because(error))?.len();
     if length > LARGEST {
         return Err(failed().because("the file is larger than 1 MiB"));

@@ -1,7 +1,7 @@
 //! `diff`: two series of runs beside each other.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::flame::Kind;
 use super::inputs::{self, Input};
@@ -9,7 +9,7 @@ use super::output::Target;
 use super::problem::tell;
 use super::{Problem, load, output, terminal};
 use crate::compare::diff::{self, Difference, Verdict};
-use crate::compare::results::Series;
+use crate::compare::results::{Results, Series};
 use crate::report::compare as shown;
 use crate::report::flame::differential::{self, Stacks};
 use crate::report::flame::{self, Roots};
@@ -65,7 +65,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     flame: Option<PathBuf>,
 
-    /// Of which time --flame is
+    /// Of which time, or traffic, --flame is
     #[arg(long, value_enum, default_value = "cpu")]
     kind: Kind,
 
@@ -79,8 +79,13 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    // Whatever goes wrong is no verdict.
+    compared(args).map_err(|problem| problem.with_status(2))
+}
+
+fn compared(args: &Args) -> Result<u8, Problem> {
     if !(0.0..=1_000.0).contains(&args.min_change) {
-        return Err(Problem::new("--min-change is a percentage from 0 to 1000").with_status(2));
+        return Err(Problem::new("--min-change is a percentage from 0 to 1000"));
     }
     let (base, new) = (inputs::read(&args.base)?, inputs::read(&args.new)?);
     let options = diff::Options {
@@ -94,7 +99,13 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         .collect();
     let style = terminal::style(&io::stdout(), args.width.map(usize::from));
     let titles = (&base.title[..], &new.title[..]);
-    output::stdout(shown::diff::render(&differences, titles, &circumstances, args.all, &style).as_bytes())?;
+    let mut cautions: Vec<String> = circumstances
+        .iter()
+        .map(|what| format!("{what}; differences may come from that"))
+        .collect();
+    cautions.extend(left_out(&pairs, &base.results, &new.results, args));
+    let shown = shown::diff::render(&differences, titles, &cautions, args.all, &style);
+    output::unless_gone(output::stdout(shown.as_bytes()))?;
     draw(args, (&base, &new), &pairs, &differences)?;
     Ok(verdict(&differences).status())
 }
@@ -124,7 +135,6 @@ fn pairs<'a>(args: &Args, base: &'a Input, new: &'a Input) -> Result<Vec<(&'a Se
                     input.title,
                     known.join(", ")
                 ))
-                .with_status(2)
             })
     };
     if let (Some(old), Some(now)) = (&args.base_series, &args.new_series) {
@@ -143,11 +153,68 @@ fn pairs<'a>(args: &Args, base: &'a Input, new: &'a Input) -> Result<Vec<(&'a Se
         .filter_map(|old| Some((old, find(new, &old.name).ok()?)))
         .collect();
     if pairs.is_empty() {
-        return Err(Problem::new("the two have no series of the same name")
-            .next("choose with --base-series and --new-series")
-            .with_status(2));
+        return Err(
+            Problem::new("the two have no series of the same name").next("choose with --base-series and --new-series")
+        );
     }
     Ok(pairs)
+}
+
+/// Series that only one of the two has, unless somebody chose which to compare.
+fn left_out(pairs: &[(&Series, &Series)], base: &Results, new: &Results, args: &Args) -> Vec<String> {
+    if args.series.is_some() || args.base_series.is_some() {
+        return Vec::new();
+    }
+    let of = |results: &Results, side: &str, paired: &dyn Fn(&Series) -> bool| -> Vec<String> {
+        let alone = results.series.iter().filter(|series| !paired(series));
+        alone
+            .map(|series| {
+                format!(
+                    "only the {side} runs have the series {}: it is not compared",
+                    series.name
+                )
+            })
+            .collect()
+    };
+    let base = of(base, "base's", &|series| {
+        pairs.iter().any(|(old, _)| old.name == series.name)
+    });
+    let new = of(new, "new", &|series| {
+        pairs.iter().any(|(_, now)| now.name == series.name)
+    });
+    [base, new].concat()
+}
+
+/// A flamegraph that is asked for.
+struct Graph {
+    path: PathBuf,
+    kind: flame::Kind,
+    /// Whether the newer runs' frames are drawn, or the base's.
+    newer: bool,
+}
+
+/// Flamegraphs of a pair of series, the first of which has the number 0.
+fn graphs(args: &Args, number: usize) -> Vec<Graph> {
+    let mut graphs = Vec::new();
+    if let Some(path) = args.flame.as_ref().filter(|_| number == 0) {
+        graphs.push(Graph {
+            path: path.clone(),
+            kind: args.kind.into(),
+            newer: true,
+        });
+    }
+    if let Some(folder) = &args.output {
+        for (kind, name) in [(flame::Kind::Cpu, "oncpu"), (flame::Kind::OffCpu, "offcpu")] {
+            for (newer, side) in [(true, "new"), (false, "base")] {
+                graphs.push(Graph {
+                    path: folder.join(format!("{:02}-{name}-{side}.svg", number + 1)),
+                    kind,
+                    newer,
+                });
+            }
+        }
+    }
+    graphs
 }
 
 /// What is asked for as files.
@@ -158,74 +225,131 @@ fn draw(
     differences: &[Difference],
 ) -> Result<(), Problem> {
     let mut written = Vec::new();
-    let mut graph = |path: &Path, kind: Kind, newer: bool, pair: (&Series, &Series)| -> Result<(), Problem> {
-        let sides = (stacks(base, pair.0, kind)?, stacks(new, pair.1, kind)?);
-        let (drawn, other) = if newer {
-            (&sides.1, &sides.0)
-        } else {
-            (&sides.0, &sides.1)
-        };
-        if drawn.is_empty() || other.is_empty() {
-            tell(&format!(
-                "phasegraph: no recordings with such time on both sides: {} is not drawn",
-                path.display()
-            ));
-            return Ok(());
-        }
-        let (drawn_title, other_title) = if newer {
-            (&new.title, &base.title)
-        } else {
-            (&base.title, &new.title)
-        };
-        let title = text::fit(&format!("{drawn_title}, compared with {other_title}"), 110);
-        let subtitle = "mean of the runs; red: more time in the newer runs, blue: less";
-        let svg = differential::draw(drawn, other, newer, &title, subtitle)
-            .map_err(|error| Problem::new("can't draw the flamegraph").because(error))?;
-        Target::new(path).write(&svg, args.force)?;
-        written.push(path.to_owned());
-        Ok(())
-    };
-    if let (Some(path), Some(pair)) = (&args.flame, pairs.first()) {
-        graph(path, args.kind, true, *pair)?;
-    }
     if let Some(folder) = &args.output {
         let failed = |error| Problem::new(format!("can't make the folder {}", folder.display())).because(error);
         std::fs::create_dir_all(folder).map_err(failed)?;
-        for (index, pair) in pairs.iter().enumerate() {
-            for (kind, name) in [(Kind::Cpu, "oncpu"), (Kind::Offcpu, "offcpu")] {
-                for (newer, side) in [(true, "new"), (false, "base")] {
-                    let name = format!("{:02}-{name}-{side}.svg", index + 1);
-                    graph(&folder.join(name), kind, newer, *pair)?;
-                }
+    }
+    for (number, pair) in pairs.iter().enumerate() {
+        let graphs = graphs(args, number);
+        let mut kinds: Vec<flame::Kind> = Vec::new();
+        for graph in &graphs {
+            if !kinds.contains(&graph.kind) {
+                kinds.push(graph.kind);
             }
         }
-        let table = shown::diff::tsv(differences);
+        if kinds.is_empty() {
+            continue;
+        }
+        let (old, now) = (stacks(base, pair.0, &kinds)?, stacks(new, pair.1, &kinds)?);
+        for graph in graphs {
+            let of = |all: &[(flame::Kind, Stacks)]| all.iter().position(|(kind, _)| *kind == graph.kind);
+            let (Some(old), Some(now)) = (of(&old).map(|at| &old[at].1), of(&now).map(|at| &now[at].1)) else {
+                continue;
+            };
+            let ((drawn, drawn_title), (other, other_title)) = if graph.newer {
+                ((now, &new.title), (old, &base.title))
+            } else {
+                ((old, &base.title), (now, &new.title))
+            };
+            let missing = if drawn.recordings() == 0 || other.recordings() == 0 {
+                Some("one side has no recordings that tell of it")
+            } else if drawn.is_empty() {
+                Some("there is none of it")
+            } else {
+                None
+            };
+            if let Some(why) = missing {
+                let path = text::visible(graph.path.as_os_str().as_encoded_bytes());
+                tell(&format!("phasegraph: {path} is not drawn: {why}"));
+                continue;
+            }
+            let title = text::fit(&format!("{drawn_title}, compared with {other_title}"), 110);
+            let svg = differential::draw(drawn, other, graph.newer, &title)
+                .map_err(|error| Problem::new("can't draw the flamegraph").because(error))?;
+            let target = Target::new(&graph.path);
+            output::unless_gone(target.write(&svg, args.force))?;
+            written.push(target);
+        }
+    }
+    if let Some(folder) = &args.output {
+        let table = shown::tsv::changes(differences);
         let table = table.map_err(|error| Problem::new("can't make a table of the changes").because(error))?;
-        let path = folder.join("changes.tsv");
-        Target::new(&path).write(&table, args.force)?;
-        written.push(path);
+        let target = Target::File(folder.join("changes.tsv"));
+        target.write(&table, args.force)?;
+        written.push(target);
     }
-    for path in written {
-        tell(&format!(
-            "written: {}",
-            text::visible(path.as_os_str().as_encoded_bytes())
-        ));
-    }
+    written.iter().for_each(Target::tell);
     Ok(())
 }
 
-/// The mean of a series' recordings; containers' names, which are new with every run, are left out.
-fn stacks(input: &Input, series: &Series, kind: Kind) -> Result<Stacks, Problem> {
-    let mut stacks = Stacks::default();
+/// The means of a series' recordings, each of which is read once; containers' names, which are new with every run, are left out.
+fn stacks(input: &Input, series: &Series, kinds: &[flame::Kind]) -> Result<Vec<(flame::Kind, Stacks)>, Problem> {
+    let mut all: Vec<(flame::Kind, Stacks)> = kinds.iter().map(|kind| (*kind, Stacks::new(*kind))).collect();
     let roots: Roots = "operation,phase,parents,process,thread"
         .parse()
         .map_err(|error: String| Problem::new(error))?;
     for path in input.recordings(series) {
         let session = load(&path)?;
-        // A recording without such time has nothing to add.
-        if let Ok(flame) = flame::collect(&session, &Selection::all(), kind.into(), roots) {
-            stacks.add(&flame);
+        for (kind, stacks) in &mut all {
+            stacks.add(&flame::collect(&session, &Selection::all(), *kind, roots));
         }
     }
-    Ok(stacks)
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(words: &[&str]) -> Args {
+        Line::parse_from(["diff", "a", "b"].iter().chain(words)).args
+    }
+
+    fn results(names: &[&str]) -> Results {
+        let series = names.iter().map(|name| Series {
+            name: (*name).to_owned(),
+            ..Series::default()
+        });
+        Results {
+            series: series.collect(),
+            ..Results::default()
+        }
+    }
+
+    /// Make sure that a series that only one side has is told, from both sides, unless somebody chose which to compare.
+    #[test]
+    fn series_of_one_side() {
+        let input = |names: &[&str]| Input::of(results(names));
+        let (base, new) = (input(&["cold", "warm", "warm j=1"]), input(&["warm", "warm j=4"]));
+        let told = |args: &Args| {
+            let pairs = pairs(args, &base, &new).unwrap();
+            left_out(&pairs, &base.results, &new.results, args)
+        };
+        assert_eq!(
+            told(&args(&[])),
+            [
+                "only the base's runs have the series cold: it is not compared",
+                "only the base's runs have the series warm j=1: it is not compared",
+                "only the new runs have the series warm j=4: it is not compared",
+            ]
+        );
+        assert_eq!(told(&args(&["--series", "warm"])), [""; 0]);
+        assert_eq!(
+            told(&args(&["--base-series", "warm j=1", "--new-series", "warm j=4"])),
+            [""; 0]
+        );
+        // One on each side is compared, whatever they are called.
+        let (one, other) = (input(&["cold"]), input(&["warm"]));
+        let args = args(&[]);
+        let pairs = pairs(&args, &one, &other).unwrap();
+        assert_eq!(left_out(&pairs, &one.results, &other.results, &args), [""; 0]);
+    }
 }

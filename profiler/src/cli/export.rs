@@ -119,13 +119,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
             .with_status(2));
     }
     target.write(&bytes, args.force)?;
-    if let Target::File(path) = &target {
-        // On standard error, so that standard output is the data's alone.
-        tell(&format!(
-            "written: {}",
-            text::visible(path.as_os_str().as_encoded_bytes())
-        ));
-    }
+    target.tell();
     Ok(0)
 }
 

@@ -183,13 +183,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         flame.svg(args.reverse).map_err(|error| failed().because(error))?
     };
     target.write(&bytes, args.force)?;
-    if let Target::File(path) = &target {
-        // On standard error, so that standard output is the data's alone.
-        tell(&format!(
-            "written: {}",
-            text::visible(path.as_os_str().as_encoded_bytes())
-        ));
-    }
+    target.tell();
     Ok(0)
 }
 

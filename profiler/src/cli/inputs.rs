@@ -111,6 +111,16 @@ fn recorded(paths: &[PathBuf]) -> Result<Results, Problem> {
 }
 
 impl Input {
+    /// Series without recordings.
+    #[cfg(test)]
+    pub(super) fn of(results: Results) -> Input {
+        Input {
+            results,
+            title: String::new(),
+            folder: PathBuf::new(),
+        }
+    }
+
     /// Recordings of the successful runs of a series, as far as they were kept.
     pub(super) fn recordings(&self, series: &Series) -> Vec<PathBuf> {
         let names = series.good().filter_map(|run| run.recording.as_deref());

@@ -6,6 +6,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::Problem;
+use super::problem::tell;
+use crate::report::text;
 
 /// Where to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,26 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Tells on standard error which file is written: standard output is the data's alone.
+    pub(crate) fn tell(&self) {
+        if let Some(words) = self.written() {
+            tell(&words);
+        }
+    }
+
+    /// Of standard output, whose reader has it, there is nothing to tell.
+    fn written(&self) -> Option<String> {
+        match self {
+            Target::Stdout => None,
+            Target::File(path) => {
+                let path = text::visible(path.as_os_str().as_encoded_bytes());
+                Some(format!("written: {path}"))
+            }
+        }
+    }
+}
+
 /// Writes to standard output.
 pub(crate) fn stdout(bytes: &[u8]) -> Result<(), Problem> {
     let mut stdout = io::stdout().lock();
@@ -40,6 +62,15 @@ pub(crate) fn stdout(bytes: &[u8]) -> Result<(), Problem> {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Problem::reader_gone()),
         Err(error) => Err(Problem::new("can't write to standard output").because(error)),
+    }
+}
+
+/// For commands whose exit status is a verdict: a reader that has gone (`| head`) changes none.
+pub(crate) fn unless_gone(written: Result<(), Problem>) -> Result<(), Problem> {
+    match written {
+        // Nothing else is a problem with this status.
+        Err(gone) if gone.status() == 0 => Ok(()),
+        written => written,
     }
 }
 
@@ -122,6 +153,15 @@ mod tests {
         assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
     }
 
+    /// Make sure that a reader that has gone is no failure of a verdict, and whatever else is stays one.
+    #[test]
+    fn verdicts_survive() {
+        assert!(unless_gone(Err(Problem::reader_gone())).is_ok());
+        assert!(unless_gone(Ok(())).is_ok());
+        let full = unless_gone(Err(Problem::new("disk full"))).unwrap_err();
+        assert_eq!(full.status(), 1);
+    }
+
     /// Make sure that a folder that isn't there is an error that names the file.
     #[test]
     fn missing_folder() {
@@ -137,5 +177,13 @@ mod tests {
     fn dash() {
         assert_eq!(Target::new(Path::new("-")), Target::Stdout);
         assert_eq!(Target::new(Path::new("./-")), Target::File("./-".into()));
+    }
+
+    /// Make sure that a file is told of, harmlessly, and standard output is not.
+    #[test]
+    fn told() {
+        assert_eq!(Target::Stdout.written(), None);
+        let file = Target::new(Path::new("a\x1b[2J"));
+        assert_eq!(file.written().as_deref(), Some("written: a\\x1b[2J"));
     }
 }

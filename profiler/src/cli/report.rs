@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::output::Target;
-use super::problem::tell;
 use super::{Problem, load, names};
-use crate::report::{html, text};
+use crate::report::html;
 
 /// Make a page of a recording: timeline, phases, flamegraphs, waits, findings
 ///
@@ -60,11 +59,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         None => Target::File(default_name(&args.file)),
     };
     target.write(&page, args.force)?;
-    if let Target::File(path) = &target {
-        // On standard error, so that standard output is the data's alone.
-        let name = text::visible(path.as_os_str().as_encoded_bytes());
-        tell(&format!("written: {name}"));
-    }
+    target.tell();
     Ok(0)
 }
 

@@ -1,15 +1,18 @@
 //! `timed` (hidden, `bench` uses it): starts a command, once or several times at once, without profiling it, and tells how
-//! long that took, measured as a recording measures it: from the moment in which the command is let go to its exit.
+//! long that took, measured as a recording measures it: from the moment in which the command is let go to its exit. SIGTERM is
+//! handed on, and the end that follows is waited for.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::output::Target;
 use super::{Problem, capture};
-use crate::session::command::{Held, Running};
+use crate::session::command::Held;
 
 /// Start a command, once or several times at once, and take its time
 #[derive(clap::Args)]
@@ -38,6 +41,15 @@ pub(crate) struct Told {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Problem::new("can't make an event loop").because(error))?;
+    runtime.block_on(timed(args))
+}
+
+async fn timed(args: &Args) -> Result<u8, Problem> {
+    let deaf = |error: io::Error| Problem::new("can't listen to signals").because(error);
+    let mut ended = signal(SignalKind::child()).map_err(deaf)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(deaf)?;
     let failed = |error| capture::failed("can't run the command", error);
     let held = (0..args.copies)
         .map(|_| Held::spawn(&args.command, None))
@@ -49,10 +61,25 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         .map(Held::release)
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?;
-    let statuses: Vec<i32> = running.iter().map(Running::wait_blocking).collect();
+    let mut statuses: Vec<Option<i32>> = vec![None; running.len()];
+    loop {
+        let open = statuses.iter_mut().zip(&running).filter(|(status, _)| status.is_none());
+        open.for_each(|(status, running)| *status = running.try_wait());
+        if statuses.iter().all(Option::is_some) {
+            break;
+        }
+        tokio::select! {
+            _ = ended.recv() => {}
+            // Whoever ends this means the command.
+            _ = terminate.recv() => {
+                let open = statuses.iter().zip(&running).filter(|(status, _)| status.is_none());
+                open.for_each(|(_, running)| running.signal(libc::SIGTERM));
+            }
+        }
+    }
     let told = Told {
         wall_ns: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
-        exit_status: statuses.into_iter().find(|status| *status != 0).unwrap_or(0),
+        exit_status: statuses.into_iter().flatten().find(|status| *status != 0).unwrap_or(0),
     };
     if let Some(report) = &args.report {
         let json = serde_json::to_vec(&told).map_err(|error| Problem::new("can't make JSON of it").because(error))?;

@@ -4,12 +4,10 @@ use std::io;
 use std::path::PathBuf;
 
 use super::output::Target;
-use super::problem::tell;
 use super::{Problem, output, terminal};
 use crate::compare::history::{History, HistoryError};
 use crate::compare::samples;
 use crate::report::compare::trend;
-use crate::report::text;
 
 /// Show a phase over time: its medians, and when their level changed
 ///
@@ -82,11 +80,9 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
                 .next("choose one with --series, --name, --host or the phase's whole key"));
         };
         let svg = trend::svg(course, &args.measure).map_err(|error| Problem::new("can't plot it").because(error))?;
-        Target::new(path).write(svg.as_bytes(), args.force)?;
-        tell(&format!(
-            "written: {}",
-            text::visible(path.as_os_str().as_encoded_bytes())
-        ));
+        let target = Target::new(path);
+        target.write(svg.as_bytes(), args.force)?;
+        target.tell();
     }
     Ok(0)
 }

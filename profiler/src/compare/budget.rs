@@ -218,7 +218,7 @@ fn one(budget: &Budget, series: &Series, baseline: Option<&Series>) -> Checked {
         limit: budget.expression.limit(),
         why: String::new(),
     };
-    match value(&budget.expression.subject, series, baseline) {
+    match absent(&budget.expression, series).map_or_else(|| value(&budget.expression.subject, series, baseline), Ok) {
         Err(why) => checked.why = why,
         Ok(value) => {
             checked.value = budget.expression.unit().show(value);
@@ -230,6 +230,26 @@ fn one(budget: &Budget, series: &Series, baseline: Option<&Series>) -> Checked {
         }
     }
     checked
+}
+
+/// The count of a phase that never occurred, where a budget asks for that: 0, unless 0 and 1 would both be within. Then nobody
+/// asked whether the phase is there, and it may have got another name.
+fn absent(expression: &Expression, series: &Series) -> Option<f64> {
+    let Subject::Phase {
+        name,
+        figure: Figure::Count,
+        ..
+    } = &expression.subject
+    else {
+        return None;
+    };
+    series.good().next()?;
+    let occurred = series
+        .good()
+        .flat_map(|run| &run.phases)
+        .any(|phase| is_called(phase, name));
+    let asked = !(expression.holds(0.0) && expression.holds(1.0));
+    (!occurred && asked).then_some(0.0)
 }
 
 /// The figure that an expression is about.
@@ -280,6 +300,10 @@ fn value(subject: &Subject, series: &Series, baseline: Option<&Series>) -> Resul
                     .filter_map(|phase| samples::value(phase, measure));
                 values.map(|value| value as f64).collect()
             };
+            let values: Vec<f64> = series.good().flat_map(of_run).collect();
+            if values.is_empty() && *figure != Figure::Count {
+                return Err(format!("phase {name:?} has no {measure}"));
+            }
             match figure {
                 Figure::Count => {
                     let counts: Vec<f64> = series
@@ -296,10 +320,6 @@ fn value(subject: &Subject, series: &Series, baseline: Option<&Series>) -> Resul
                     Ok(stats::median(&shares))
                 }
                 figure => {
-                    let values: Vec<f64> = series.good().flat_map(of_run).collect();
-                    if values.is_empty() {
-                        return Err(format!("phase {name:?} has no {measure}"));
-                    }
                     let summary = Summary::of(&values);
                     Ok(match figure {
                         Figure::Mean => summary.mean as f64,
@@ -346,7 +366,7 @@ fn known(series: &Series) -> String {
 fn regressions(regression: Regression, series: &Series, baseline: Option<&Series>) -> Vec<Checked> {
     let limit = [("alert", regression.alert), ("fail", regression.fail)]
         .iter()
-        .filter_map(|(name, part)| part.map(|part| format!("{name} at {:.0} %", 100.0 * part)))
+        .filter_map(|(name, part)| part.map(|part| format!("{name} at {} %", (1_000.0 * part).round() / 10.0)))
         .collect::<Vec<_>>()
         .join(", ");
     let line = |name: &str, kept, value: String, why: String| Checked {
@@ -361,7 +381,12 @@ fn regressions(regression: Regression, series: &Series, baseline: Option<&Series
         let why = "there is no baseline: give one with --baseline".to_owned();
         return vec![line("all phases", Kept::CantTell, String::new(), why)];
     };
-    let difference: Difference = diff::compare(baseline, series, &diff::Options::default());
+    // A limit below what counts as a change elsewhere is one all the same.
+    let limits = [regression.alert, regression.fail].into_iter().flatten();
+    let options = diff::Options {
+        min_change: limits.fold(diff::Options::default().min_change, f64::min),
+    };
+    let difference: Difference = diff::compare(baseline, series, &options);
     let mut lines = Vec::new();
     for change in difference
         .changes

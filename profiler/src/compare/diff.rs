@@ -199,15 +199,14 @@ pub fn circumstances(base: &Results, new: &Results) -> Vec<String> {
 
 fn changes(base: &Series, new: &Series, sides: &(Side, Side), options: &Options) -> (Vec<Change>, usize) {
     let total = sides.0.total_ns.max(sides.1.total_ns);
-    let mut changes = Vec::new();
+    let mut criticals = rank::Criticals::default();
+    // With the figures of both sides.
+    let mut compared: Vec<(Change, Vec<f64>, Vec<f64>)> = Vec::new();
     let mut too_small = 0;
     let known: std::collections::HashSet<&str> = samples::keys(base).into_iter().collect();
     for key in samples::keys(new).into_iter().filter(|key| known.contains(key)) {
         let mut phase_ns = (0.0, 0.0);
         for measure in samples::MEASURES {
-            if key == TOTAL && !["wall", "cpu_all"].contains(&measure) {
-                continue;
-            }
             let (before, after) = (
                 samples::independent(base, key, measure),
                 samples::independent(new, key, measure),
@@ -229,10 +228,10 @@ fn changes(base: &Series, new: &Series, sides: &(Side, Side), options: &Options)
                 too_small += usize::from(larger > 0.0);
                 continue;
             }
-            let Some(shift) = rank::shift(&before, &after, 1.0 - ALPHA) else {
+            let Some(shift) = rank::shift(&before, &after, 1.0 - ALPHA, &mut criticals) else {
                 continue;
             };
-            changes.push(Change {
+            let change = Change {
                 key: key.to_owned(),
                 measure: measure.to_owned(),
                 base: Summary::of(&before),
@@ -244,17 +243,16 @@ fn changes(base: &Series, new: &Series, sides: &(Side, Side), options: &Options)
                 detectable: None,
                 phase_ns: phase_ns.0,
                 judged: Judged::Unknown,
-            });
+            };
+            compared.push((change, before, after));
         }
     }
-    let p: Vec<f64> = changes.iter().map(|change| change.p).collect();
+    let p: Vec<f64> = compared.iter().map(|(change, _, _)| change.p).collect();
     let alpha = ALPHA / p.len().max(1) as f64;
-    for (change, adjusted) in changes.iter_mut().zip(rank::holm(&p)) {
+    for ((change, before, after), adjusted) in compared.iter_mut().zip(rank::holm(&p)) {
         change.p_adjusted = adjusted;
-        let before = samples::independent(base, &change.key, &change.measure);
-        let after = samples::independent(new, &change.key, &change.measure);
         // The strictest of Holm's steps: what is said to be detectable is so whatever else is found.
-        change.detectable = rank::detectable(&before, &after, alpha);
+        change.detectable = rank::detectable(before, after, alpha, &mut criticals);
         let possible = rank::smallest_p(before.len(), after.len()) <= alpha;
         change.judged = if adjusted <= ALPHA && change.part(change.shift).abs() >= options.min_change {
             if change.shift > 0.0 { Judged::More } else { Judged::Less }
@@ -264,7 +262,8 @@ fn changes(base: &Series, new: &Series, sides: &(Side, Side), options: &Options)
             Judged::Unknown
         };
     }
-    (changes, too_small)
+    let changes = compared.into_iter().map(|(change, _, _)| change);
+    (changes.collect(), too_small)
 }
 
 /// What a series has in most of its runs, and the other in none.

@@ -38,7 +38,7 @@ pub fn run(session: &Session, copies: bool) -> Run {
         exit_status,
         wall_ns: wall(session).len(),
         recording: None,
-        version: session.meta.version.clone(),
+        version: text::visible(session.meta.version.as_bytes()),
         lost: lost.fold(0, |sum, loss| sum.saturating_add(loss.count)),
         self_cpu_ns: cost.bpf_ns.map(|bpf| bpf.saturating_add(cost.process_ns)),
         host_cpu_ns: cost.host_ns,
@@ -299,6 +299,14 @@ fn innermost(session: &Session, phases: &[usize], piece: Span) -> Option<usize> 
 mod tests {
     use super::*;
     use crate::report::fixture;
+
+    /// Make sure that a recording's version is text like any other: harmless.
+    #[test]
+    fn hostile_version() {
+        let mut session = fixture::session();
+        session.meta.version = "9.9\x1b[2J\u{202e}".to_owned();
+        assert_eq!(run(&session, false).version, "9.9\\x1b[2J\\u{202e}");
+    }
 
     /// Make sure that a run's figures are the recording's: the total is the command's life, critical states add up to
     /// their phase, shares of paths to the operations.

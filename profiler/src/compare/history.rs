@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::budget::is_called;
 use super::results::{PhaseRun, Results};
@@ -81,20 +81,16 @@ pub struct Entry {
     pub command: Vec<String>,
     pub hostname: String,
     pub began_real_ns: u64,
-    pub version: String,
     pub commit: Option<String>,
     pub key: String,
     pub n: u32,
     pub median: u64,
-    pub sd: u64,
-    pub mean: u64,
     pub min: u64,
     pub max: u64,
-    pub p95: u64,
 }
 
 impl History {
-    /// Opens a history, and makes one when there is none.
+    /// Opens a history to add to it, and makes one when there is none.
     ///
     /// # Errors
     ///
@@ -102,35 +98,29 @@ impl History {
     pub fn create(path: &Path) -> Result<History, HistoryError> {
         // SQLite would make it readable for all.
         OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        History::open(path)
-    }
-
-    /// Opens a history that is there.
-    ///
-    /// # Errors
-    ///
-    /// [`HistoryError`].
-    pub fn open(path: &Path) -> Result<History, HistoryError> {
-        path.metadata()?;
-        let mut connection = Connection::open(path)?;
-        connection.busy_timeout(PATIENCE)?;
+        let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         connection.pragma_update(None, "foreign_keys", true)?;
-        let number =
-            |connection: &Connection, name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
         if tables == 0 {
             transaction.execute_batch(TABLES)?;
             transaction.pragma_update(None, "application_id", APPLICATION)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
-        } else if number(&transaction, "application_id")? != APPLICATION {
-            return Err(HistoryError::Other);
         }
-        let version = number(&transaction, "user_version")?;
-        if version > VERSION {
-            return Err(HistoryError::Newer(version));
-        }
+        is_ours(&transaction)?;
         transaction.commit()?;
+        Ok(History(connection))
+    }
+
+    /// Opens a history that is there, to read it: no lock of a writer, no right to write is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError`].
+    pub fn open(path: &Path) -> Result<History, HistoryError> {
+        path.metadata()?;
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        is_ours(&connection)?;
         Ok(History(connection))
     }
 
@@ -204,15 +194,15 @@ impl History {
     /// [`HistoryError`].
     pub fn entries(&self, phase: &str, measure: &str) -> Result<Vec<Entry>, HistoryError> {
         let mut select = self.0.prepare(
-            "SELECT name, series, command, hostname, began_real_ns, version, commit_id, key, kind, n, median, sd, mean, min, \
-             max, p95 FROM measure JOIN series ON series.id = series_id WHERE measure = ?1 ORDER BY began_real_ns, series.id",
+            "SELECT name, series, command, hostname, began_real_ns, commit_id, key, kind, n, median, min, max \
+             FROM measure JOIN series ON series.id = series_id WHERE measure = ?1 ORDER BY began_real_ns, series.id",
         )?;
         let mut rows = select.query([measure])?;
         let mut entries = Vec::new();
         while let Some(row) = rows.next()? {
             let found = PhaseRun {
-                key: row.get(7)?,
-                kind: row.get(8)?,
+                key: row.get(6)?,
+                kind: row.get(7)?,
                 ..PhaseRun::default()
             };
             if !is_called(&found, phase) {
@@ -226,16 +216,12 @@ impl History {
                 command: serde_json::from_str(&command).unwrap_or_default(),
                 hostname: row.get(3)?,
                 began_real_ns: number(4)?,
-                version: row.get(5)?,
-                commit: row.get(6)?,
+                commit: row.get(5)?,
                 key: found.key,
-                n: row.get(9)?,
-                median: number(10)?,
-                sd: number(11)?,
-                mean: number(12)?,
-                min: number(13)?,
-                max: number(14)?,
-                p95: number(15)?,
+                n: row.get(8)?,
+                median: number(9)?,
+                min: number(10)?,
+                max: number(11)?,
             });
         }
         Ok(entries)
@@ -251,6 +237,26 @@ impl History {
         let names = select.query_map([], |row| row.get(0))?;
         Ok(names.collect::<Result<_, _>>()?)
     }
+}
+
+/// Connects to a file that is there; its name is no URI, whatever it begins with.
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(PATIENCE)?;
+    Ok(connection)
+}
+
+/// Whether these are a history's tables, of a version that is known.
+fn is_ours(connection: &Connection) -> Result<(), HistoryError> {
+    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    if number("application_id")? != APPLICATION {
+        return Err(HistoryError::Other);
+    }
+    let version = number("user_version")?;
+    if version > VERSION {
+        return Err(HistoryError::Newer(version));
+    }
+    Ok(())
 }
 
 /// SQLite's integers are signed.
@@ -300,6 +306,30 @@ mod tests {
         }
         assert_eq!(history.entries("teleport", "wall").unwrap(), []);
         assert!(history.known().unwrap().contains(&"create".to_owned()));
+    }
+
+    /// Make sure that a history is read while somebody writes to it, and that reading changes nothing.
+    #[test]
+    fn readers_do_not_write() {
+        let folder = tempfile::tempdir().unwrap();
+        // SQLite would take such a name for a URI, and its end for options.
+        let path = folder.path().join("file:history?mode=memory");
+        let mut history = History::create(&path).unwrap();
+        history.add(&results(1), "a").unwrap();
+        let writer = history
+            .0
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+            .unwrap();
+        let start = std::time::Instant::now();
+        let mut reader = History::open(&path).unwrap();
+        assert_eq!(reader.entries("create", "wall").unwrap().len(), 1);
+        assert!(start.elapsed() < PATIENCE / 2, "it waited for the writer");
+        drop(writer);
+        assert!(matches!(reader.add(&results(2), "b"), Err(HistoryError::Sql(_))));
+        let empty = folder.path().join("empty");
+        std::fs::write(&empty, "").unwrap();
+        assert!(matches!(History::open(&empty), Err(HistoryError::Other)));
+        assert_eq!(empty.metadata().unwrap().len(), 0);
     }
 
     /// Make sure that other files, other databases and newer histories are refused and left as they are.

@@ -8,6 +8,8 @@
 //! statrs has this test from 0.19 on, but its exact form knows no ties and walks through every combination, which nobody
 //! lives to see the end of from about 20 figures each; so only the normal distribution is taken from there.
 
+use std::collections::BTreeMap;
+
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::stats::median;
@@ -140,6 +142,19 @@ fn critical_u(n: usize, m: usize, tail: f64) -> Option<usize> {
     critical
 }
 
+/// Critical values by lengths of both series and bits of the tail, each counted out once: of a hundred comparisons nearly all
+/// have the same.
+#[derive(Debug, Default)]
+pub struct Criticals(BTreeMap<(usize, usize, u64), Option<usize>>);
+
+impl Criticals {
+    /// As [`critical_u`].
+    fn u(&mut self, n: usize, m: usize, tail: f64) -> Option<usize> {
+        let known = self.0.entry((n, m, tail.to_bits()));
+        *known.or_insert_with(|| critical_u(n, m, tail))
+    }
+}
+
 /// How far the new figures lie from the base's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shift {
@@ -150,14 +165,15 @@ pub struct Shift {
 }
 
 /// The shift from `base` to `new`, with an interval of `confidence` (0.95) of its own; `None` when a series is empty.
-pub fn shift(base: &[f64], new: &[f64], confidence: f64) -> Option<Shift> {
+pub fn shift(base: &[f64], new: &[f64], confidence: f64, criticals: &mut Criticals) -> Option<Shift> {
     if base.is_empty() || new.is_empty() {
         return None;
     }
     let pairs = base.iter().flat_map(|base| new.iter().map(move |new| new - base));
     let mut differences: Vec<f64> = pairs.collect();
     differences.sort_by(f64::total_cmp);
-    let interval = critical_u(base.len(), new.len(), (1.0 - confidence) / 2.0).map(|u| {
+    let critical = criticals.u(base.len(), new.len(), (1.0 - confidence) / 2.0);
+    let interval = critical.map(|u| {
         let last = differences.len() - 1;
         (differences[u.min(last)], differences[last - u.min(last)])
     });
@@ -183,9 +199,9 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
 
 /// The smallest shift that is found, with significance `alpha`, in [`POWER`] of series drawn (with a fixed seed) from
 /// these two, each about its own median. `None` when no shift could be: too few figures.
-pub fn detectable(base: &[f64], new: &[f64], alpha: f64) -> Option<f64> {
+pub fn detectable(base: &[f64], new: &[f64], alpha: f64, criticals: &mut Criticals) -> Option<f64> {
     let (n, m) = (base.len(), new.len());
-    let critical = critical_u(n, m, alpha / 2.0)? as f64;
+    let critical = criticals.u(n, m, alpha / 2.0)? as f64;
     let about = |values: &[f64]| {
         let middle = median(values);
         values.iter().map(move |value| value - middle).collect::<Vec<f64>>()

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::stats::Summary;
 use crate::report::json::schema::Times;
+use crate::report::text;
 
 /// Raised when a field's meaning changes or a field goes.
 pub const SCHEMA: u32 = 1;
@@ -44,7 +45,7 @@ pub struct Results {
     pub commit: Option<String>,
     pub settings: Settings,
     pub series: Vec<Series>,
-    /// Somebody ended it before all runs were done.
+    /// It ended before all runs were done: somebody interrupted it, or something failed.
     pub interrupted: bool,
     /// SHA-256 of this object without this field (its keys sorted, no spaces), hexadecimal: a file that was changed after it
     /// was written is not taken for a measurement.
@@ -224,8 +225,20 @@ pub struct Unprofiled {
     pub number: u32,
     /// Whether it came before the profiled one.
     pub first: bool,
+    #[serde(default)]
+    pub outcome: Outcome,
+    /// 128 + signal when it was killed.
     pub exit_status: i32,
+    /// Of one that was ended when its time was up: until it had ended.
     pub wall_ns: u64,
+}
+
+impl Unprofiled {
+    /// Whether its figures count.
+    pub fn is_good(&self) -> bool {
+        // Files of before `outcome` have the status alone.
+        self.outcome == Outcome::Ok && self.exit_status == 0
+    }
 }
 
 /// One figure of one phase over the runs.
@@ -294,7 +307,49 @@ impl Results {
             return Err(Unusable::Changed);
         }
         value["checksum"] = told.into();
+        // Whoever wrote the file could give it a checksum too. A recording's name is opened, not shown.
+        let recordings: Vec<_> = runs(&mut value)
+            .map(|run| run.get_mut("recording").map(serde_json::Value::take))
+            .collect();
+        harmless(&mut value);
+        for (run, recording) in runs(&mut value).zip(recordings) {
+            if let (Some(place), Some(recording)) = (run.get_mut("recording"), recording) {
+                *place = recording;
+            }
+        }
         Ok(serde_json::from_value(value)?)
+    }
+}
+
+/// Runs of all series.
+fn runs(value: &mut serde_json::Value) -> impl Iterator<Item = &mut serde_json::Value> {
+    fn list<'a>(
+        value: &'a mut serde_json::Value,
+        name: &str,
+    ) -> impl Iterator<Item = &'a mut serde_json::Value> + use<'a> {
+        value
+            .get_mut(name)
+            .and_then(serde_json::Value::as_array_mut)
+            .into_iter()
+            .flatten()
+    }
+    list(value, "series").flat_map(|series| list(series, "runs"))
+}
+
+/// Makes all text harmless, names of fields included.
+fn harmless(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => *text = text::visible(text.as_bytes()),
+        Value::Array(values) => values.iter_mut().for_each(harmless),
+        Value::Object(fields) => {
+            let old = std::mem::take(fields);
+            fields.extend(old.into_iter().map(|(name, mut value)| {
+                harmless(&mut value);
+                (text::visible(name.as_bytes()), value)
+            }));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -24,8 +24,17 @@ pub const MEASURES: [&str; 15] = [
     "bytes",
 ];
 
+/// Whether the command as a whole has this figure: it has no critical path whose states there could be, and moves no bytes of
+/// its own.
+pub fn is_of_total(measure: &str) -> bool {
+    ["wall", "cpu_all"].contains(&measure)
+}
+
 /// A phase's figure; `None` when it has none.
 pub fn value(phase: &PhaseRun, measure: &str) -> Option<u64> {
+    if phase.kind == TOTAL && !is_of_total(measure) {
+        return None;
+    }
     let critical = &phase.critical;
     Some(match measure {
         "wall" => phase.wall_ns,
@@ -91,7 +100,7 @@ pub(super) fn measures(series: &Series) -> Vec<Measure> {
         for measure in MEASURES {
             let (runs, values): (Vec<u32>, Vec<f64>) = all(series, key, measure).into_iter().unzip();
             let idle = values.iter().all(|value| *value == 0.0) && measure != "wall";
-            if values.is_empty() || idle || (key == TOTAL && !["wall", "cpu_all"].contains(&measure)) {
+            if values.is_empty() || idle {
                 continue;
             }
             let summary = Summary::of(&values);
@@ -107,4 +116,28 @@ pub(super) fn measures(series: &Series) -> Vec<Measure> {
         }
     }
     measures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::diff::tests::series;
+
+    /// Make sure that the command as a whole has a length and CPU time, and of nothing else a 0 that nobody measured.
+    #[test]
+    fn of_the_command() {
+        let series = series(1, 3, 0.01, |_| 1.0);
+        for measure in MEASURES {
+            let expected = if is_of_total(measure) { 3 } else { 0 };
+            assert_eq!(independent(&series, TOTAL, measure).len(), expected, "{measure}");
+        }
+        let told = measures(&series);
+        let of_total: Vec<&str> = told
+            .iter()
+            .filter(|told| told.key == TOTAL)
+            .map(|told| &told.measure[..])
+            .collect();
+        assert_eq!(of_total, ["wall"]);
+        assert!(told.iter().any(|told| told.key != TOTAL && told.measure == "disk"));
+    }
 }

@@ -10,6 +10,9 @@ pub const FEWEST: usize = 8;
 /// Permutations, with a fixed seed; p is known to about 0.002 at 0.05.
 const PERMUTATIONS: usize = 9_999;
 
+/// Of the permutations.
+const SEED: u64 = 0x7374_6570;
+
 /// Most steps that are looked for.
 const MOST: usize = 32;
 
@@ -59,14 +62,14 @@ pub fn steps(values: &[f64], alpha: f64) -> Vec<Step> {
 
 /// Index behind the split at which before and after differ most, and how likely so large a difference is by chance.
 fn largest(values: &[f64]) -> (usize, f64) {
-    let ranks = signs(values);
-    let (split, seen) = statistic(&ranks);
-    let mut random = fastrand::Rng::with_seed(0x7374_6570);
-    let mut shuffled = values.to_vec();
+    let mut signs = signs(values);
+    let (split, seen) = statistic(&signs);
+    let mut random = fastrand::Rng::with_seed(SEED);
     let mut as_large = 1;
     for _ in 0..PERMUTATIONS {
-        random.shuffle(&mut shuffled);
-        as_large += usize::from(statistic(&signs(&shuffled)).1 >= seen);
+        // A figure keeps its sign wherever it stands.
+        random.shuffle(&mut signs);
+        as_large += usize::from(statistic(&signs).1 >= seen);
     }
     (split, as_large as f64 / (PERMUTATIONS + 1) as f64)
 }
@@ -113,6 +116,26 @@ mod tests {
         assert_eq!(places, [10, 20], "{steps:?}");
         assert!((steps[0].before - 100.0).abs() < 2.0 && (steps[0].after - 115.0).abs() < 2.0);
         assert!((steps[1].after - 90.0).abs() < 2.0);
+    }
+
+    /// Make sure that shuffled signs give the p that shuffled figures do, ties included.
+    #[test]
+    fn signs_are_the_figures() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut tied = normal(&mut random, 12, 100.0, 0.05);
+        tied.iter_mut().for_each(|value| *value = (*value / 5.0).round());
+        for values in [normal(&mut random, 9, 100.0, 0.05), tied, vec![1.0; 8]] {
+            let seen = statistic(&signs(&values)).1;
+            let mut random = fastrand::Rng::with_seed(SEED);
+            let mut shuffled = values.clone();
+            let mut as_large = 1;
+            for _ in 0..PERMUTATIONS {
+                random.shuffle(&mut shuffled);
+                as_large += usize::from(statistic(&signs(&shuffled)).1 >= seen);
+            }
+            let p = as_large as f64 / (PERMUTATIONS + 1) as f64;
+            assert_eq!(largest(&values).1, p, "{values:?}");
+        }
     }
 
     /// Make sure that a level that only varies has steps in about one of twenty series, and eight figures are enough for one.

@@ -74,7 +74,7 @@ const QUEUE: &str = "how long requests wait before a block device is given them"
 const BLOCK_CGROUP: &str = "the cgroup that a request to a block device is charged to";
 const BLOCK_FILE: &str = "the file that a request to a block device is for";
 const OVERLAY: &str =
-    "which files of an overlay are opened; from which one something was copied up when that was in the page cache";
+    "which files of an overlay are opened; what was copied up when it was in the page cache or has no contents";
 const AWAITED: &str = "which file or socket a wait was for";
 const IOWAIT: &str = "whether a wait is for disk, by the kernel's own flag";
 
@@ -232,6 +232,13 @@ pub const IN_IOWAIT: Member = Member {
     bytes: 0,
     lost: IOWAIT,
     set: |offsets, bytes| offsets.task_in_iowait = bytes,
+};
+/// The count of an overlay's lower layers where it is not with the inode.
+const NUMLOWER: Member = Member {
+    names: &[("ovl_entry", "numlower")],
+    bytes: 4,
+    lost: OVERLAY,
+    set: |_, _| {},
 };
 
 /// What was found.
@@ -443,8 +450,8 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
     if offsets.request_disk != ABSENT || offsets.queue_disk != ABSENT {
         missing.retain(|(name, _)| !matches!(*name, "request.rq_disk" | "request_queue.disk"));
     }
-    // With the inode, or with the name.
-    if offsets.ovl_inode_oe != ABSENT || offsets.ovl_inode_vfs == ABSENT {
+    // With the inode, or, until 6.5, with the name (0af950f57fef); the count had another name then.
+    if types.bits(&NUMLOWER).is_some() || offsets.ovl_inode_vfs == ABSENT {
         missing.retain(|(name, _)| *name != "ovl_inode.oe");
     }
     // Before folios there were none that were large.

@@ -199,6 +199,12 @@ fn rungs() -> Vec<&'static str> {
 }
 
 fn check(session: &Session, stamps: &Stamps) {
+    // A module's types are told since 5.11: without them the overlay's own inode can't be read, which the recording says.
+    let facts = &session.meta.facts;
+    let unreadable = facts
+        .iter()
+        .find(|(_, said)| said.contains("which files of an overlay are opened"));
+    let readable = unreadable.is_none();
     for (name, size, by) in COPIES {
         let found = within(session, stamps, name);
         let [copy] = found[..] else {
@@ -217,6 +223,10 @@ fn check(session: &Session, stamps: &Stamps) {
                     .path_on_disk(lower)
                     .ends_with(format!("/lower/{name}").as_bytes())
             );
+        }
+        if copy.bracketed && !readable && *size == 0 {
+            // Nothing but the overlay's inode tells what it is.
+            continue;
         }
         let upper = copy.upper.unwrap_or_else(|| panic!("{name}: {copy:?}"));
         let path = String::from_utf8(session.path_on_disk(upper)).unwrap();
@@ -258,12 +268,7 @@ fn check(session: &Session, stamps: &Stamps) {
         panic!("{:#?}", session.copy_ups)
     };
     assert_eq!((warm.read, warm.copied), (0, 2), "{warm:?}");
-    // What was in the page cache leaves no trace but to the overlay's own function. A module's types are told since 5.11:
-    // without them the overlay's own inode can't be read, which the recording says.
-    let facts = &session.meta.facts;
-    let readable = !facts
-        .iter()
-        .any(|(_, said)| said.contains("which files of an overlay are opened"));
+    // What was in the page cache leaves no trace but to the overlay's own function.
     let lower = warm.lower.map(|lower| session.files[lower.ix()].id.ino);
     let known = warm.bracketed && readable;
     assert_eq!(lower, known.then(|| stamps.inode("warm")), "{warm:?}");
@@ -279,6 +284,11 @@ fn check(session: &Session, stamps: &Stamps) {
             let lower = file.lower.map(|lower| session.files[lower.ix()].id.ino);
             lower == Some(stamps.inode(name)) && file.upper.is_none()
         });
-        assert_eq!(opened.count(), usize::from(readable), "{name}: {:?}", session.overlaid);
+        assert_eq!(
+            opened.count(),
+            usize::from(readable),
+            "{name}: {unreadable:?} {:?}",
+            session.overlaid
+        );
     }
 }

@@ -17,7 +17,12 @@ YML
 docker-registry serve registry.yml >/dev/null 2>&1 &
 registry=$!
 trap 'kill "$registry"' EXIT
-until grep -q ':1388 00000000:0000 0A' /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done
+for _ in $(seq 600); do
+    if grep -q ':1388 00000000:0000 0A' /proc/net/tcp /proc/net/tcp6; then break; fi
+    kill -0 "$registry" || { echo "docker-registry has ended" >&2; exit 1; }
+    sleep 0.05
+done
+grep -q ':1388 00000000:0000 0A' /proc/net/tcp /proc/net/tcp6 || { echo "docker-registry does not listen after 30 s" >&2; exit 1; }
 python3 "$SCENARIO/image.py" layout $sizes
 echo '{"default":[{"type":"insecureAcceptAnything"}]}' >policy.json
 skopeo --policy policy.json copy --quiet --dest-tls-verify=false oci:layout:made docker://127.0.0.1:5000/library/made:1

@@ -58,6 +58,19 @@ fn kernel_stacks() {
             Wait::Ipc,
             "pipe read",
         ),
+        // Without `.sched.text`: what takes the lock is the leaf.
+        (
+            &["__vm_munmap", "__x64_sys_munmap", "do_syscall_64"],
+            Wait::Lock,
+            "kernel lock: memory map",
+        ),
+        (&["pipe_read", "vfs_read"], Wait::Ipc, "pipe read"),
+        (
+            &["ext4_file_write_iter", "vfs_write"],
+            Wait::Lock,
+            "kernel lock: file or directory",
+        ),
+        (&["do_syscall_64", "__vm_munmap"], Wait::Other, "unknown"),
         (
             &["__schedule", "schedule", "anon_pipe_read", "vfs_read"],
             Wait::Ipc,

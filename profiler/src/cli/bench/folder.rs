@@ -1,7 +1,7 @@
 //! The folder of a series of runs: recordings, `results.json`, tables.
 
 use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::cli::Problem;
@@ -23,6 +23,14 @@ impl Folder {
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                // Whoever else may write there could put links where files are written, and files where they are read.
+                let there = path.metadata().map_err(failed)?;
+                if there.uid() != rustix::process::geteuid().as_raw() || there.mode() & 0o022 != 0 {
+                    return Err(
+                        Problem::new(format!("others than this user may write into {}", path.display()))
+                            .next("another name with -o: a folder that is not there is made"),
+                    );
+                }
                 let mut entries = std::fs::read_dir(&path).map_err(failed)?;
                 if entries.next().is_some() {
                     return Err(Problem::new(format!("{} is not empty", path.display()))
@@ -91,6 +99,19 @@ mod tests {
     fn names() {
         assert_eq!(recording(1, "warm j=../../x", 7), "01-warm-j-------x-0007.phg");
         assert!(recording(1, "warm", 9) < recording(1, "warm", 10));
+    }
+
+    /// Make sure that an empty folder of one's own is taken, and none that others may write into.
+    #[test]
+    fn folders_of_others() {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("there");
+        std::fs::create_dir(&path).unwrap();
+        for (mode, taken) in [(0o700, true), (0o755, true), (0o775, false), (0o1777, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Folder::create(Some(path.clone())).is_ok(), taken, "{mode:o}");
+        }
     }
 
     /// Make sure that of the recordings the slowest, the middle one and those of failed runs stay.

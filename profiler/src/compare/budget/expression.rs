@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use crate::compare::results::TOTAL;
 use crate::compare::samples;
 use crate::report::units;
 
@@ -90,15 +91,8 @@ pub enum Unit {
     Count,
 }
 
-/// Units of limits, with what one is in ns or bytes.
-const UNITS: [(&str, Unit, f64); 15] = [
-    ("ns", Unit::Time, 1.0),
-    ("us", Unit::Time, 1e3),
-    ("µs", Unit::Time, 1e3),
-    ("ms", Unit::Time, 1e6),
-    ("s", Unit::Time, 1e9),
-    ("min", Unit::Time, 60e9),
-    ("h", Unit::Time, 3_600e9),
+/// Units of limits other than times, with what one is in bytes.
+const UNITS: [(&str, Unit, f64); 8] = [
     ("B", Unit::Bytes, 1.0),
     ("kB", Unit::Bytes, 1e3),
     ("MB", Unit::Bytes, 1e6),
@@ -240,13 +234,13 @@ fn subject_of(text: &str) -> Result<Subject, String> {
         ["lost"] => Ok(Subject::Lost),
         ["copy_up", "bytes"] => Ok(Subject::CopyUpBytes),
         ["copy_up", "files"] => Ok(Subject::CopyUpFiles),
-        ["total", figure] => phase("total", "wall", figure),
-        ["total", measure @ ("wall" | "cpu_all"), figure] => phase("total", measure, figure),
+        [TOTAL, figure] => phase(TOTAL, "wall", figure),
+        [TOTAL, measure, figure] => phase(TOTAL, measure, figure),
         ["phase", name, figure] => phase(name, "wall", figure),
         ["phase", name, measure, figure] => phase(name, measure, figure),
         _ => Err(format!(
-            "{text:?} is none of success_rate, lost, copy_up.bytes, copy_up.files, overhead_vs(baseline), total.FIGURE, phase.NAME.FIGURE, \
-             phase.NAME.MEASURE.FIGURE; a NAME with a dot or a space needs double quotes"
+            "{text:?} is none of success_rate, lost, copy_up.bytes, copy_up.files, overhead_vs(baseline), total.FIGURE, \
+             total.MEASURE.FIGURE, phase.NAME.FIGURE, phase.NAME.MEASURE.FIGURE; a NAME with a dot or a space needs double quotes"
         )),
     }
 }
@@ -259,6 +253,11 @@ fn phase(name: &str, measure: &str, figure: &str) -> Result<Subject, String> {
             list(&samples::MEASURES)
         ));
     }
+    if name == TOTAL && !samples::is_of_total(measure) {
+        return Err(format!(
+            "of the command as a whole there is no {measure}, only wall and cpu_all"
+        ));
+    }
     let known = FIGURES.iter().find(|(known, _)| *known == figure);
     let (_, figure) = known.ok_or_else(|| {
         format!(
@@ -266,6 +265,9 @@ fn phase(name: &str, measure: &str, figure: &str) -> Result<Subject, String> {
             list(&FIGURES.map(|(name, _)| name))
         )
     })?;
+    if *figure == Figure::Share && measure == "bytes" {
+        return Err("bytes are no share of the command's length".to_owned());
+    }
     Ok(Subject::Phase {
         name: name.to_owned(),
         measure: measure.to_owned(),
@@ -273,7 +275,7 @@ fn phase(name: &str, measure: &str, figure: &str) -> Result<Subject, String> {
     })
 }
 
-/// `"1s"`, `0.3`, `30%`.
+/// `"1s"`, `"1h30m"`, `0.3`, `30%`.
 fn limit(text: &str) -> Result<(f64, Option<Unit>), String> {
     let wrong = || format!("{text:?} is no limit, such as \"1s\", \"10MB\", 0.3 or \"30%\"");
     let bare = text
@@ -281,6 +283,10 @@ fn limit(text: &str) -> Result<(f64, Option<Unit>), String> {
         .and_then(|text| text.strip_suffix('"'))
         .unwrap_or(text)
         .trim();
+    // Times as on the command line.
+    if let Ok(time) = bare.parse::<jiff::SignedDuration>() {
+        return Ok((time.as_nanos() as f64, Some(Unit::Time)));
+    }
     let end = bare
         .find(|char: char| !char.is_ascii_digit() && !"+-.".contains(char))
         .unwrap_or(bare.len());
@@ -303,6 +309,9 @@ mod tests {
         for (text, limit, unit) in [
             ("phase.start.p95 < \"1s\"", "< 1.00 s", Unit::Time),
             ("phase.start.p95<250ms", "< 250 ms", Unit::Time),
+            ("phase.start.p95 < \"1.5 us\"", "< 1.50 µs", Unit::Time),
+            ("phase.start.p95 < 0.25s", "< 250 ms", Unit::Time),
+            ("total.max < \"1h30m\"", "< 1 h 30 min", Unit::Time),
             ("phase.pull.share < 0.3", "< 30.0 %", Unit::Part),
             ("copy_up.bytes == 0", "== 0 B", Unit::Bytes),
             ("copy_up.files < 10", "< 10", Unit::Count),
@@ -353,6 +362,10 @@ mod tests {
             ("phase.start.p95 < 1", "a time"),
             ("phase.start.p95 < 30%", "a time"),
             ("phase.pull.share < 1s", "a part"),
+            ("total.disk.p95 < 1s", "only wall and cpu_all"),
+            ("phase.total.runqueue.p95 < 1s", "only wall and cpu_all"),
+            ("phase.total.disk.share < 0.3", "only wall and cpu_all"),
+            ("phase.download.bytes.share < 0.3", "no share"),
             ("phase.start.p96 < 1s", "p95, p99"),
             ("phase.start.heat.p95 < 1s", "runqueue"),
             ("phase..p95 < 1s", "empty"),

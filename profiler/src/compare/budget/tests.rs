@@ -52,6 +52,52 @@ fn alert() {
     assert_eq!((verdicts[0].kept, &verdicts[0].name[..]), (Kept::Alert, "whole"));
 }
 
+/// Make sure that a regression below what counts as a change elsewhere is told where the file asks for it.
+#[test]
+fn small_regression() {
+    let baseline = series(1, 20, 0.0005, |_| 1.0);
+    let slower = series(2, 20, 0.0005, |name| if name == "run" { 1.006 } else { 1.0 });
+    for (text, expected) in [
+        ("[regression]\nalert = 0.004\nfail = 0.2\n", Kept::Alert),
+        ("[regression]\nfail = 0.004\n", Kept::Over),
+        ("[regression]\nalert = 0.008\n", Kept::Within),
+    ] {
+        let verdicts = checked(text, &slower, Some(&baseline));
+        let worst = verdicts.iter().max_by_key(|checked| checked.kept).unwrap();
+        assert_eq!(worst.kept, expected, "{text}: {verdicts:?}");
+    }
+    let verdicts = checked("[regression]\nalert = 0.004\nfail = 0.2\n", &slower, Some(&baseline));
+    assert_eq!(verdicts[0].limit, "alert at 0.4 %, fail at 20 %");
+}
+
+/// Make sure that a phase that never occurred is counted as 0 where a budget asks for that, and only there.
+#[test]
+fn absent_phase() {
+    let series = series(1, 5, 0.02, |_| 1.0);
+    for (expression, expected) in [
+        ("phase.teleport.count == 0", Kept::Within),
+        ("phase.teleport.count < 1", Kept::Within),
+        ("phase.teleport.count >= 1", Kept::Over),
+        ("phase.teleport.count == 2", Kept::Over),
+        ("phase.teleport.count < 5", Kept::CantTell),
+        ("phase.teleport.count >= 0", Kept::CantTell),
+        ("phase.create.count == 0", Kept::Over),
+        ("phase.teleport.max < \"1s\"", Kept::CantTell),
+    ] {
+        assert_eq!(kept(expression, &series).0, expected, "{expression}");
+    }
+    // One that had not ended was there, and of how many there are nobody knows.
+    let mut open = series.clone();
+    let phases = open.runs.iter_mut().flat_map(|run| &mut run.phases);
+    phases
+        .filter(|phase| phase.kind == "create")
+        .for_each(|phase| phase.open = true);
+    assert_eq!(kept("phase.create.count == 0", &open).0, Kept::CantTell);
+    let mut failed = series.clone();
+    failed.runs.iter_mut().for_each(|run| run.outcome = Outcome::Failed);
+    assert_eq!(kept("phase.teleport.count == 0", &failed).0, Kept::CantTell);
+}
+
 /// Make sure that nobody can tell of a phase that never occurred, of what is not measured, without a baseline, and
 /// without a successful run; and that this is 2, not 0.
 #[test]
@@ -70,6 +116,16 @@ fn cant_tell() {
         assert_eq!(kept, Kept::CantTell, "{expression}");
         assert!(why.contains(says), "{expression}: {why}");
     }
+    // The whole key of the command: of what it does not have there is no share either, not one of 0.
+    let disk = Subject::Phase {
+        name: TOTAL.to_owned(),
+        measure: "disk".to_owned(),
+        figure: Figure::Share,
+    };
+    assert_eq!(
+        value(&disk, &series, None),
+        Err("phase \"total\" has no disk".to_owned())
+    );
     assert_eq!(status(&checked("[regression]\nfail = 0.2\n", &series, None)), 2);
     let mut failed = series.clone();
     failed.runs.iter_mut().for_each(|run| run.outcome = Outcome::Failed);

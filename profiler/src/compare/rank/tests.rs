@@ -80,20 +80,24 @@ fn approximation_follows() {
 /// Make sure that the interval holds the true shift as often as it says, and the estimate lies in it.
 #[test]
 fn intervals_hold() {
+    let mut criticals = Criticals::default();
     let mut random = fastrand::Rng::with_seed(3);
     let mut held = 0;
     for _ in 0..1_000 {
         let base = normal(&mut random, 10, 100.0, 0.1);
         let new = normal(&mut random, 12, 107.0, 10.0 / 107.0);
-        let shift = shift(&base, &new, 0.95).unwrap();
+        let shift = shift(&base, &new, 0.95, &mut criticals).unwrap();
         let (low, high) = shift.interval.unwrap();
         assert!(low <= shift.by && shift.by <= high);
         held += usize::from(low <= 7.0 && 7.0 <= high);
     }
     // 95.6 % is the exact level; 4 standard deviations of a count of 1,000 are 26.
     assert!((930..=982).contains(&held), "{held}");
-    assert_eq!(shift(&[1.0, 2.0], &[3.0, 4.0], 0.95).unwrap().interval, None);
-    assert_eq!(shift(&[1.0, 2.0], &[3.0, 4.0], 0.95).unwrap().by, 2.0);
+    assert_eq!(
+        shift(&[1.0, 2.0], &[3.0, 4.0], 0.95, &mut criticals).unwrap().interval,
+        None
+    );
+    assert_eq!(shift(&[1.0, 2.0], &[3.0, 4.0], 0.95, &mut criticals).unwrap().by, 2.0);
 }
 
 /// Make sure that Holm's correction is the textbook's.
@@ -111,6 +115,7 @@ fn correction() {
 /// few figures find none.
 #[test]
 fn detectable_is_detected() {
+    let mut criticals = Criticals::default();
     let mut random = fastrand::Rng::with_seed(4);
     for alpha in [0.05, 0.001] {
         let (mut found, mut said) = (0, 0.0);
@@ -118,7 +123,7 @@ fn detectable_is_detected() {
         for _ in 0..SERIES {
             let base = normal(&mut random, 20, 100.0, 0.02);
             let new = normal(&mut random, 20, 100.0, 0.02);
-            let by = detectable(&base, &new, alpha).unwrap();
+            let by = detectable(&base, &new, alpha, &mut criticals).unwrap();
             said += by / SERIES as f64;
             // Other series of the same kind, shifted by what these say.
             let base = normal(&mut random, 20, 100.0, 0.02);
@@ -131,6 +136,25 @@ fn detectable_is_detected() {
         let share = found as f64 / SERIES as f64;
         assert!((0.70..=0.90).contains(&share), "alpha {alpha}: {share} found of {said}");
     }
-    assert_eq!(detectable(&[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0], 0.05), None);
-    assert_eq!(detectable(&[1.0; 9], &[1.0; 9], 0.05), Some(0.0));
+    assert_eq!(
+        detectable(&[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0], 0.05, &mut criticals),
+        None
+    );
+    assert_eq!(detectable(&[1.0; 9], &[1.0; 9], 0.05, &mut criticals), Some(0.0));
+}
+
+/// Make sure that a critical value that is known already is that of its own lengths and tail.
+#[test]
+fn criticals_are_kept_apart() {
+    let mut criticals = Criticals::default();
+    for _ in 0..2 {
+        for (n, m) in [(3, 9), (9, 3), (10, 10), (60, 60), (2, 2)] {
+            for tail in [0.025, 0.005] {
+                assert_eq!(criticals.u(n, m, tail), critical_u(n, m, tail), "{n} {m} {tail}");
+            }
+        }
+    }
+    assert_eq!(criticals.0.len(), 10);
+    // Hollander, Wolfe, Chicken, table A.6: 10 and 10, one tail of 0.025.
+    assert_eq!(criticals.u(10, 10, 0.025), Some(23));
 }

@@ -85,6 +85,42 @@ fn written_and_read() {
     assert!(read.series[0].measures.iter().any(|measure| measure.key == TOTAL));
 }
 
+/// Make sure that no text of a file can do anything to whoever reads it, though its checksum holds, but that a recording is
+/// found by its own name.
+#[test]
+fn hostile_text() {
+    const HOSTILE: &str = "\x1b[2J\u{202e}\n::error::x";
+    let mut made = results(2);
+    made.name = HOSTILE.to_owned();
+    made.version = HOSTILE.to_owned();
+    made.commit = Some(HOSTILE.to_owned());
+    made.command = vec![HOSTILE.to_owned()];
+    made.host.hostname = HOSTILE.to_owned();
+    made.settings.cold = vec![vec![HOSTILE.to_owned()]];
+    let series = &mut made.series[0];
+    series.name = HOSTILE.to_owned();
+    // A parameter of this name is no recording's name.
+    for name in [HOSTILE, "recording"] {
+        series.params.insert(name.to_owned(), HOSTILE.to_owned());
+    }
+    series.runs[0].recording = Some("a\u{202e}.phg".to_owned());
+    series.runs[1].version = HOSTILE.to_owned();
+    series.runs[1].phases[1].key = HOSTILE.to_owned();
+    series.runs[1].programs[0].name = HOSTILE.to_owned();
+    series.measures[0].key = HOSTILE.to_owned();
+    let mut read = Results::from_json(&made.to_json().unwrap().0).unwrap();
+    assert_eq!(read.series[0].params.len(), 2);
+    assert_eq!(
+        read.series[0].runs[0].recording.take().as_deref(),
+        Some("a\u{202e}.phg")
+    );
+    assert_eq!(read.series[0].runs[1].recording, None);
+    let text = format!("{read:?}");
+    // `Debug` doubles each backslash of the harmless form.
+    assert_eq!(text.matches("\\\\x1b[2J\\\\u{202e}").count(), 14, "{text}");
+    assert!(!text.contains("\\u{1b}") && !text.contains("\\n"), "{text}");
+}
+
 /// Make sure that a file that was edited, is something else or is of a newer version is refused, each with its reason.
 #[test]
 fn not_taken_for_a_measurement() {

@@ -31,16 +31,19 @@ const LIMITS: &[(&str, u32)] = &[
     // The path of the cgroup, which 5.10 and 6.1 follow step by step.
     ("cgroup_attach_task", 60_000),
     // Each may tell a file with the folders above it, one step of the way for each: `disk/files.rs`.
-    ("page_added", 300_000),
-    ("page_dirtied", 300_000),
+    ("page_added", 80_000),
+    ("page_dirtied", 70_000),
     ("flush_tasks", 70_000),
     ("pages_exec", 40_000),
     ("pages_exit", 40_000),
     ("inode_made", 40_000),
-    ("write_back_ends", 80_000),
-    ("copy_up_ends", 110_000),
-    ("overlay_opens", 60_000),
-    ("overlay_opens_exit", 60_000),
+    ("write_back_ends", 50_000),
+    ("copy_up_ends", 50_000),
+    ("overlay_opens", 50_000),
+    ("overlay_opens_exit", 50_000),
+    // What a request is for is reached by many pointers, the arguments of a program by paths: 5.10 and 6.1 keep more states.
+    ("block_issue", 25_000),
+    ("sched_process_exec", 30_000),
     // Each end of each watched call, with the names of the files that some are about.
     ("call_exit", 16_000),
     ("call_fexit", 16_000),

@@ -24,11 +24,8 @@ pub fn render(title: &str, checked: &[Checked], cautions: &[String], style: &Sty
     for caution in cautions {
         page.paragraph("beware: ", Paint::Warn, caution);
     }
-    let mut series: Vec<&str> = checked.iter().map(|checked| &checked.series[..]).collect();
-    series.dedup();
-    for name in series {
+    for (name, of) in by_series(checked) {
         page.heading(name, "");
-        let of: Vec<&Checked> = checked.iter().filter(|checked| checked.series == name).collect();
         let lines: Vec<Line> = of
             .iter()
             .map(|checked| Line {
@@ -86,6 +83,18 @@ pub fn render(title: &str, checked: &[Checked], cautions: &[String], style: &Sty
     page.finish()
 }
 
+/// Verdicts by series, in the order in which they are first told of.
+fn by_series(checked: &[Checked]) -> Vec<(&str, Vec<&Checked>)> {
+    let mut all: Vec<(&str, Vec<&Checked>)> = Vec::new();
+    for checked in checked {
+        match all.iter_mut().find(|(name, _)| *name == checked.series) {
+            Some((_, of)) => of.push(checked),
+            None => all.push((&checked.series, vec![checked])),
+        }
+    }
+    all
+}
+
 /// What is told of a budget that is not within, in one line.
 fn message(checked: &Checked) -> String {
     let mut message = format!("{}: {} ({})", words(checked.kept), checked.name, checked.series);
@@ -105,11 +114,9 @@ fn message(checked: &Checked) -> String {
 /// quick-junit's; none that depends on the verdicts.
 pub fn junit(checked: &[Checked], cautions: &[String]) -> Result<String, quick_junit::SerializeError> {
     let mut report = Report::new("phasegraph check");
-    let mut series: Vec<&str> = checked.iter().map(|checked| &checked.series[..]).collect();
-    series.dedup();
-    for name in series {
+    for (name, of) in by_series(checked) {
         let mut suite = TestSuite::new(text::visible(name.as_bytes()));
-        for checked in checked.iter().filter(|checked| checked.series == name) {
+        for checked in of {
             let status = match checked.kept {
                 Kept::Within | Kept::Alert => TestCaseStatus::success(),
                 Kept::Over => failed(NonSuccessKind::Failure, checked),
@@ -183,6 +190,31 @@ mod tests {
             ),
             one("create", Kept::Alert, "+12.0 %", "95 % interval +10 to +14 %"),
         ]
+    }
+
+    /// Make sure that each series stands once, with all of its verdicts, in whichever order they come.
+    #[test]
+    fn a_series_stands_once() {
+        let mut checked = checked();
+        for (checked, series) in checked.iter_mut().zip(["warm", "cold", "warm", "cold"]) {
+            checked.series = series.to_owned();
+        }
+        let told = by_series(&checked);
+        let told: Vec<(&str, usize)> = told.iter().map(|(name, of)| (*name, of.len())).collect();
+        assert_eq!(told, [("warm", 2), ("cold", 2)]);
+        let style = Style {
+            width: 80,
+            color: false,
+            utf8: true,
+        };
+        let shown = render("runs", &checked, &[], &style);
+        assert_eq!(shown.matches("create").count(), 2, "its line and why: {shown}");
+        let xml = junit(&checked, &[]).unwrap();
+        assert_eq!(
+            (xml.matches("<testsuite ").count(), xml.matches("<testcase ").count()),
+            (2, 4),
+            "{xml}"
+        );
     }
 
     /// Make sure that each verdict is in the table, within the width, and the worst one is the last word.

@@ -1,33 +1,28 @@
 //! Two series beside each other, for people.
 
-use std::io;
-
 use super::summary::words;
 use super::table::{self, Line};
 use crate::compare::diff::{Change, Difference, Judged, Only, Side, Verdict};
 use crate::compare::results::TOTAL;
 use crate::report::terminal::{Page, Paint, Style};
-use crate::report::{text, units};
+use crate::report::units;
 
 /// Changes that the verdict tells in words; the table has them all.
 const TOLD: usize = 5;
 
-/// The comparison, lines no wider than the style says. `all`: every comparison, not only lengths and what changed.
+/// The comparison, lines no wider than the style says. `cautions`: what is to be known of it as a whole. `all`: every comparison,
+/// not only lengths and what changed.
 pub fn render(
     differences: &[Difference],
     (base, new): (&str, &str),
-    circumstances: &[String],
+    cautions: &[String],
     all: bool,
     style: &Style,
 ) -> String {
     let mut page = Page::new(*style);
     page.line(&[(Paint::Strong, &format!("{new} compared with {base}"))]);
-    for circumstance in circumstances {
-        page.paragraph(
-            "beware: ",
-            Paint::Warn,
-            &format!("{circumstance}; differences may come from that"),
-        );
+    for caution in cautions {
+        page.paragraph("beware: ", Paint::Warn, caution);
     }
     for difference in differences {
         add(&mut page, difference, all);
@@ -220,56 +215,12 @@ fn sentence(change: &Change) -> String {
     format!("{what} is {part:.1} % ({by}) {how}")
 }
 
-/// Every comparison, for spreadsheets.
-///
-/// # Errors
-///
-/// None that depends on the differences: it writes to memory.
-pub fn tsv(differences: &[Difference]) -> io::Result<Vec<u8>> {
-    let mut table = csv::WriterBuilder::new().delimiter(b'\t').from_writer(Vec::new());
-    table.write_record([
-        "series",
-        "phase",
-        "measure",
-        "base_median",
-        "new_median",
-        "shift",
-        "low",
-        "high",
-        "p",
-        "p_adjusted",
-        "detectable",
-        "judged",
-    ])?;
-    for difference in differences {
-        for change in &difference.changes {
-            let (low, high) = change.interval.map_or((String::new(), String::new()), |(low, high)| {
-                (format!("{low:.0}"), format!("{high:.0}"))
-            });
-            table.write_record([
-                text::visible(difference.new.series.as_bytes()),
-                change.key.clone(),
-                change.measure.clone(),
-                change.base.median.to_string(),
-                change.new.median.to_string(),
-                format!("{:.0}", change.shift),
-                low,
-                high,
-                format!("{:.3e}", change.p),
-                format!("{:.3e}", change.p_adjusted),
-                change.detectable.map_or(String::new(), |by| format!("{by:.0}")),
-                format!("{:?}", change.judged).to_lowercase(),
-            ])?;
-        }
-    }
-    table.into_inner().map_err(|error| io::Error::other(error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::compare::diff::tests::series;
     use crate::compare::diff::{Options, compare};
+    use crate::report::text;
 
     fn rendered(width: usize, runs: u32, slower: f64) -> String {
         let base = series(1, runs, 0.02, |_| 1.0);
@@ -280,8 +231,8 @@ mod tests {
             color: false,
             utf8: true,
         };
-        let circumstances = ["another host: \"a\" and \"b\"".to_owned()];
-        render(&[difference], ("base", "new"), &circumstances, true, &style)
+        let cautions = ["another host: \"a\" and \"b\"".to_owned()];
+        render(&[difference], ("base", "new"), &cautions, true, &style)
     }
 
     /// Make sure that the verdict is told in words, with its size, and lines fit.
@@ -310,19 +261,5 @@ mod tests {
         assert!(same.contains("would have been found four times of five"), "{same}");
         let single = words(rendered(80, 1, 1.2));
         assert!(single.contains("can't tell: of a single run nobody knows"), "{single}");
-    }
-
-    /// Make sure that the table for spreadsheets has all comparisons.
-    #[test]
-    fn table() {
-        let difference = compare(
-            &series(1, 5, 0.02, |_| 1.0),
-            &series(2, 5, 0.02, |_| 1.0),
-            &Options::default(),
-        );
-        let count = difference.changes.len();
-        let text = String::from_utf8(tsv(&[difference]).unwrap()).unwrap();
-        assert_eq!(text.lines().count(), count + 1);
-        assert!(text.lines().all(|line| line.split('\t').count() == 12));
     }
 }

@@ -3,7 +3,7 @@
 use super::table::{self, Line};
 use crate::compare::diff;
 use crate::compare::rank;
-use crate::compare::results::{Measure, Outcome, Results, Series, TOTAL};
+use crate::compare::results::{Measure, Outcome, Results, Series, TOTAL, Unprofiled};
 use crate::compare::samples;
 use crate::compare::stats;
 use crate::report::terminal::{Page, Paint, Style};
@@ -58,6 +58,8 @@ fn add(page: &mut Page, results: &Results, series: &Series) {
         .find(|measure| measure.key == TOTAL && measure.measure == "wall");
     let Some(total) = total else {
         page.paragraph("", Paint::Warn, "no run succeeded: there are no figures");
+        runs(page, series);
+        unprofiled(page, series);
         return;
     };
     let smallest = SMALLEST * total.summary.median as f64;
@@ -203,14 +205,14 @@ fn unprofiled(page: &mut Page, series: &Series) {
     let plain: Vec<f64> = series
         .unprofiled
         .iter()
-        .filter(|run| run.exit_status == 0)
+        .filter(|run| run.is_good())
         .map(|run| run.wall_ns as f64)
         .collect();
     if series.unprofiled.is_empty() {
         return;
     }
     let profiled = samples::independent(series, TOTAL, "wall");
-    let told = match rank::shift(&plain, &profiled, 1.0 - diff::ALPHA) {
+    let told = match rank::shift(&plain, &profiled, 1.0 - diff::ALPHA, &mut rank::Criticals::default()) {
         None => "no pair of runs succeeded".to_owned(),
         Some(shift) => {
             let base = stats::median(&plain);
@@ -228,12 +230,20 @@ fn unprofiled(page: &mut Page, series: &Series) {
         }
     };
     page.paragraph("the profiler's effect on the command: ", Paint::Plain, &told);
+    let left_out: Vec<&Unprofiled> = series.unprofiled.iter().filter(|run| !run.is_good()).collect();
+    let late = left_out.iter().filter(|run| run.outcome == Outcome::Timeout).count();
+    for (count, how) in [(left_out.len() - late, Outcome::Failed), (late, Outcome::Timeout)] {
+        if count > 0 {
+            let runs = units::of(count as u64, "run", "runs");
+            let words = format!("{runs} without the profiler {}, not in that", super::outcome(how));
+            page.paragraph("", Paint::Warn, &words);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::results::Unprofiled;
 
     fn style(width: usize) -> Style {
         Style {
@@ -258,6 +268,9 @@ mod tests {
                 ..Unprofiled::default()
             });
         }
+        series.unprofiled[0].outcome = Outcome::Timeout;
+        series.unprofiled[1].exit_status = 3;
+        series.unprofiled[2].outcome = Outcome::Timeout;
         series.summarize();
         let results = Results {
             name: "base".to_owned(),
@@ -276,11 +289,31 @@ mod tests {
             "podman run > pull (run 6)",
             "events are missing: run 7",
             "effect on the command: +1.0 %",
+            "1 run without the profiler failed",
+            "2 runs without the profiler ran into the timeout",
             "on-CPU 6",
             "P99",
         ] {
             assert!(shown.contains(fact), "{fact} in\n{shown}");
         }
         assert!(!render(&Results::default(), &style(80)).is_empty());
+        // Without a figure it is told all the same how the runs ended.
+        let mut results = results;
+        let series = &mut results.series[0];
+        series.runs.iter_mut().for_each(|run| run.outcome = Outcome::Timeout);
+        series
+            .unprofiled
+            .iter_mut()
+            .for_each(|run| run.outcome = Outcome::Timeout);
+        series.summarize();
+        let shown = render(&results, &style(200));
+        for fact in [
+            "there are no figures",
+            "ran into the timeout, not in the figures: run 1, 2, 3",
+            "no pair of runs succeeded",
+            "12 runs without the profiler ran into the timeout",
+        ] {
+            assert!(shown.contains(fact), "{fact} in\n{shown}");
+        }
     }
 }

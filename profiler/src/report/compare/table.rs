@@ -1,7 +1,7 @@
 //! Tables of phases: the last parts of a key on the left, indented below what they are part of; figures on the right.
 
 use crate::compare::key::PART;
-use crate::report::terminal::{Page, Paint};
+use crate::report::terminal::{Page, Paint, column_widths};
 use crate::report::text;
 
 /// Narrowest name.
@@ -18,19 +18,9 @@ pub(super) struct Line {
 
 /// Adds a table; as many of its columns as have room.
 pub(super) fn add(page: &mut Page, head: &[&str], lines: &[Line]) {
-    let widths: Vec<usize> = head
-        .iter()
-        .skip(1)
-        .enumerate()
-        .map(|(column, title)| {
-            let cells = lines.iter().filter_map(|line| line.cells.get(column));
-            cells
-                .map(|cell| text::width(cell))
-                .max()
-                .unwrap_or(0)
-                .max(text::width(title))
-        })
-        .collect();
+    let titles: Vec<String> = head.iter().skip(1).map(|title| (*title).to_owned()).collect();
+    let rows = std::iter::once(titles.clone()).chain(lines.iter().map(|line| line.cells.clone()));
+    let widths = column_widths(&rows.collect::<Vec<_>>());
     let room = page.width().saturating_sub(NAME);
     let mut used = 0;
     let shown = widths.iter().take_while(|width| {
@@ -51,7 +41,6 @@ pub(super) fn add(page: &mut Page, head: &[&str], lines: &[Line]) {
             .map(|(cell, width)| format!("  {}", text::right(cell, *width)))
             .collect::<String>()
     };
-    let titles: Vec<String> = head.iter().skip(1).map(|title| (*title).to_owned()).collect();
     page.line(&[
         (Paint::Dim, &text::left(head.first().unwrap_or(&""), name)),
         (Paint::Dim, &row(&titles)),

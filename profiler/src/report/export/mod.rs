@@ -12,7 +12,7 @@ mod pprof;
 mod prometheus;
 mod speedscope;
 mod stacks;
-mod table;
+pub(super) mod table;
 
 use std::io::{self, Write};
 

@@ -167,7 +167,7 @@ fn states(resources: &Resources) -> [u64; STATES.len()] {
 }
 
 /// Text that no spreadsheet computes.
-fn cell(bytes: &[u8]) -> String {
+pub(in crate::report) fn cell(bytes: &[u8]) -> String {
     let text = text::visible(bytes);
     if text.starts_with(['=', '+', '-', '@']) {
         return format!("'{text}");

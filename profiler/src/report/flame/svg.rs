@@ -16,10 +16,20 @@ pub(super) fn draw(flame: &Flame, lines: &[String], reverse: bool) -> io::Result
     }
     // The root, which inferno adds.
     palette.insert("", Color { r: 205, g: 205, b: 205 });
+    let mut options = options(&flame.title, &flame.subtitle, flame.unit);
+    options.palette_map = Some(&mut palette);
+    if reverse {
+        options.direction = Direction::Inverted;
+    }
+    write(options, lines)
+}
+
+/// What all flamegraphs have in common.
+pub(super) fn options<'a>(title: &str, subtitle: &str, unit: Unit) -> Options<'a> {
     let mut options = Options::default();
-    options.title.clone_from(&flame.title);
-    options.subtitle = Some(flame.subtitle.clone());
-    let unit = match flame.unit {
+    title.clone_into(&mut options.title);
+    options.subtitle = Some(subtitle.to_owned());
+    let unit = match unit {
         Unit::Time => "µs",
         Unit::Bytes => "bytes",
     };
@@ -27,15 +37,16 @@ pub(super) fn draw(flame: &Flame, lines: &[String], reverse: bool) -> io::Result
     "Frame:".clone_into(&mut options.name_type);
     // inferno's 0.59 em is narrower than most fixed-width fonts (DejaVu Sans Mono: 0.602), and names run out of frames.
     options.font_width = 0.61;
-    options.palette_map = Some(&mut palette);
     options.bgcolors = Some(BackgroundColor::Grey);
     options.text_truncate_direction = TextTruncateDirection::Right;
-    if reverse {
-        options.direction = Direction::Inverted;
-    }
     // inferno sorts lines by character, which tears frames apart where one name begins another (`;` sorts after `-`),
     // and refuses lines in any other order. Its flame charts take lines as they are, backwards.
     options.flame_chart = true;
+    options
+}
+
+/// The picture of folded lines that are sorted by frame.
+pub(super) fn write(mut options: Options<'_>, lines: &[String]) -> io::Result<Vec<u8>> {
     let mut svg = Vec::new();
     from_lines(&mut options, lines.iter().rev().map(String::as_str), &mut svg)?;
     Ok(svg)

@@ -19,7 +19,7 @@ use super::select::{NoMatch, Query, Selection};
 use crate::attribute::disk::Disk;
 use crate::model::Session;
 
-pub(crate) use page::{Page, Paint};
+pub(crate) use page::{Page, Paint, column_widths};
 pub use page::{Section, Style};
 
 /// Processes listed when nobody says how many.

@@ -157,7 +157,7 @@ fn wrap(text: &str, room: usize) -> Vec<String> {
 }
 
 /// A table whose columns are as wide as their widest cell; the first is on the left, the others on the right.
-pub(super) fn column_widths(rows: &[Vec<String>]) -> Vec<usize> {
+pub(crate) fn column_widths(rows: &[Vec<String>]) -> Vec<usize> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     (0..columns)
         .map(|column| {
