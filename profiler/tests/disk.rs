@@ -7,11 +7,14 @@
 #[path = "support/run.rs"]
 mod run;
 
+#[path = "disk/charged.rs"]
+mod charged;
 #[path = "disk/copies.rs"]
 mod copies;
 #[path = "disk/workload.rs"]
 mod workload;
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use phasegraph::model::build::Builder;
@@ -23,6 +26,11 @@ use workload::{PAGE, Stamps, WORKLOAD};
 
 /// Profiles a workload in a folder: what was recorded, and what the workload saw.
 fn profile(folder: &Folder, what: &str, rungs: &str) -> (Session, Stamps) {
+    profile_with(folder, what, rungs, &[])
+}
+
+/// The same, with more of an environment.
+fn profile_with(folder: &Folder, what: &str, rungs: &str, more: &[(&str, &OsStr)]) -> (Session, Stamps) {
     let own = std::env::current_exe().unwrap();
     let words = [
         own.to_str().unwrap(),
@@ -35,6 +43,7 @@ fn profile(folder: &Folder, what: &str, rungs: &str) -> (Session, Stamps) {
         .profile("disk.phg", words)
         .env(WORKLOAD, what)
         .env("PHASEGRAPH_RUNGS", rungs)
+        .envs(more.iter().copied())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -13,6 +13,8 @@ use serde_json::Value;
 #[expect(dead_code, reason = "shared with other tests, which use the rest")]
 #[path = "support/run.rs"]
 mod run;
+#[path = "layers/uppers.rs"]
+mod uppers;
 
 use run::{Folder, in_own_mounts, needs_root, stderr};
 

@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 }
 
 /// Packages that the tests use, and what for.
-const PACKAGES: [(&str, &[&str]); 12] = [
+const PACKAGES: [(&str, &[&str]); 13] = [
     (
         "compiling the tests and the workloads they profile",
         &["gcc", "libc6-dev", "make"],
@@ -58,6 +58,7 @@ const PACKAGES: [(&str, &[&str]); 12] = [
         "mounts, namespaces and addresses",
         &["util-linux", "mount", "iproute2", "ca-certificates"],
     ),
+    ("file systems for layers", &["xfsprogs", "btrfs-progs"]),
     ("pages in a browser", &["chromium"]),
 ];
 

@@ -3,12 +3,16 @@
 //! Bytes are pages of the page cache: what a thread read cold are the pages that were not there before. The cache is
 //! shared: of two containers with a layer in common, the first reads it and the second finds it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use super::owners::Owners;
+use crate::model::disk::magic;
 use crate::model::layers::{LayerIx, Layers};
 use crate::model::{ContainerIx, FileIx, OverlayIx, PhaseIx, PhaseKind, Session};
-use crate::recording::record::{Role, Text};
+use crate::recording::record::{Overlay, OverlayLayer, Role, Text};
 
 /// A layer's figures, of one container or of what none did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,6 +128,41 @@ pub struct Table {
     pub copy_ups: Vec<CopyUp>,
     /// Those with most bytes first.
     pub files: Vec<FileUse>,
+    systems: Systems,
+}
+
+/// What file systems devices hold, as far as files of them were told.
+#[derive(Debug, Default)]
+struct Systems {
+    /// Their [`magic`].
+    known: HashMap<u32, u32>,
+    /// Devices that overlays have themselves, and where they are mounted: of one that is gone before it is looked at the
+    /// device is not known.
+    overlays: HashSet<u32>,
+    merged: HashSet<Text>,
+    /// Whether no function of the overlay tells of copy-ups: [`Table::limits`].
+    by_signature: bool,
+}
+
+impl Systems {
+    fn new(session: &Session) -> Systems {
+        let told = session.files.iter().filter(|file| file.told && file.magic != 0);
+        let mounts = || session.overlays.iter().filter(|mount| mount.driver == "overlay");
+        let mut probes = session.meta.probes.iter();
+        Systems {
+            known: told.map(|file| (file.id.dev, file.magic)).collect(),
+            overlays: mounts().map(|mount| mount.dev).filter(|dev| *dev != 0).collect(),
+            merged: mounts().map(|mount| mount.merged.clone()).collect(),
+            by_signature: probes.any(|(signal, rung)| signal == "copy_ups" && rung.starts_with("signature")),
+        }
+    }
+
+    /// Whether a layer lies on an overlay.
+    fn is_on_overlay(&self, layer: &OverlayLayer) -> bool {
+        let path = Path::new(OsStr::from_bytes(&layer.path));
+        let mut above = path.ancestors().map(|path| path.as_os_str().as_bytes());
+        self.overlays.contains(&layer.dev) || above.any(|path| self.merged.contains(path))
+    }
 }
 
 /// By container (or none) and layer (or none).
@@ -175,11 +214,35 @@ impl Table {
             others,
             copy_ups,
             files,
+            systems: Systems::new(session),
         }
     }
 }
 
 impl Table {
+    /// What can't be told of a mount, because of what its layers lie on.
+    pub fn limits(&self, overlay: &Overlay) -> Vec<&'static str> {
+        if overlay.driver != "overlay" {
+            return Vec::new();
+        }
+        let mut layers = overlay.layers.iter();
+        let upper = layers.find(|layer| layer.role == Role::Upper);
+        let system = upper.and_then(|upper| self.systems.known.get(&upper.dev));
+        let mut limits = Vec::new();
+        match system {
+            Some(&(magic::TMPFS | magic::RAMFS)) => limits.push(match self.systems.by_signature {
+                true => UPPER_IN_MEMORY,
+                false => UPPER_IN_MEMORY_HOOKED,
+            }),
+            Some(&system) if system != magic::EXT4 && self.systems.by_signature => limits.push(UPPER_ELSEWHERE),
+            _ => {}
+        }
+        if overlay.layers.iter().any(|layer| self.systems.is_on_overlay(layer)) {
+            limits.push(NESTED);
+        }
+        limits
+    }
+
     /// Path of what was copied up, within its layer; empty when it is not known.
     pub fn path_of(&self, session: &Session, copy: &CopyUp) -> Text {
         let told = &session.copy_ups[copy.ix];
@@ -193,6 +256,14 @@ impl Table {
         paths.find(|path| !path.is_empty()).unwrap_or_default()
     }
 }
+
+const UPPER_IN_MEMORY: &str = "the upper layer is on tmpfs, whose pages are in memory alone: bytes written to it are not told, \
+                               nor is what is copied up to it, since this kernel has no hook on copy-ups";
+const UPPER_IN_MEMORY_HOOKED: &str = "the upper layer is on tmpfs, whose pages are in memory alone: bytes written or copied up \
+                                      to it are not told";
+const UPPER_ELSEWHERE: &str = "the upper layer is not on ext4 and this kernel has no hook on copy-ups: those that copy no \
+                               pages (reflinks, empty files, folders, links) are not seen";
+const NESTED: &str = "a layer of this mount lies on another overlay: what is read of it is told with that one's layers";
 
 /// Why less is known of layers than there could be; empty for a recording that tells all.
 pub fn limits(session: &Session) -> Vec<String> {

@@ -351,7 +351,7 @@ impl Ingest {
                     if !kernel.is_empty() {
                         let raw = RawStack {
                             tgid: record.at.task.tgid,
-                            kernel: &kernel,
+                            kernel: self.stacks.below_hook(&kernel),
                             user: &[],
                             user_error: 0,
                             end: 0,

@@ -29,6 +29,22 @@ pub struct Stacks {
     kernel_refused: u64,
 }
 
+/// Frames of a program and of what calls it, at most: the program itself, which may have no name, and functions of
+/// `kernel/trace/bpf_trace.c` and `include/trace/bpf_probe.h` and the tracepoint's own, where they are not inlined.
+const HOOK_FRAMES: usize = 5;
+
+/// See [`Stacks::below_hook`].
+fn below_hook(frames: &[u64], name: impl Fn(u64) -> Option<String>) -> &[u64] {
+    let is_hook = |address: &u64| {
+        let name = name(*address).unwrap_or_default();
+        ["bpf_trace_run", "__bpf_trace_", "__traceiter_"]
+            .iter()
+            .any(|hook| name.starts_with(hook))
+    };
+    let last = frames.iter().take(HOOK_FRAMES).rposition(is_hook);
+    last.map_or(frames, |last| &frames[last + 1..])
+}
+
 impl Stacks {
     /// Without kernel symbols, frames of the kernel are recorded as addresses, and that is a named loss.
     pub fn new(kernel: Result<Kernel, KernelError>) -> Stacks {
@@ -42,6 +58,14 @@ impl Stacks {
             code: Makers::default(),
             kernel_refused: u64::from(kernel.is_none()),
             kernel,
+        }
+    }
+
+    /// A kernel stack, leaf first, without the frames of the tracepoint's program that took it.
+    pub fn below_hook<'a>(&self, frames: &'a [u64]) -> &'a [u64] {
+        match &self.kernel {
+            Some(kernel) => below_hook(frames, |address| kernel.name(address).map(|(name, _)| name)),
+            None => frames,
         }
     }
 
@@ -252,5 +276,28 @@ impl Stacks {
             losses.push(("kernel symbols not to be had".to_owned(), self.kernel_refused));
         }
         losses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Make sure that what took a stack is no part of it, however much of it is inlined, and that nothing else is left out.
+    #[test]
+    fn without_the_hook() {
+        let name = |address: u64| {
+            let names = ["", "bpf_trace_run1", "__traceiter_x", "__filemap_add_folio", "vfs_read"];
+            names
+                .get(address as usize)
+                .filter(|name| !name.is_empty())
+                .map(|name| (*name).to_owned())
+        };
+        assert_eq!(below_hook(&[0, 1, 3, 4], name), [3, 4]);
+        assert_eq!(below_hook(&[0, 1, 2, 3, 4], name), [3, 4]);
+        assert_eq!(below_hook(&[0, 3, 4], name), [0, 3, 4]);
+        assert_eq!(below_hook(&[3, 4, 4, 4, 4, 1, 3], name), [3, 4, 4, 4, 4, 1, 3]);
+        assert_eq!(below_hook(&[0, 1], name), [0_u64; 0]);
+        assert_eq!(below_hook(&[], name), [0_u64; 0]);
     }
 }

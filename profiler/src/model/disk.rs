@@ -11,6 +11,8 @@ pub mod magic {
     pub const OVERLAY: u32 = 0x794c_7630;
     pub const TMPFS: u32 = 0x0102_1994;
     pub const RAMFS: u32 = 0x8584_58f6;
+    /// Of ext2, ext3 and ext4.
+    pub const EXT4: u32 = 0xef53;
     /// The pages of block devices themselves: a file system's own data.
     pub const BLOCK_DEVICE: u32 = 0x6264_6576;
     pub const FUSE: u32 = 0x6573_5546;

@@ -245,6 +245,16 @@ fn check(session: &Session, stamps: &Stamps) {
             "{name}: {stall} of {watch} ns"
         );
     }
+    // What took the stack of a run is no part of it.
+    let stacks = session.page_runs.iter().filter_map(|run| session.stacks.get(run.stack));
+    for frames in stacks.map(|stack| &stack.frames) {
+        let names: Vec<_> = frames.iter().map(|frame| session.stacks.name(*frame)).collect();
+        let names: Vec<_> = names.iter().map(|name| String::from_utf8_lossy(name)).collect();
+        let hook = names
+            .iter()
+            .find(|name| name.starts_with("bpf_") || name.starts_with("[k]"));
+        assert_eq!(hook, None, "{names:?}");
+    }
     let kept = within(session, stamps, "kept");
     assert_eq!(kept.len(), 2, "{kept:?}");
     assert_eq!(

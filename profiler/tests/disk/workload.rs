@@ -26,6 +26,7 @@ fn workload() {
         "flush" => flush(),
         "dirty" => dirty(),
         "storm" => storm(),
+        "charged" => super::charged::workload(),
         other => super::copies::workload(other),
     }
 }
@@ -133,12 +134,15 @@ fn told(path: &Path, name: &str) {
 }
 
 /// Files that are read cold: not whole pages, nor whole readahead windows.
-const COLD: &[(&str, u64)] = &[
+pub(crate) const COLD: &[(&str, u64)] = &[
     ("read", 10_000_001),
     ("mapped", 3_000_000),
     ("sent", 5_000_001),
     ("copied", 4_100_000),
 ];
+
+/// Size of the file that is read directly.
+pub(crate) const DIRECT: u64 = 2 << 20;
 
 /// Makes what [`ways`] reads.
 pub(crate) fn prepare_ways(folder: &Path) {
@@ -147,7 +151,7 @@ pub(crate) fn prepare_ways(folder: &Path) {
     for (name, size) in COLD {
         cold(&folder.join(name), *size);
     }
-    cold(&folder.join("direct"), 2 << 20);
+    cold(&folder.join("direct"), DIRECT);
     cold(&folder.join("warm"), 1 << 20);
     fs::read(folder.join("warm")).unwrap();
 }
@@ -230,7 +234,7 @@ fn map(path: &Path, size: usize) {
 }
 
 /// Reads a file past the page cache.
-fn direct(path: &Path) {
+pub(crate) fn direct(path: &Path) {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_DIRECT)

@@ -14,6 +14,7 @@ mod cri;
 mod docker;
 mod exact;
 mod faults;
+mod flush;
 mod hostile;
 mod layers;
 mod life;

@@ -1,5 +1,7 @@
 //! Layers: what was read of them at a container's start, and copied up.
 
+use std::collections::BTreeSet;
+
 use super::{Answered, Facts, Finding, LISTED};
 use crate::attribute::layers::{CopyUp, Stack, Use};
 use crate::attribute::waits::COPY_UP;
@@ -49,6 +51,11 @@ impl Facts<'_> {
                 .lines
                 .push(format!("{} failed", units::of(failed as u64, "copy-up", "copy-ups")));
         }
+        let stacks = self.table.stacks.iter();
+        let limits: BTreeSet<&str> = stacks
+            .flat_map(|stack| self.table.limits(&self.session.overlays[stack.overlay.ix()]))
+            .collect();
+        finding.lines.extend(limits.into_iter().map(str::to_owned));
         let threads = (0..self.session.threads.len() as u32).map(ThreadIx);
         let details = wait_details::within(self.session, threads, self.session.span, self.classifier);
         for one in details.iter().filter(|one| one.detail == COPY_UP) {

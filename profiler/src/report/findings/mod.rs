@@ -136,7 +136,11 @@ impl Facts<'_> {
     }
 
     fn named(&self, ix: PhaseIx) -> String {
-        let name = text::fit(&names::phase(self.session, ix), 90);
+        self.of_container(text::fit(&names::phase(self.session, ix), 90), ix)
+    }
+
+    /// A phase's name, with its container's where there are several.
+    fn of_container(&self, name: String, ix: PhaseIx) -> String {
         match self.phase(ix).container {
             Some(container) if self.session.containers.len() > 1 => {
                 format!("{name} ({})", text::fit(&names::container(self.session, container), 24))

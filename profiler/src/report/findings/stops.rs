@@ -30,13 +30,14 @@ impl Facts<'_> {
             } else {
                 format!("; waits: {}", waits.join(", "))
             };
-            let flushed = self.flushed(ix).unwrap_or_default();
-            let line = format!(
-                "{}: {}{flushed}; {}{waits}",
-                self.named(ix),
-                units::time(span.len()),
-                self.used(ix)
-            );
+            let flushed = self.flushed(ix);
+            // Its label says the same, without whose data it was.
+            let name = match flushed {
+                Some(_) => self.of_container(self.phase(ix).kind.name().to_owned(), ix),
+                None => self.named(ix),
+            };
+            let flushed = flushed.unwrap_or_default();
+            let line = format!("{name}: {}{flushed}; {}{waits}", units::time(span.len()), self.used(ix));
             finding.phase(ix, line);
         }
         finding.done()
@@ -80,7 +81,11 @@ impl Facts<'_> {
 
     /// `build-7 (step 4)`
     fn dirtier(&self, by: Option<Origin>) -> String {
-        let phase = |ix: PhaseIx| text::fit(&names::phase(self.session, ix), 60);
+        // A cleanup's label tells of its own waits, which are not meant here.
+        let phase = |ix: PhaseIx| match self.phase(ix).kind {
+            PhaseKind::Cleanup => PhaseKind::Cleanup.name().to_owned(),
+            _ => text::fit(&names::phase(self.session, ix), 60),
+        };
         match by {
             Some((Some(container), Some(ix))) => {
                 format!("{} ({})", names::container(self.session, container), phase(ix))

@@ -17,7 +17,11 @@ pub(super) fn stacks(session: &Session, table: &Table) -> Vec<LayerTable> {
 }
 
 fn one(session: &Session, table: &Table, stack: &Stack) -> LayerTable {
-    let (title, detail) = layers::title(session, stack);
+    let (title, mut detail) = layers::title(session, stack);
+    for limit in table.limits(&session.overlays[stack.overlay.ix()]) {
+        detail.push_str("; ");
+        detail.push_str(limit);
+    }
     let mut head = vec!["layer"];
     head.extend(layers::COLUMNS);
     let rows = layers::rows_of(table, stack).into_iter().map(|(label, cells, _)| {

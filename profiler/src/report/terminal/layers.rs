@@ -3,7 +3,7 @@
 use super::page::{Page, Paint, Style, column_widths};
 use crate::attribute::layers::{CopyUp, FileUse, Stack, Table, Use};
 use crate::attribute::{calls, layers};
-use crate::model::disk::magic;
+use crate::model::disk::{self, magic};
 use crate::model::layers::LayerIx;
 use crate::model::share::sum;
 use crate::model::{ContainerIx, Session};
@@ -87,6 +87,9 @@ fn stack(page: &mut Page, session: &Session, table: &Table, stack: &Stack) {
         paints.push(if used.is_empty() { Paint::Dim } else { Paint::Plain });
     }
     rows(page, &labels, &cells, &paints);
+    for limit in table.limits(&session.overlays[stack.overlay.ix()]) {
+        page.paragraph("", Paint::Warn, limit);
+    }
 }
 
 /// Whose root file system it is, and what it is made of.
@@ -260,6 +263,8 @@ pub(in crate::report) fn copy_up(session: &Session, table: &Table, copy: &CopyUp
     line.push_str(&format!(": {}", calls::doing(&session.meta.machine, told.syscall)));
     if told.failed {
         line.push_str(", which failed");
+    } else if let Some(why) = nothing_copied(session, told) {
+        line.push_str(&format!(", {why}"));
     }
     let phase = copy.phase.map(|ix| text::fit(&names::phase(session, ix), 40));
     let container = copy.container.map(|ix| names::container(session, ix));
@@ -269,6 +274,20 @@ pub(in crate::report) fn copy_up(session: &Session, table: &Table, copy: &CopyUp
         (None, None) => {}
     }
     line
+}
+
+/// Why no bytes are told of a copy-up of a file that has some.
+fn nothing_copied(session: &Session, told: &disk::CopyUp) -> Option<String> {
+    // Where no function of the overlay tells of it, all that is known of it are its pages.
+    if told.copied > 0 || told.size == 0 || told.mode & libc::S_IFMT != libc::S_IFREG || !told.bracketed {
+        return None;
+    }
+    let upper = told.upper.and_then(|ix| session.files.get(ix.ix()));
+    let size = units::bytes(told.size);
+    Some(match upper.map(|file| file.magic) {
+        Some(magic::TMPFS | magic::RAMFS) => format!("how much of {size} is not told of tmpfs"),
+        _ => format!("which shares its {size} with the layer below, or copied what describes it alone"),
+    })
 }
 
 fn top_files(page: &mut Page, session: &Session, table: &Table, files: &[&FileUse], top: usize) {
@@ -413,6 +432,49 @@ mod tests {
         ] {
             assert!(words.contains(told), "{told} in\n{page}");
         }
+    }
+
+    /// Make sure that what an upper layer's file system keeps from being seen is said, and only where it does; and that of a
+    /// copy-up without bytes it is said why.
+    #[test]
+    fn limits() {
+        /// `XFS_SUPER_MAGIC`
+        const XFS: u32 = 0x5846_5342;
+        let said = |system: u32, rung: &str| {
+            let mut session = with_disk();
+            session.files.iter_mut().for_each(|file| file.magic = system);
+            session.meta.probes.push(("copy_ups".to_owned(), rung.to_owned()));
+            if rung == "kprobe" {
+                let copy = &mut session.copy_ups[0];
+                (copy.bracketed, copy.copied) = (true, 0);
+            }
+            let style = Style {
+                width: 100,
+                color: false,
+                utf8: true,
+            };
+            let options = Options {
+                top: 10,
+                ..Options::default()
+            };
+            let page = render(&session, &options, &style).unwrap();
+            page.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let (limit, shared) = ("the upper layer is", "which shares its 40.0 kB with the layer below");
+        assert!(!said(magic::EXT4, "signature").contains(limit));
+        assert!(said(XFS, "signature").contains("the upper layer is not on ext4"));
+        let hooked = said(XFS, "kprobe");
+        assert!(!hooked.contains(limit) && hooked.contains(shared), "{hooked}");
+        assert!(said(magic::TMPFS, "signature").contains("nor is what is copied up"));
+        let hooked = said(magic::TMPFS, "kprobe");
+        assert!(
+            hooked.contains("bytes written or copied up to it are not told"),
+            "{hooked}"
+        );
+        assert!(
+            hooked.contains("how much of 40.0 kB is not told of tmpfs") && !hooked.contains(shared),
+            "{hooked}"
+        );
     }
 
     /// Make sure that no line is wider than it may be, and that no name of a file or a layer is more than text.
