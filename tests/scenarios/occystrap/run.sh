@@ -47,7 +47,7 @@ bench certificate --cold 'rm -rf out/dir' --param j=4 -- \
 
 show() { "$PHASEGRAPH" "$@" || true; }
 verdict() { sed -n '/^verdict/,$p'; }
-echo "\`$(uname -sr)\`, $(nproc) CPUs, $($WORK/venv/bin/pip list 2>/dev/null | awk '$1 == "occystrap" { print $1, $2 }'), \
+echo "\`$(uname -s) $(uname -r | cut -d- -f1)\`, $(nproc) CPUs, $($WORK/venv/bin/pip list 2>/dev/null | awk '$1 == "occystrap" { print $1, $2 }'), \
 $(python3 --version), $(docker-registry --version | head -1 | cut -d' ' -f1,3), $(date -u +%F)" >"$page/host"
 echo "$runs" >"$page/runs"
 echo "$sizes" >"$page/sizes"

@@ -66,7 +66,7 @@ functions='generate set-namespace set-labels set-annotations render validate sor
             "$(column "$name" total 11)" "$(awk -F'\t' '$2 == "total" && $3 == "wall" { print $4 }' "$name/summary.tsv")"
     done
 } >"$page/ways"
-echo "\`$(uname -sr)\`, $(nproc) CPUs, $(podman --version), $(runc --version | head -1), $(date -u +%F)" >"$page/host"
+echo "\`$(uname -s) $(uname -r | cut -d- -f1)\`, $(nproc) CPUs, $(podman --version), $(runc --version | head -1), $(date -u +%F)" >"$page/host"
 echo "$runs" >"$page/runs"
 show show --pareto sequential --top 10 --width 100 >"$page/pareto"
 for name in parallel together; do

@@ -67,7 +67,7 @@ pub(crate) fn programs(tests: &[&str], objects: Option<&Path>) -> anyhow::Result
             phasegraph = Some(program);
         } else if is_test && is("test") {
             found.push((target.name, program));
-        } else if is_test && is("lib") {
+        } else if is_test && is("lib") && target.name == "phasegraph" {
             found.push(("lib".to_owned(), program));
         }
     }
@@ -77,7 +77,7 @@ pub(crate) fn programs(tests: &[&str], objects: Option<&Path>) -> anyhow::Result
     })
 }
 
-/// Has cargo build something of phasegraph's; the programs, and whether they are tests.
+/// Has cargo build something; the programs, and whether they are tests.
 fn cargo(words: &[String], objects: Option<&Path>) -> anyhow::Result<Vec<(Target, bool, PathBuf)>> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     if let Some(objects) = objects {
@@ -86,8 +86,9 @@ fn cargo(words: &[String], objects: Option<&Path>) -> anyhow::Result<Vec<(Target
     let output = command
         .args(words)
         .args([
-            "--package",
-            "phasegraph",
+            // As for the host's own tests: a package alone has other features of what the workspace shares, and all would be
+            // compiled again.
+            "--workspace",
             "--locked",
             "--message-format",
             "json-render-diagnostics",
