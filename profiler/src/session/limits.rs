@@ -25,11 +25,9 @@ pub(super) fn limits(resolved: &Resolved, ladder: &[Outcome]) -> Vec<(String, St
     limits.into_iter().map(|limit| (LIMIT.to_owned(), limit)).collect()
 }
 
-/// What a signal's rung loses against a better one, or what is missing without it.
+/// What a signal's rung loses against a better one.
 fn worse(outcome: &Outcome) -> Option<String> {
-    let Some(rung) = outcome.rung else {
-        return Some(format!("{}: {}", outcome.signal, outcome.text()));
-    };
+    let rung = outcome.rung?;
     let better = outcome.forced || !outcome.refused.is_empty();
     (better && !rung.lost().is_empty()).then(|| format!("{} by {rung}: {}", outcome.signal, rung.lost()))
 }
@@ -60,14 +58,5 @@ mod tests {
         let text = worse(&second).unwrap();
         assert!(text.starts_with("mount_calls by tracepoint: "), "{text}");
         assert!(text.contains(Rung::Classic.lost()), "{text}");
-        let none = Outcome {
-            rung: None,
-            gives: "mounts",
-            ..second
-        };
-        assert_eq!(
-            worse(&none).unwrap(),
-            "mount_calls: not available, so no mounts: fentry: no"
-        );
     }
 }
