@@ -27,6 +27,8 @@ pub struct Class {
 pub const POLL: &str = "poll without input";
 /// Detail of waits for dirty data at an unmount.
 pub const FLUSH: &str = "flush at unmount";
+/// Detail of waits of a program's threads for each other.
+pub const FUTEX: &str = "futex";
 /// Detail of waits within copy-ups.
 pub const COPY_UP: &str = "overlay copy-up";
 

@@ -4,7 +4,7 @@
 //! outward; generic functions (`schedule`, `schedule_timeout`, `wait_woken`) stand in no table. The formatter leaves the
 //! tables alone: it would give each name a line.
 
-use super::{COPY_UP, FLUSH, POLL};
+use super::{COPY_UP, FLUSH, FUTEX, POLL};
 use crate::attribute::resources::Wait;
 
 /// Functions that wait for the same.
@@ -66,7 +66,7 @@ pub(super) const FIRM: &[Row] = &[
         "rcu_tasks_kthread", "irq_thread", "io_wq_worker", "io_sq_thread", "vhost_worker",
     ]),
     // Locks
-    row(Wait::Lock, "futex", &["futex_wait*", "__futex_wait*", "futex_lock_pi*", "do_futex", "futex_do_wait"]),
+    row(Wait::Lock, FUTEX, &["futex_wait*", "__futex_wait*", "futex_lock_pi*", "do_futex", "futex_do_wait"]),
     served(Wait::Lock, "kernel lock", &[
         "__mutex_lock*", "mutex_lock*", "__ww_mutex_lock*", "ww_mutex_lock*", "rt_mutex_*", "__rt_mutex_*",
         "rtlock_*", "rwsem_down_*", "down_read*", "down_write*", "__down_read*", "__down_write*", "down",
@@ -299,7 +299,7 @@ pub(super) const CALLS: &[Call] = &[
     call("rt_sigsuspend", 130, Wait::Sleep, "signal"),
     call("sync", 162, Wait::Disk, "sync"),
     call("umount2", 166, Wait::Disk, "unmount"),
-    call("futex", 202, Wait::Lock, "futex"),
+    call("futex", 202, Wait::Lock, FUTEX),
     call("io_getevents", 208, Wait::Disk, "asynchronous I/O"),
     call("semtimedop", 220, Wait::Lock, "System V semaphore"),
     call("clock_nanosleep", 230, Wait::Sleep, "timer"),
@@ -315,6 +315,6 @@ pub(super) const CALLS: &[Call] = &[
     call("io_pgetevents", 333, Wait::Disk, "asynchronous I/O"),
     call("clone3", 435, Wait::Child, "vfork"),
     call("epoll_pwait2", 441, Wait::Sleep, POLL),
-    call("futex_waitv", 449, Wait::Lock, "futex"),
-    call("futex_wait", 455, Wait::Lock, "futex"),
+    call("futex_waitv", 449, Wait::Lock, FUTEX),
+    call("futex_wait", 455, Wait::Lock, FUTEX),
 ];

@@ -10,6 +10,7 @@ mod stops;
 mod waits;
 
 use super::{names, text, units};
+use crate::attribute::critical::Paths;
 use crate::attribute::disk::Disk;
 use crate::attribute::layers::{Table, measured};
 use crate::attribute::resources::{PhaseResources, Resources};
@@ -91,6 +92,7 @@ pub fn all(session: &Session, figures: &[PhaseResources], classifier: &mut Class
         measured: measured(session),
         table: &table,
         disk: &disk,
+        paths: Paths::new(session),
         classifier,
     };
     vec![
@@ -114,6 +116,7 @@ struct Facts<'a> {
     measured: bool,
     table: &'a Table,
     disk: &'a Disk,
+    paths: Paths<'a>,
     classifier: &'a mut Classifier,
 }
 
@@ -149,16 +152,28 @@ impl Facts<'_> {
         }
     }
 
-    /// `on CPUs 1.20 s, network 300 ms`: what the phase's threads used or waited for, biggest first, without what they
-    /// slept or waited for each other.
-    fn used(&self, ix: PhaseIx) -> String {
-        let all = self.all(ix);
+    /// `on CPUs 1.20 s, network 300 ms`: what the phase's length went to along its critical path, most first. Where the path
+    /// has no thread to follow, what all threads of the phase used, which is more than its length.
+    fn used(&mut self, ix: PhaseIx) -> String {
+        let (path, unattributed) = self.paths.of_phase(ix).resources(self.session, self.classifier);
+        let followed = unattributed <= self.phase(ix).span.len() / 2;
+        let (used, whose) = if followed {
+            (path, "")
+        } else {
+            (self.all(ix), "all threads: ")
+        };
+        // Of all threads, most sleep or wait for each other.
+        let own = |ns: u64| if followed { ns } else { 0 };
         let mut parts = [
-            ("on CPUs", all.cpu),
-            ("in the run queue", all.runqueue),
-            ("disk", all.disk),
-            ("network", all.network),
-            ("locks", all.lock),
+            ("on CPUs", used.cpu),
+            ("in the run queue", used.runqueue),
+            ("disk", used.disk),
+            ("network", used.network),
+            ("locks", used.lock),
+            ("pipes and sockets", own(used.ipc)),
+            ("children", own(used.child)),
+            ("sleep", own(used.sleep)),
+            ("other", own(used.other)),
         ];
         parts.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
         let parts: Vec<String> = parts
@@ -169,7 +184,7 @@ impl Facts<'_> {
         if parts.is_empty() {
             "no CPU, disk or network".to_owned()
         } else {
-            parts.join(", ")
+            format!("{whose}{}", parts.join(", "))
         }
     }
 

@@ -10,7 +10,7 @@ const INFLATERS: [&[u8]; 5] = [b"unpigz", b"pigz", b"igzip", b"gunzip", b"zstd"]
 const BOUND_PERCENT: u64 = 80;
 
 impl Facts<'_> {
-    pub(super) fn pulls(&self) -> Finding {
+    pub(super) fn pulls(&mut self) -> Finding {
         let mut finding = Finding::new(
             "Where did this pull go: network, gunzip, tar write, fsync, locks; per layer?",
             Answered::NotSeen,

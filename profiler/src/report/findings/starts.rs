@@ -2,6 +2,7 @@
 
 use super::{Answered, Facts, Finding};
 use crate::attribute::resources::{Resources, Wait};
+use crate::attribute::waits::FUTEX;
 use crate::model::{ContainerIx, PhaseIx, PhaseKind, Span};
 use crate::report::select::all_phases;
 use crate::report::{names, units, wait_details};
@@ -123,7 +124,7 @@ impl Facts<'_> {
         let locks: Vec<String> = details
             .sorted()
             .iter()
-            .filter(|one| one.wait == Wait::Lock && one.detail != "futex")
+            .filter(|one| one.wait == Wait::Lock && one.detail != FUTEX)
             .take(3)
             .map(|one| format!("{} {}", one.words(self.session), units::time(one.ns)))
             .collect();

@@ -3,7 +3,7 @@
 use super::{Answered, Facts, Finding};
 use crate::attribute::disk::Origin;
 use crate::attribute::resources::{Wait, clipped};
-use crate::attribute::waits::FLUSH;
+use crate::attribute::waits::{FLUSH, FUTEX};
 use crate::model::{PhaseIx, PhaseKind, Span, share::sum};
 use crate::report::{names, text, units, wait_details};
 
@@ -21,14 +21,15 @@ impl Facts<'_> {
             let details = wait_details::within(self.session, self.threads(ix), span, self.classifier);
             let waits: Vec<String> = details
                 .iter()
-                .filter(|one| matches!(one.wait, Wait::Disk | Wait::Lock))
+                // What threads of one program wait for each other says nothing of the host.
+                .filter(|one| matches!(one.wait, Wait::Disk | Wait::Lock) && one.detail != FUTEX)
                 .take(2)
                 .map(|one| format!("{} {}", one.words(self.session), units::time(one.ns)))
                 .collect();
             let waits = if waits.is_empty() {
                 String::new()
             } else {
-                format!("; waits: {}", waits.join(", "))
+                format!("; waits of all threads: {}", waits.join(", "))
             };
             let flushed = self.flushed(ix);
             // Its label says the same, without whose data it was.
