@@ -138,13 +138,13 @@ impl Loaded {
                 format!("the eBPF object has no program `{name}`")
             });
         };
-        if program.fd().is_ok() {
-            return Ok(());
+        // Most were loaded ahead.
+        if program.fd().is_err() {
+            let Some(loaded) = load(program, rung, probe.attach, btf) else {
+                return Err(format!("`{}` has no rung {rung}", probe.program));
+            };
+            loaded.map_err(|why| refusal(&why))?;
         }
-        let Some(loaded) = load(program, rung, probe.attach, btf) else {
-            return Err(format!("`{}` has no rung {rung}", probe.program));
-        };
-        loaded.map_err(|why| refusal(&why))?;
         match (rung, probe.attach) {
             (Rung::Unwind, _) => self.chain(super::unwind::CPU_CHAIN, btf),
             (_, Attach::Tail(_)) => self.chain(super::unwind::WAIT_CHAIN, btf),
