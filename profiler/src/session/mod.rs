@@ -2,6 +2,8 @@
 //! close.
 
 pub mod command;
+mod ending;
+mod error;
 mod follow;
 mod guard;
 pub mod limits;
@@ -20,28 +22,25 @@ use aya::Btf;
 use crate::{
     control::{containers::Running as RunningContainer, daemons},
     ingest::{
-        Ingest, IngestError,
-        mappings::{Mappings, MappingsError, online_cpus},
+        Ingest,
+        mappings::{Mappings, online_cpus},
         marks, redact,
     },
     kernel::{
-        host::{self, HostCounts},
-        lockdown,
-        offsets::{self, OffsetsError, Resolved},
+        host, lockdown,
+        offsets::{self, Resolved},
     },
-    load::{
-        LoadError, LoadOptions, Loaded,
-        forced::{ForceError, Forced},
-        ring_bytes,
-    },
+    load::{LoadError, LoadOptions, Loaded, forced::Forced, ring_bytes},
     lookup::git,
     recording::{
-        WriteError, Writer,
-        record::{Begin, Clock, End, HostCpu, Meta, Rules, SelfCost},
+        Writer,
+        record::{Begin, Meta, Rules, SelfCost},
     },
     symbol::kernel::Kernel,
 };
 use command::{Held, User};
+use ending::{Ending, finish};
+pub use error::Error;
 use guard::Guard;
 
 /// What `record` records.
@@ -93,101 +92,6 @@ pub struct Outcome {
     /// The command's exit status in the shell's form: 128 + signal when it was killed; 0 without a command.
     pub status: u8,
     _attached: Loaded,
-}
-
-/// Why there is no recording, or not a whole one.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("no command was given")]
-    NoCommand,
-    #[error("the command holds a NUL byte")]
-    Nul,
-    #[error("user `{name}`: {why}")]
-    User { name: String, why: String },
-    #[error("{} can't be executed: {error}", program.display())]
-    Exec { program: OsString, error: io::Error },
-    #[error("no process could be made for the command: {0}")]
-    Fork(#[source] io::Error),
-    #[error("phasegraph needs root: {0}")]
-    Privilege(String),
-    #[error(
-        "this is a container with a pid namespace of its own: the kernel tells of processes by the host's numbers, which \
-         mean nothing in here"
-    )]
-    PidNamespace,
-    #[error(
-        "this kernel is locked down to confidentiality: no eBPF program may read its memory ({})",
-        lockdown::FILE
-    )]
-    Lockdown,
-    #[error(transparent)]
-    Offsets(#[from] OffsetsError),
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    #[error(transparent)]
-    Forced(#[from] ForceError),
-    #[error(transparent)]
-    Mappings(#[from] MappingsError),
-    #[error(transparent)]
-    Ingest(#[from] IngestError),
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    #[error("{what}: {error}")]
-    System { what: &'static str, error: io::Error },
-    /// The command ran, but its recording is not whole.
-    #[error("{source}")]
-    After {
-        /// The command's exit status.
-        status: u8,
-        source: Box<Error>,
-    },
-}
-
-impl Error {
-    /// Exit status of the program: the shell's for a command that could not be run, the command's own once it ran
-    /// and failed, else 1.
-    pub fn exit_status(&self) -> u8 {
-        match self {
-            Error::Exec { error, .. } if error.raw_os_error() == Some(libc::ENOENT) => 127,
-            Error::Exec { .. } => 126,
-            Error::After { status, source } => {
-                if *status == 0 {
-                    source.exit_status()
-                } else {
-                    *status
-                }
-            }
-            _ => 1,
-        }
-    }
-
-    /// What to do about it.
-    pub fn next_step(&self) -> Option<String> {
-        Some(match self {
-            Error::Exec { error, .. } if error.raw_os_error() == Some(libc::ENOENT) => {
-                "check the spelling and PATH (sudo has its own), or give the program's full path".to_owned()
-            }
-            Error::Exec { error, .. } if error.raw_os_error() == Some(libc::ENOEXEC) => {
-                "a program or a script that begins with #!; a shell's own command needs `sh -c`".to_owned()
-            }
-            Error::Exec { .. } => "a program with execute permission".to_owned(),
-            Error::User { .. } => "name a user of this host, as `getent passwd` lists them".to_owned(),
-            Error::Privilege(_) => "run it with sudo, or as root of the host".to_owned(),
-            Error::PidNamespace => {
-                "run it on the host, or start the container with --privileged --pid=host (kubernetes: hostPID)"
-                    .to_owned()
-            }
-            Error::Lockdown => {
-                "boot with lockdown=integrity (or without secure boot's stricter setting) on the kernel's command line"
-                    .to_owned()
-            }
-            Error::Offsets(OffsetsError::Btf { .. }) => {
-                "mount sysfs, or run a kernel built with CONFIG_DEBUG_INFO_BTF".to_owned()
-            }
-            Error::After { source, .. } => return source.next_step(),
-            _ => return None,
-        })
-    }
 }
 
 /// Says what is missing to record anything.
@@ -539,106 +443,4 @@ fn joined<T>(thread: std::thread::JoinHandle<T>) -> Result<T, Error> {
         what: "a start-up thread failed; please report this",
         error: io::Error::other("panic"),
     })
-}
-
-/// What is known at the end.
-struct Ending {
-    cost: SelfCost,
-    /// The command's, if there was one.
-    status: Option<i32>,
-    /// When the recording began, and the host's counts then.
-    begin: u64,
-    counts: Option<HostCounts>,
-    guard: Guard,
-}
-
-/// What the host's CPUs did between two moments.
-fn host_cpu(from: (u64, HostCounts), to: (u64, HostCounts)) -> HostCpu {
-    let ((from, before), (to, after)) = (from, to);
-    HostCpu {
-        from,
-        to,
-        user_ns: after.user_ns.saturating_sub(before.user_ns),
-        system_ns: after.system_ns.saturating_sub(before.system_ns),
-        idle_ns: after.idle_ns.saturating_sub(before.idle_ns),
-        iowait_ns: after.iowait_ns.saturating_sub(before.iowait_ns),
-        interrupt_ns: after.interrupt_ns.saturating_sub(before.interrupt_ns),
-        steal_ns: after.steal_ns.saturating_sub(before.steal_ns),
-    }
-}
-
-/// Closes the recording: detaches, closes every thread's last interval, names frames, tells losses and costs.
-fn finish(loaded: &mut Loaded, mut ingest: Ingest, ending: Ending, options: &Options) -> Result<(), Error> {
-    let Ending {
-        mut cost,
-        status,
-        begin,
-        counts,
-        guard,
-    } = ending;
-    let end = host::monotonic_ns();
-    let counts = counts.zip(host::counts().ok());
-    cost.programs = loaded
-        .costs()
-        .into_iter()
-        .map(|program| (program.name, program.run_ns, program.runs, program.recursion_misses))
-        .collect();
-    loaded.detach();
-    // Whatever the cap had given up, nothing runs any more that the last look at all threads could disturb.
-    loaded.set_shed(0)?;
-    loaded.flush(end)?;
-    ingest.drain()?;
-    let losses = loaded.counters()?;
-    if let Ok((user_ns, system_ns, peak_rss_bytes)) = host::own_cost() {
-        cost.user_ns = user_ns.saturating_sub(cost.user_ns);
-        cost.system_ns = system_ns.saturating_sub(cost.system_ns);
-        cost.peak_rss_bytes = peak_rss_bytes;
-    }
-    let symbolizing = Instant::now();
-    let progress = Progress::new(options.quiet, "naming frames");
-    ingest.symbolize()?;
-    drop(progress);
-    cost.symbolize_ns = symbolizing.elapsed().as_nanos() as u64;
-    cost.ts = end;
-    cost.recording_bytes = ingest.bytes_written();
-    let parsing = ingest.close_parser();
-    ingest.write_exchanges(&loaded.open_exchanges()?)?;
-    ingest.write_losses(losses, guard.losses())?;
-    ingest.write_versions()?;
-    ingest.write(cost)?;
-    ingest.write(parsing)?;
-    if let Some((before, after)) = counts {
-        ingest.write(host_cpu((begin, before), (end, after)))?;
-    }
-    let pair: Clock = host::clock_pair();
-    ingest.write(pair)?;
-    ingest.write(End {
-        mono: end,
-        exit_code: status,
-    })?;
-    ingest.finish()?;
-    Ok(())
-}
-
-/// A line that says what is going on, on a terminal only, gone when it is over.
-struct Progress(Option<indicatif::ProgressBar>);
-
-impl Progress {
-    fn new(quiet: bool, text: &'static str) -> Progress {
-        use std::io::IsTerminal as _;
-        if quiet || !io::stderr().is_terminal() {
-            return Progress(None);
-        }
-        let bar = indicatif::ProgressBar::new_spinner().with_message(text);
-        bar.enable_steady_tick(Duration::from_millis(100));
-        Progress(Some(bar))
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if let Some(bar) = self.0.take() {
-            bar.finish_and_clear();
-        }
-    }
 }

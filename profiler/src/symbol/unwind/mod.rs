@@ -7,5 +7,6 @@
 pub mod frames;
 mod go;
 pub mod rows;
+mod sections;
 pub mod table;
 pub mod walk;
