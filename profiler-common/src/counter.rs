@@ -79,6 +79,7 @@ counters! {
     RunStack = 57, "page_run_stack_failed", "pages read or written whose kernel stack could not be taken";
     CopyUpOpen = 58, "copy_up_unended", "copy-ups whose end was not told";
     RingAwaited = 59, "ring_full.awaited", "files and sockets of waits lost: ring full (the wait is told, not what it was for)";
+    RunUntold = 60, "page_run_untold", "files whose pages a thread read or wrote while it ended: they are not in the recording";
 }
 
 /// Length of the `COUNTERS` map; larger than the counters there are, so that a new one needs no new map.

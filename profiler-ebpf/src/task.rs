@@ -4,7 +4,10 @@ use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_smp_processor_id,
     generated::{bpf_get_current_cgroup_id, bpf_probe_read_kernel},
 };
-use profiler_common::{Counter, Header, sched::TaskState};
+use profiler_common::{
+    Counter, Header,
+    sched::{SYSCALL_NOT_ASKED, TaskState},
+};
 
 use crate::globals::{enabled, has, offset};
 
@@ -265,10 +268,10 @@ pub fn registers_on_stack(task: Task) -> *const u8 {
     stack.wrapping_add(enabled!(saved_regs) as usize)
 }
 
-/// Where the running task's user registers lie; null when that is not known. `task` is [`current`].
+/// Where the user registers lie of a task that a BTF program was given, whose type the verifier knows in both variants; null when
+/// that is not known.
 #[inline(always)]
-pub fn registers(task: Task) -> *const u8 {
-    #[cfg(feature = "task-storage")]
+pub fn registers_of(task: Task) -> *const u8 {
     if enabled!(task_pt_regs) != 0 {
         // SAFETY: a task pointer that the verifier knows.
         return unsafe { aya_ebpf::helpers::generated::bpf_task_pt_regs(task) } as *const u8;
@@ -276,20 +279,25 @@ pub fn registers(task: Task) -> *const u8 {
     registers_on_stack(task)
 }
 
-/// The system call that the running thread is in, or -1. `task` is [`current`].
+/// Where the running task's user registers lie; null when that is not known. `task` is [`current`].
 #[inline(always)]
-pub fn system_call(task: Task) -> i32 {
+pub fn registers(task: Task) -> *const u8 {
     #[cfg(feature = "task-storage")]
-    if enabled!(task_pt_regs) != 0 {
-        // SAFETY: the helper's result has a type.
-        return match unsafe { Known::new(registers(task)) } {
-            Some(registers) => registers.load(offset!(pt_regs_orig_ax)),
-            None => -1,
-        };
-    }
-    let registers = registers_on_stack(task);
+    return registers_of(task);
+    #[cfg(not(feature = "task-storage"))]
+    registers_on_stack(task)
+}
+
+/// The system call that a task with these registers is in, or -1; [`SYSCALL_NOT_ASKED`] when they are null. They come from
+/// [`registers`] or [`registers_of`].
+#[inline(always)]
+pub fn system_call(registers: *const u8) -> i32 {
     if registers.is_null() {
-        return -1;
+        return SYSCALL_NOT_ASKED;
+    }
+    if enabled!(task_pt_regs) != 0 {
+        // With its type; that of what lies on the stack is not known.
+        return Known(registers).load(offset!(pt_regs_orig_ax));
     }
     read(registers, offset!(pt_regs_orig_ax))
 }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_task_pt_regs},
+    helpers::bpf_get_current_pid_tgid,
     macros::{btf_tracepoint, map},
     maps::{PerCpuArray, ProgramArray},
     programs::BtfTracePointContext,
@@ -345,8 +345,8 @@ fn emit_cycle(task: Task, state: &mut TaskState, now: u64, wake: u64, flags: u16
     io::tell(task, state, &cycle.header, false);
     // Of short waits too, which have no stack that would tell what for; and always: a branch here is another way through all
     // that follows for the verifier.
-    let regs = registers(task);
-    cycle.syscall = system_call(regs);
+    let regs = task::registers_of(task);
+    cycle.syscall = task::system_call(regs);
     cycle.flags |= iowait(task);
     if !want_stack {
         return emit::send_bulk(&cycle, Counter::RingCycle);
@@ -443,27 +443,6 @@ fn cycle(task: Task, state: &TaskState, now: u64, wake: u64, flags: u16) -> Cycl
     }
 }
 
-/// The saved user registers of a switched-out task, which lie at the upper end of its kernel stack; null when that is not
-/// known.
-#[inline(always)]
-fn registers(task: Task) -> *const u8 {
-    if enabled!(task_pt_regs) != 0 {
-        // SAFETY: a task pointer that the verifier knows.
-        unsafe { bpf_task_pt_regs(task) as *const u8 }
-    } else {
-        task::registers_on_stack(task)
-    }
-}
-
-/// The system call that a task with these registers is in, or -1.
-#[inline(always)]
-fn system_call(regs: *const u8) -> i32 {
-    if regs.is_null() {
-        return SYSCALL_NOT_ASKED;
-    }
-    task::read::<i32>(regs, offset!(pt_regs_orig_ax))
-}
-
 /// [`flag::IOWAIT`] or 0.
 #[inline(always)]
 fn iowait(task: Task) -> u16 {
@@ -530,7 +509,7 @@ pub fn flush(task: Task, state: &mut TaskState, end: u64) -> Result<(), Counter>
     }
     let mut cycle = cycle(task, state, end, wake, flags);
     cycle.off = off;
-    cycle.syscall = system_call(registers(task));
+    cycle.syscall = task::system_call(task::registers_of(task));
     io::tell(task, state, &cycle.header, true);
     if wake > off && !emit::shed(shed::WAIT_STACKS) {
         return with_stack(task, cycle);

@@ -332,7 +332,7 @@ fn try_made(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     if task::get(task).is_none() {
         return Ok(());
     }
-    let syscall = task::system_call(task);
+    let syscall = task::system_call(task::registers(task));
     if !possible(syscall) || bracketed() {
         return Ok(());
     }
@@ -368,7 +368,14 @@ pub fn copy_up_begins(ctx: ProbeContext) -> u32 {
     }
     emit::done(match (ctx.arg::<u64>(0), create(task)) {
         (Some(dentry), Ok(state)) => {
-            begin(state, InodeId::NONE, 0, 0, task::system_call(task), task::now());
+            begin(
+                state,
+                InodeId::NONE,
+                0,
+                0,
+                task::system_call(task::registers(task)),
+                task::now(),
+            );
             state.copying.from = 0;
             state.copying.dentry = dentry;
             Ok(())

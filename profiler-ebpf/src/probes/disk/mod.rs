@@ -141,7 +141,7 @@ fn page(
     dirtied: u32,
 ) -> Result<(), Counter> {
     let now = task::now();
-    let syscall = task::system_call(task);
+    let syscall = task::system_call(task::registers(task));
     let address = host.address() as u64;
     let ino = host.load::<u64>(offset!(inode_ino));
     // The thread can be interrupted by nothing that comes here.
@@ -268,8 +268,15 @@ pub fn boundary(task: Task, now: u64) {
     }
 }
 
-/// The thread is gone.
+/// The thread is gone. What it did after its end was told, while the kernel took down its memory and files, is counted and not
+/// told: to tell it from the switch would make that many times longer for the verifier.
 #[inline(always)]
 pub fn forget(task: Task) {
+    let Some(state) = get(task) else { return };
+    for run in &state.runs {
+        if run.added | run.dirtied != 0 {
+            emit::count(Counter::RunUntold);
+        }
+    }
     state::remove(task);
 }
