@@ -1,7 +1,7 @@
 //! Resource states of a set of threads within a span: what `show`, the JSON and the flamegraphs count.
 
 use super::waits::Classifier;
-use crate::model::{Interval, Phase, ProcessIx, Session, Span, State, Thread, ThreadIx};
+use crate::model::{Interval, Phase, ProcessIx, Session, Span, State, Thread, ThreadIx, share::sum};
 
 /// Why a thread was blocked: product vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,14 +111,12 @@ impl Resources {
     /// Time blocked, whatever for, ns.
     pub fn blocked(&self) -> u64 {
         let classes = Wait::ALL.iter().map(|wait| self.waited(*wait));
-        classes.chain([self.short_blocked]).fold(0, u64::saturating_add)
+        sum(classes.chain([self.short_blocked]))
     }
 
     /// All time, ns: on CPUs, in run queues, blocked and lost.
     pub fn total(&self) -> u64 {
-        [self.cpu, self.runqueue, self.blocked(), self.lost]
-            .into_iter()
-            .fold(0, u64::saturating_add)
+        sum([self.cpu, self.runqueue, self.blocked(), self.lost])
     }
 
     /// Time blocked for one class of reasons, in waits long enough to have one, ns.

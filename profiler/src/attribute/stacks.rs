@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::resources::{Wait, clipped, distinct};
 use super::waits::Classifier;
-use crate::model::{Interval, ProcessIx, Session, Span, State, ThreadIx};
+use crate::model::{Interval, ProcessIx, Session, Span, State, ThreadIx, share::sum};
 
 /// Label of on-CPU time of threads that no sample hit.
 pub const NOT_SAMPLED: &str = "[not sampled]";
@@ -55,13 +55,11 @@ pub fn on_cpu(session: &Session, processes: &[ProcessIx], span: Span) -> Vec<Sta
         let Some(thread) = session.threads.get(ix.ix()) else {
             continue;
         };
-        let cpu = clipped(thread, span)
-            .map(|(piece, _)| match piece.state {
-                State::Cpu => piece.span.len(),
-                State::Mixed { cpu, .. } => cpu,
-                State::Runqueue | State::Blocked { .. } | State::Lost => 0,
-            })
-            .fold(0, u64::saturating_add);
+        let cpu = sum(clipped(thread, span).map(|(piece, _)| match piece.state {
+            State::Cpu => piece.span.len(),
+            State::Mixed { cpu, .. } => cpu,
+            State::Runqueue | State::Blocked { .. } | State::Lost => 0,
+        }));
         rows.extend(sampled(session, process, ix, span, cpu));
     }
     rows

@@ -145,10 +145,10 @@ impl Classifier {
                 weak = weak.or(matches.weak.and_then(|row| WEAK.get(row)));
             }
             // Kernels leave out what lies in `.sched.text`, as the functions that take locks do (`stack_trace_save_tsk`): what
-            // takes one is the leaf then.
+            // takes one is the leaf then. The kernel's own word that a wait is for the disk counts for more.
             if std::mem::take(&mut first) && decided.is_none() && weak.is_none() {
-                decided = matches.lock_caller.and_then(|row| LOCK_CALLERS.get(row));
-                if decided.is_some() {
+                weak = matches.lock_caller.and_then(|row| LOCK_CALLERS.get(row));
+                if weak.is_some() {
                     break;
                 }
             }

@@ -20,11 +20,10 @@ impl Loaded {
     /// when the ladder is gone through.
     pub(super) fn load_ahead(&mut self, btf: &Btf) {
         // The longest first: those that programs go on in, then as they stand in the registry.
-        let chains = [(unwind::CPU_CHAIN, Rung::Unwind), (unwind::WAIT_CHAIN, Rung::TpBtf)];
+        let chains = [unwind::CPU_CHAIN, unwind::WAIT_CHAIN];
         let mut wanted: Vec<(String, Rung, Attach)> = Vec::new();
-        for (chain, rung) in chains.into_iter().filter(|_| self.can_unwind) {
-            let links = chain.iter().map(|(name, ..)| (*name).to_owned());
-            wanted.extend(links.map(|name| (name, rung, Attach::Tail("sched_switch"))));
+        for (links, rung) in chains.into_iter().filter(|_| self.can_unwind) {
+            wanted.extend(links.iter().map(|(name, ..)| ((*name).to_owned(), rung, unwind::TAIL)));
         }
         for probe in PROBES {
             if let Some(rung) = self.forced.rungs(probe).first().copied()

@@ -3,7 +3,6 @@
 use aya::Btf;
 use aya::Pod;
 use aya::maps::{Array, HashMap, MapData, ProgramArray};
-use aya::programs::Program;
 use profiler_common::{
     kernel::{ABSENT, Offsets},
     unwind::{BLOCK_BYTES, BLOCK_ROWS, FileKey, FileTable, Rule},
@@ -12,17 +11,26 @@ use profiler_common::{
 use super::{
     Loaded,
     error::{chain, refusal},
+    ladder::load,
+    registry::{Attach, Rung},
 };
 
 /// A program that others go on in, the array through which they call it, and its place there.
 type Link = (&'static str, &'static str, u32);
+/// Programs that others go on in, and the rung that all of them are on.
+pub(super) type Chain = (&'static [Link], Rung);
 
 /// The program that begins to unwind at a sample.
 pub(super) const CPU: &str = "cpu_unwind";
 /// The program that begins to unwind at a switch.
 pub(super) const WAIT: &str = "wait_unwind";
-pub(super) const CPU_CHAIN: &[Link] = &[("cpu_unwind_more", "CPU_MORE", 0)];
-pub(super) const WAIT_CHAIN: &[Link] = &[("wait_unwind_more", "WAIT_MORE", 1), (WAIT, "WAIT_MORE", 0)];
+pub(super) const CPU_CHAIN: Chain = (&[("cpu_unwind_more", "CPU_MORE", 0)], Rung::Unwind);
+pub(super) const WAIT_CHAIN: Chain = (
+    &[("wait_unwind_more", "WAIT_MORE", 1), (WAIT, "WAIT_MORE", 0)],
+    Rung::TpBtf,
+);
+/// What the programs of a chain hang on, those of waits by their type.
+pub(super) const TAIL: Attach = Attach::Tail("sched_switch");
 
 /// Whether the kernel tells what the programs need to find a process's mappings and registers.
 pub(super) fn possible(offsets: &Offsets) -> bool {
@@ -80,15 +88,11 @@ pub struct UnwindMaps {
 
 impl Loaded {
     /// Loads what programs go on in and tells them so.
-    pub(super) fn chain(&mut self, links: &[Link], btf: &Btf) -> Result<(), String> {
+    pub(super) fn chain(&mut self, (links, rung): Chain, btf: &Btf) -> Result<(), String> {
         for (name, array, index) in links {
             let program = self.ebpf.program_mut(name).ok_or("no such program")?;
             if program.fd().is_err() {
-                let loaded = match program {
-                    Program::PerfEvent(program) => program.load(),
-                    Program::BtfTracePoint(program) => program.load("sched_switch", btf),
-                    _ => return Err(format!("`{name}` is of no such type")),
-                };
+                let loaded = load(program, rung, TAIL, btf).ok_or("no such rung")?;
                 loaded.map_err(|why| refusal(&why))?;
             }
             let fd = program.fd().and_then(|fd| fd.try_clone().map_err(Into::into));

@@ -274,6 +274,10 @@ fn without_a_telling_stack() {
     assert_eq!(of(1, 74, false, 2), (Wait::Disk, "fsync"));
     assert_eq!(of(1, -1, false, 2), (Wait::Other, "kernel completion"));
     assert_eq!(of(1, -1, true, 2), (Wait::Disk, "disk I/O"));
+    // A leaf that takes a lock may wait for the disk as well.
+    let leaf = session(&["ext4_file_write_iter", "vfs_write"], 2);
+    let class = Classifier::new().classify(&leaf, blocked(1, -1, true, 2));
+    assert_eq!(class.wait, Wait::Disk);
     assert_eq!(of(999, 202, false, 1), (Wait::Lock, "futex"));
 }
 

@@ -3,7 +3,7 @@
 use super::page::{Page, Paint, column_widths};
 use crate::attribute::critical::{Path, Paths, Reason};
 use crate::attribute::waits::Classifier;
-use crate::model::{OperationIx, PhaseIx, Session};
+use crate::model::{OperationIx, PhaseIx, Session, share::sum};
 use crate::report::critical::{self, Share, Stretch};
 use crate::report::select::Selection;
 use crate::report::{names, text, units};
@@ -37,8 +37,7 @@ pub(super) fn line(page: &mut Page, session: &Session, paths: &Paths<'_>, operat
         })
         .collect();
     let (resources, unattributed) = path.resources(session, &mut classifier);
-    let without = [resources.other, resources.lost, unattributed];
-    let without = without.into_iter().fold(0, u64::saturating_add);
+    let without = sum([resources.other, resources.lost, unattributed]);
     told.push(format!("{} without a reason", units::share(without, path.span.len())));
     page.paragraph("critical path: ", Paint::Plain, &told.join(", "));
 }
