@@ -20,7 +20,7 @@ const MAX_BUILD_ID: usize = 64;
 
 /// A part of the file that is loaded, or says how.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Part {
+pub(crate) struct Part {
     pub kind: elf::ProgramType,
     pub executable: bool,
     pub offset: u64,
@@ -31,7 +31,7 @@ pub(super) struct Part {
 
 /// A section.
 #[derive(Clone, Debug)]
-pub(super) struct Section {
+pub(crate) struct Section {
     pub name: Vec<u8>,
     pub kind: elf::SectionType,
     pub offset: u64,
@@ -40,10 +40,11 @@ pub(super) struct Section {
     /// Number of another section; for symbols that of their names.
     pub link: u32,
     pub loaded: bool,
+    pub compressed: bool,
 }
 
 /// A file's headers, and reading of its parts within bounds.
-pub(super) struct Headers<'a, S: ?Sized> {
+pub(crate) struct Headers<'a, S: ?Sized> {
     source: &'a S,
     /// Length of the file, bytes.
     size: u64,
@@ -55,7 +56,7 @@ pub(super) struct Headers<'a, S: ?Sized> {
 }
 
 impl<'a, S: Source + ?Sized> Headers<'a, S> {
-    pub(super) fn read(source: &'a S) -> Result<Self, ElfError> {
+    pub(crate) fn read(source: &'a S) -> Result<Self, ElfError> {
         let size = source.size()?;
         let mut ident = [0; 5];
         if size < 52 {
@@ -152,6 +153,7 @@ impl<'a, S: Source + ?Sized> Headers<'a, S> {
                     address: section.sh_addr(endian).into(),
                     link: section.sh_link(endian),
                     loaded: section.sh_flags(endian).0 & elf::SHF_ALLOC.0 != 0,
+                    compressed: section.sh_flags(endian).0 & elf::SHF_COMPRESSED.0 != 0,
                 }
             })
             .collect();
@@ -171,7 +173,7 @@ impl<'a, S: Source + ?Sized> Headers<'a, S> {
     }
 
     /// `len` bytes of the file from `offset`.
-    pub(super) fn bytes(&self, offset: u64, len: u64, limit: u64) -> Result<Vec<u8>, ElfError> {
+    pub(crate) fn bytes(&self, offset: u64, len: u64, limit: u64) -> Result<Vec<u8>, ElfError> {
         if len > limit {
             return Err(ElfError::TooMany);
         }

@@ -5,7 +5,7 @@
 //! read in a process that may do nothing else, see [`crate::symbol::sandbox`].
 
 mod go;
-mod headers;
+pub(crate) mod headers;
 mod packed;
 mod starts;
 mod symbols;

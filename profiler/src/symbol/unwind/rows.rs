@@ -10,9 +10,9 @@ use profiler_common::unwind::Rule;
 use super::frames::{self, Slice, State};
 use super::go;
 pub use super::sections::UnwindError;
-use super::sections::{Elf, Kind, MAX_SECTION, Segment};
+use super::sections::{Elf, Kind, MAX_SECTION};
 use super::table::Table;
-use crate::lookup::elf::Source;
+use crate::lookup::elf::{Segment, Source};
 
 /// Most rows of a file, 20 bytes each while the table is made.
 const MAX_ROWS: usize = 8 << 20;
@@ -29,7 +29,7 @@ pub fn read<S: Source + ?Sized>(source: &S) -> Result<Table, UnwindError> {
     let file = Elf::open(source)?;
     let mut rows = Rows::default();
     for section in &file.sections {
-        let bytes = file.bytes(section.offset, section.size, MAX_SECTION)?;
+        let bytes = file.headers.bytes(section.offset, section.size, MAX_SECTION)?;
         let bases = BaseAddresses::default()
             .set_eh_frame(section.address)
             .set_text(file.text)
@@ -201,8 +201,8 @@ mod tests {
     use object::{Object as _, ObjectSection as _};
     use profiler_common::unwind::{BLOCK_ROWS, cfa, saved};
 
-    use super::super::sections::MAX_FILE;
     use super::*;
+    use crate::lookup::elf::MAX_FILE;
 
     /// What gimli's own rows say, in our terms; `None` for what those do not hold.
     fn of_gimli(row: &gimli::UnwindTableRow<usize>) -> Option<Rule> {
