@@ -84,13 +84,14 @@ fn pages(session: &Session, stamps: &Stamps, name: &str) -> (u64, u64) {
     (sum(PageRun::read), sum(PageRun::written))
 }
 
-/// Whether the tests can run here: as root, on ext4.
-fn possible(folder: &Folder) -> bool {
-    let there = workload::is_ext4(&folder.path(""));
-    if !there {
-        eprintln!("skipped: {} is not on ext4", folder.path("").display());
+/// A folder whose pages are told, on ext4; `None`, with the reason, where there is none.
+fn folder() -> Option<Folder> {
+    let folder = Folder::new();
+    if workload::is_ext4(&folder.path("")) {
+        return Some(folder);
     }
-    there
+    eprintln!("skipped: {} is not on ext4", folder.path("").display());
+    None
 }
 
 /// Make sure that pages read and written are those of the file, to the page, by read, page fault, sendfile and
@@ -98,10 +99,7 @@ fn possible(folder: &Folder) -> bool {
 #[test]
 fn pages_by_every_way() {
     needs_root!();
-    let folder = Folder::new();
-    if !possible(&folder) {
-        return;
-    }
+    let Some(folder) = folder() else { return };
     workload::prepare_ways(&folder.path(""));
     let (session, stamps) = profile(&folder, "ways", "");
     for name in ["read", "mapped", "sent", "copied"] {
@@ -153,10 +151,7 @@ fn pages_by_every_way() {
 #[test]
 fn requests_to_the_device() {
     needs_root!();
-    let folder = Folder::new();
-    if !possible(&folder) {
-        return;
-    }
+    let Some(folder) = folder() else { return };
     workload::prepare_ways(&folder.path(""));
     let (session, stamps) = profile(&folder, "ways", "");
     let (ix, _) = file(&session, &stamps, "read").unwrap();
@@ -188,10 +183,7 @@ fn requests_to_the_device() {
 #[test]
 fn dirtied_by_one_and_flushed_by_another() {
     needs_root!();
-    let folder = Folder::new();
-    if !possible(&folder) {
-        return;
-    }
+    let Some(folder) = folder() else { return };
     let (session, stamps) = profile(&folder, "flush", "");
     let (ix, _) = file(&session, &stamps, "dirtied").unwrap();
     let whole = stamps.number("size dirtied") / PAGE;
@@ -219,10 +211,7 @@ fn dirtied_by_one_and_flushed_by_another() {
 #[test]
 fn fsync_storm() {
     needs_root!();
-    let folder = Folder::new();
-    if !possible(&folder) {
-        return;
-    }
+    let Some(folder) = folder() else { return };
     let (session, stamps) = profile(&folder, "storm", "");
     assert_eq!(pages(&session, &stamps, "log"), (0, stamps.number("dirtied log")));
 }

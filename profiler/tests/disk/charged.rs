@@ -7,9 +7,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::run::{Folder, needs_root};
+use crate::run::needs_root;
 use crate::workload::{COLD, DIRECT, direct, prepare_ways};
-use crate::{possible, profile_with};
+use crate::{folder, profile_with};
 
 /// A cgroup of the test's own.
 struct Group(PathBuf);
@@ -96,10 +96,7 @@ const FLUSHED: u64 = 6 << 20;
 #[test]
 fn requests_and_the_kernels_account() {
     needs_root!();
-    let folder = Folder::new();
-    if !possible(&folder) {
-        return;
-    }
+    let Some(folder) = folder() else { return };
     let Some(group) = Group::new() else { return };
     prepare_ways(&folder.path(""));
     let (session, _) = profile_with(&folder, "charged", "", &[(GROUP, group.0.as_os_str())]);

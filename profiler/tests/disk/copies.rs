@@ -10,9 +10,9 @@ use phasegraph::model::Session;
 use phasegraph::model::disk::CopyUp;
 
 use crate::run::machine::emulated;
-use crate::run::{Folder, needs_root};
+use crate::run::needs_root;
 use crate::workload::{PAGE, Stamps, c, cold, now, stamp};
-use crate::{possible, profile};
+use crate::{folder, profile};
 
 /// What is copied up: name, size and by what.
 const COPIES: &[(&str, u64, By)] = &[
@@ -178,10 +178,7 @@ fn copy_ups() {
     // Functions of a module can be hooked once it is there; where it is built in, this fails.
     let _ = Command::new("modprobe").arg("overlay").output();
     for rung in rungs() {
-        let folder = Folder::new();
-        if !possible(&folder) {
-            return;
-        }
+        let Some(folder) = folder() else { return };
         prepare(&folder.path(""));
         let (session, stamps) = profile(&folder, "copies", &format!("copy_ups={rung}"));
         check(&session, &stamps);
