@@ -222,6 +222,15 @@ fn page_works() {
         assert!(page.text(STATUS).contains(word), "{kind}");
     }
 
+    // What was waited for may be a path of any length: it stays in its column.
+    let columns = "document.getElementById('states')";
+    page.value(&format!(
+        "{columns}.querySelector('table[aria-label=\"All threads waited for\"] td').append('(/' + 'long-name.scope/'.repeat(12) + ')')"
+    ));
+    page.drawn();
+    let wider = page.number(&format!("{columns}.scrollWidth - {columns}.clientWidth"));
+    assert!(wider <= 0.0, "{wider}");
+
     // Dark, and on paper.
     let light = page.text(BACK);
     page.dark(true);

@@ -84,7 +84,7 @@ function showDetail(data, flame, node, timeline) {
       el("table", { "aria-label": label },
         el("tr", {}, ...[label, "time", "waits", "longest"].map((text, at) => el("th", { text, class: at ? "n" : "" }))),
         Array.from({ length: list.length / 5 }, (_, at) => list.slice(at * 5, at * 5 + 5)).map(([detail, state, ns, waited, longest]) =>
-          el("tr", {}, el("td", {}, chip(state), data.text(detail)), el("td", { class: "n", text: time(ns), title: exact(ns) }), el("td", { class: "n", text: count(waited) }), el("td", { class: "n", text: time(longest), title: exact(longest) })))),
+          el("tr", {}, el("td", { class: "what" }, chip(state), data.text(detail)), el("td", { class: "n", text: time(ns), title: exact(ns) }), el("td", { class: "n", text: count(waited) }), el("td", { class: "n", text: time(longest), title: exact(longest) })))),
     ]),
     programs.length ? el("table", { "aria-label": "Programs" },
       el("tr", {}, ...["program", "on-CPU", "queue", "disk, net"].map((text, at) => el("th", { text, class: at ? "n" : "" }))),
