@@ -20,6 +20,7 @@ mod links;
 
 pub use links::ExchangeIx;
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use links::Links;
@@ -27,7 +28,7 @@ use links::Links;
 use super::resources::Wait;
 use super::resources::{Resources, distinct};
 use super::waits::{Class, Classifier, POLL};
-use crate::model::{AwaitedIx, OperationIx, PhaseIx, ProcessIx, Session, Span, State, Thread, ThreadIx, Waker};
+use crate::model::{AwaitedIx, Operation, OperationIx, PhaseIx, ProcessIx, Session, Span, State, Thread, ThreadIx, Waker};
 
 /// Most threads that the path goes through at one moment: more go round (times of two CPUs that disagree, a broken
 /// recording).
@@ -179,6 +180,8 @@ pub struct Paths<'a> {
     /// Threads by tgid and tid, in order of birth: numbers are given anew.
     threads: HashMap<(u32, u32), Vec<ThreadIx>>,
     links: Links<'a>,
+    /// Of each operation, once it was asked for.
+    operations: Vec<OnceCell<Path>>,
 }
 
 impl<'a> Paths<'a> {
@@ -195,22 +198,43 @@ impl<'a> Paths<'a> {
             session,
             threads,
             links: Links::new(session),
+            operations: vec![OnceCell::new(); session.operations.len()],
         }
     }
 
     /// The path of a phase: back from the event that ended it.
     pub fn of_phase(&self, phase: PhaseIx) -> Path {
-        match self.session.phases.get(phase.ix()) {
-            Some(phase) => self.find(phase.main, &phase.processes, phase.span),
-            None => Path::default(),
-        }
+        let Some(phase) = self.session.phases.get(phase.ix()) else {
+            return Path::default();
+        };
+        let last = self.last(phase.main, &phase.processes, phase.span.to);
+        let waits = |ix: ThreadIx| {
+            let thread = self.session.threads.get(ix.ix());
+            let last = thread.and_then(|thread| before(thread, phase.span.to));
+            last.is_some_and(|last| matches!(last.state, State::Blocked { .. }))
+        };
+        // An event that cut nobody's time, while the main thread waits on: whom its operation waited for then.
+        let instead = last.filter(|last| waits(*last)).and_then(|_| {
+            let path = self.whole(phase.operation?)?;
+            let next = path.segments.partition_point(|segment| segment.span.to < phase.span.to);
+            let (thread, _) = path.segments.get(next)?.doing?;
+            let process = self.session.threads.get(thread.ix())?.process;
+            phase.processes.contains(&process).then_some(thread)
+        });
+        self.find(instead.or(last), phase.span)
     }
 
     /// The path of an operation: back from its client's end.
     pub fn of_operation(&self, operation: OperationIx) -> Path {
-        let Some(operation) = self.session.operations.get(operation.ix()) else {
-            return Path::default();
-        };
+        self.whole(operation).cloned().unwrap_or_default()
+    }
+
+    fn whole(&self, operation: OperationIx) -> Option<&Path> {
+        let path = self.operations.get(operation.ix())?;
+        Some(path.get_or_init(|| self.find_operation(&self.session.operations[operation.ix()])))
+    }
+
+    fn find_operation(&self, operation: &Operation) -> Path {
         let client = self.session.processes.get(operation.process.ix());
         let leader = client.and_then(|client| {
             let mut threads = client.threads.iter().copied();
@@ -219,11 +243,12 @@ impl<'a> Paths<'a> {
                 id.is_some_and(|id| id.tid == id.tgid)
             })
         });
-        self.find(leader, &operation.processes, operation.span)
+        let last = self.last(leader, &operation.processes, operation.span.to);
+        self.find(last, operation.span)
     }
 
-    fn find(&self, main: Option<ThreadIx>, processes: &[ProcessIx], span: Span) -> Path {
-        let segments = match self.last(main, processes, span.to) {
+    fn find(&self, last: Option<ThreadIx>, span: Span) -> Path {
+        let segments = match last {
             _ if span.is_empty() => Vec::new(),
             Some(thread) => self.walk(thread, span),
             None => vec![Segment::of_nobody(span)],

@@ -3,7 +3,7 @@
 use super::*;
 use crate::attribute::resources::Wait;
 use crate::model::fixture::*;
-use crate::model::{Operation, Phase, PhaseKind};
+use crate::model::{Phase, PhaseKind};
 use crate::recording::record::{Cycle, Meta, Record, TaskId};
 use profiler_common::sched::flag;
 
@@ -230,6 +230,46 @@ fn phases() {
         [(8_500, 9_000, 0, "unattributed")]
     );
     assert_eq!(paths.of_phase(PhaseIx(99)), Path::default());
+}
+
+/// Make sure that a phase that ends while its main thread waits on, by an event that cut nobody's time, has the path of its
+/// operation, as far as that is the phase's own.
+#[test]
+fn phases_within_a_wait() {
+    let mut session = session(span(1_000, 8_000), records());
+    operation(&mut session, span(1_000, 8_000));
+    let client = process_ix(&session, CLIENT.tgid, CLIENT.start);
+    let child = process_ix(&session, CHILD.tgid, CHILD.start);
+    let main = thread_ix(&session, CLIENT);
+    for processes in [vec![client, child], vec![client]] {
+        session.phases.push(Phase {
+            kind: PhaseKind::Step,
+            label: Vec::new(),
+            span: span(2_500, 5_300),
+            open: false,
+            parent: None,
+            operation: Some(OperationIx(0)),
+            container: None,
+            main: Some(main),
+            processes,
+            bytes: None,
+            evidence: (String::new(), String::new()),
+        });
+    }
+    let paths = Paths::new(&session);
+    assert_eq!(
+        told(&session, &paths.of_phase(PhaseIx(0))),
+        [
+            (2_500, 3_000, 20, "on-CPU"),
+            (3_000, 4_000, 30, "on-CPU"),
+            (4_000, 5_000, 30, "fsync"),
+            (5_000, 5_300, 30, "on-CPU"),
+        ]
+    );
+    assert_eq!(
+        told(&session, &paths.of_phase(PhaseIx(1))),
+        [(2_500, 5_300, 10, "futex")]
+    );
 }
 
 /// Make sure that threads that woke each other at one moment, and one that made itself, don't hold the path up.
