@@ -12,8 +12,12 @@ pub const COPY_UP_FROM: u32 = 3;
 pub const COPY_UP_TO: u32 = 4;
 /// Index: 1 when the overlay's own functions tell when a copy-up begins and ends.
 pub const COPY_UP_BRACKETED: u32 = 5;
+/// Index of the first of six: where the code of ext4's functions that rename lies, up to [`RENAMING`] times from and up to; 0
+/// when there is none.
+pub const RENAMES: u32 = 6;
+pub const RENAMING: u32 = 3;
 /// Length of the map.
-pub const LEN: u32 = 8;
+pub const LEN: u32 = RENAMES + 2 * RENAMING;
 
 /// Bits of [`SHED`]: what the overhead cap has switched off.
 pub mod shed {

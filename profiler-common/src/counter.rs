@@ -80,6 +80,7 @@ counters! {
     CopyUpOpen = 58, "copy_up_unended", "copy-ups whose end was not told";
     RingAwaited = 59, "ring_full.awaited", "files and sockets of waits lost: ring full (the wait is told, not what it was for)";
     RunUntold = 60, "page_run_untold", "files whose pages a thread read or wrote while it ended: they are not in the recording";
+    RingWhiteout = 61, "ring_full.whiteout", "deletes of what lies in lower layers lost: ring full";
 }
 
 /// Length of the `COUNTERS` map; larger than the counters there are, so that a new one needs no new map.

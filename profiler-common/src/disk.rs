@@ -282,3 +282,15 @@ pub struct Overlaid {
     pub upper: InodeId,
 }
 layout!(Overlaid, size = 88, header = 0, overlay = 40, lower = 56, upper = 72);
+
+/// Something that a lower layer of an overlay has was deleted: a whiteout has taken its name in the upper layer. The header
+/// has the time at which it did.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Whiteout {
+    pub header: Header,
+    /// System call that it was done for.
+    pub syscall: i32,
+    pub pad: u32,
+}
+layout!(Whiteout, size = 48, header = 0, syscall = 40);

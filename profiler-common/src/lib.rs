@@ -92,6 +92,8 @@ pub mod kind {
     pub const COPY_UP: u16 = 25;
     /// [`crate::disk::Overlaid`]
     pub const OVERLAID: u16 = 26;
+    /// [`crate::disk::Whiteout`]
+    pub const WHITEOUT: u16 = 27;
     /// [`crate::awaited::Awaited`]
     pub const AWAITED: u16 = 40;
 }
@@ -177,6 +179,7 @@ plain!(
     disk::WriteBack,
     disk::CopyUp,
     disk::Overlaid,
+    disk::Whiteout,
 );
 
 /// Reads a `T` from the front of `bytes`, and what follows it. `None` when `bytes` is too short.

@@ -11,6 +11,8 @@ mod run;
 mod charged;
 #[path = "disk/copies.rs"]
 mod copies;
+#[path = "disk/deletes.rs"]
+mod deletes;
 #[path = "disk/workload.rs"]
 mod workload;
 

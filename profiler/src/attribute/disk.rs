@@ -19,6 +19,8 @@ pub struct Traffic {
     pub copy_ups: u64,
     pub copied: u64,
     pub stall: u64,
+    /// Deletes of what a lower layer has.
+    pub whiteouts: u64,
 }
 
 impl Traffic {
@@ -36,6 +38,7 @@ impl Traffic {
             copy_ups,
             copied,
             stall,
+            whiteouts,
         } = *other;
         for (sum, part) in [
             (&mut self.cold, cold),
@@ -44,6 +47,7 @@ impl Traffic {
             (&mut self.copy_ups, copy_ups),
             (&mut self.copied, copied),
             (&mut self.stall, stall),
+            (&mut self.whiteouts, whiteouts),
         ] {
             *sum = sum.saturating_add(part);
         }
@@ -115,6 +119,14 @@ impl Disk {
             };
             let container = owners.container(copy.thread, copy.cgroup, copy.span.from);
             disk.charge(session, &owners, copy.thread, container, copy.span.from, &traffic);
+        }
+        for whiteout in &session.whiteouts {
+            let traffic = Traffic {
+                whiteouts: 1,
+                ..Traffic::default()
+            };
+            let container = owners.container(whiteout.thread, whiteout.cgroup, whiteout.ts);
+            disk.charge(session, &owners, whiteout.thread, container, whiteout.ts, &traffic);
         }
         disk.flushed = flushed(session, &owners);
         for index in 0..disk.flushed.len() {

@@ -128,6 +128,8 @@ pub struct Table {
     pub copy_ups: Vec<CopyUp>,
     /// Those with most bytes first.
     pub files: Vec<FileUse>,
+    /// Deletes of what a lower layer has, by container or none.
+    pub whiteouts: BTreeMap<Option<ContainerIx>, u64>,
     systems: Systems,
 }
 
@@ -207,6 +209,11 @@ impl Table {
                 used.stall = used.stall.saturating_add(told.span.len());
             }
         }
+        let mut whiteouts = BTreeMap::new();
+        for told in &session.whiteouts {
+            let container = owners.container(told.thread, told.cgroup, told.ts);
+            *whiteouts.entry(container).or_default() += 1;
+        }
         let (stacks, others) = stacks(session, &layers, uses);
         Table {
             layers,
@@ -214,6 +221,7 @@ impl Table {
             others,
             copy_ups,
             files,
+            whiteouts,
             systems: Systems::new(session),
         }
     }

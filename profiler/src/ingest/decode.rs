@@ -356,6 +356,7 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
         kind::BLOCK_IO => disk::block_io(bytes)?,
         kind::WRITE_BACK => disk::write_back(bytes)?,
         kind::COPY_UP => disk::copy_up(bytes)?,
+        kind::WHITEOUT => disk::whiteout(bytes)?,
         kind::OVERLAID => disk::overlaid(bytes)?,
         _ => return None,
     })
@@ -425,6 +426,7 @@ impl Event {
                 Record::BlockIo(record) => record.at.ts,
                 Record::WriteBack(record) => record.at.ts,
                 Record::CopyUp(record) => record.at.ts,
+                Record::Whiteout(record) => record.at.ts,
                 Record::Overlaid(record) => record.at.ts,
                 _ => 0,
             },

@@ -532,6 +532,7 @@ fn is_of_disks(record: &Record) -> bool {
             | Record::BlockIo(_)
             | Record::WriteBack(_)
             | Record::CopyUp(_)
+            | Record::Whiteout(_)
             | Record::Overlaid(_)
     )
 }

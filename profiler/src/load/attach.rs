@@ -39,9 +39,10 @@ impl Loaded {
                     judge(probe, &outcome)?;
                     self.ladder.push(outcome);
                 }
-                Attach::CopyUps | Attach::Opens => {
+                Attach::CopyUps | Attach::Whiteouts | Attach::Opens => {
                     let outcome = match probe.attach {
                         Attach::CopyUps => self.attach_copy_ups(probe, btf),
+                        Attach::Whiteouts => self.attach_whiteouts(probe, btf),
                         _ => self.attach_opens(probe),
                     };
                     judge(probe, &outcome)?;

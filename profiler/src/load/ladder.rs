@@ -75,7 +75,7 @@ impl Loaded {
         for probe in PROBES {
             if matches!(
                 probe.attach,
-                Attach::State | Attach::Calls | Attach::CopyUps | Attach::Opens
+                Attach::State | Attach::Calls | Attach::CopyUps | Attach::Whiteouts | Attach::Opens
             ) {
                 continue;
             }

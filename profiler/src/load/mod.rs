@@ -6,13 +6,13 @@
 mod ahead;
 mod attach;
 mod calls;
-mod copy_ups;
 mod costs;
 mod error;
 pub mod forced;
 pub mod ladder;
 mod maps;
 pub mod object;
+mod overlay;
 pub mod perf;
 pub mod registry;
 mod shed;
@@ -90,6 +90,8 @@ pub struct Loaded {
     tracefs: Option<PathBuf>,
     /// Whether a process's mappings can be found in the kernel's memory.
     can_unwind: bool,
+    /// Once they were looked for.
+    overlay_texts: Option<Result<overlay::Texts, String>>,
     /// Keeps the kernel's run-time statistics of BPF programs on.
     _statistics: Option<OwnedFd>,
 }
@@ -189,6 +191,7 @@ impl Loaded {
             forced: options.forced.clone(),
             tracefs: options.tracefs.clone(),
             can_unwind: unwind::possible(&resolved.offsets),
+            overlay_texts: None,
             _statistics: statistics,
         };
         loaded.fill_calls()?;

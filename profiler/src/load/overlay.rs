@@ -1,4 +1,4 @@
-//! Copy-ups and opens of overlays: by the overlay's own functions, else by what a copy-up does and by the system call.
+//! Copy-ups, deletes and opens of overlays: by the overlay's own functions, else by what these do and by the system call.
 
 use std::{any::Any, fs::File, io::BufRead as _, io::BufReader};
 
@@ -29,10 +29,16 @@ const OPENS: (&str, &str) = ("overlay_opens", "ovl_open");
 const OPENS_EXIT: &str = "overlay_opens_exit";
 /// Why the end of `openat` is left alone where nothing else is hooked by such a tracepoint.
 const NOT_PAID: &str = "it alone would make every system call of the host dearer";
-/// The function that every copy-up goes through.
-const THROUGH: &str = "ovl_copy_up_flags";
 /// The program that is told of new inodes of ext4, and its tracepoint.
 const MADE: (&str, &str) = ("inode_made", "ext4_allocate_inode");
+
+/// The program that is told of whiteouts by the overlay's function, and that by the renames of ext4.
+const WHITEOUTS: (&str, &str) = ("whited_out", "ovl_cleanup_and_whiteout");
+const PLACED: (&str, &str) = ("whiteout_placed", "ext4_mark_inode_dirty");
+/// The function that every copy-up goes through, and those of ext4 in which a renamed inode is marked dirty; compilers may put
+/// the second of all into the third.
+const FUNCTIONS: [&str; 1 + control::RENAMING as usize] =
+    ["ovl_copy_up_flags", "ext4_rename", "ext4_rename2", "ext4_cross_rename"];
 
 impl Loaded {
     /// Attaches what tells of copy-ups, on the first rung that there is.
@@ -53,6 +59,46 @@ impl Loaded {
             }
         }
         outcome
+    }
+
+    /// Attaches what tells of deletes of what lower layers have, on the first rung that there is.
+    pub(super) fn attach_whiteouts(&mut self, probe: &'static Probe, btf: &Btf) -> Outcome {
+        let mut outcome = self.outcome(probe);
+        for rung in self.forced.rungs(probe) {
+            let tried = match rung {
+                Rung::Kprobe => self
+                    .hook_overlay(WHITEOUTS.0, WHITEOUTS.1)
+                    .map(|link| (link, String::new())),
+                _ => self
+                    .recognize_whiteouts(btf)
+                    .map(|link| (link, "where the upper layer is on ext4".to_owned())),
+            };
+            match tried {
+                Ok((link, detail)) => {
+                    self.links.push((probe.program, link));
+                    outcome.rung = Some(rung);
+                    outcome.detail = detail;
+                    break;
+                }
+                Err(why) => outcome.refused.push((rung, why)),
+            }
+        }
+        outcome
+    }
+
+    fn recognize_whiteouts(&mut self, btf: &Btf) -> Result<Box<dyn Any>, String> {
+        let [_, renames @ ..] = self.texts()?;
+        if renames.iter().all(Option::is_none) {
+            return Err("ext4 is not loaded".to_owned());
+        }
+        for (index, text) in (0u32..).zip(renames) {
+            let at = control::RENAMES + 2 * index;
+            let (from, to) = text.unwrap_or_default();
+            self.set_control(at, from)
+                .and_then(|()| self.set_control(at + 1, to))
+                .map_err(|why| chain(&why))?;
+        }
+        self.hook_tracepoint(PLACED.0, PLACED.1, btf).map_err(|why| refusal(&why))
     }
 
     /// Attaches what tells of files of overlays that are opened, on the first rung that there is.
@@ -110,6 +156,18 @@ impl Loaded {
         hook().map_err(|why| refusal(&why))
     }
 
+    fn texts(&mut self) -> Result<Texts, String> {
+        self.overlay_texts.get_or_insert_with(texts).clone()
+    }
+
+    fn hook_tracepoint(&mut self, name: &str, tracepoint: &str, btf: &Btf) -> Result<Box<dyn Any>, ProgramError> {
+        let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+        let program: &mut BtfTracePoint = program.try_into()?;
+        program.load(tracepoint, btf)?;
+        let id = program.attach()?;
+        Ok(Box::new(program.take_link(id)?))
+    }
+
     fn bracket_copy_ups(&mut self, probe: &'static Probe) -> Result<String, String> {
         let mut links: Vec<Box<dyn Any>> = Vec::new();
         for (name, function) in BRACKETS {
@@ -122,18 +180,12 @@ impl Loaded {
     }
 
     fn recognize_copy_ups(&mut self, probe: &'static Probe, btf: &Btf) -> Result<String, String> {
-        let (from, to) = text_of(THROUGH)?;
+        let [through, ..] = self.texts()?;
+        let (from, to) = through.ok_or("the overlay file system is not loaded")?;
         self.set_control(control::COPY_UP_FROM, from)
             .and_then(|()| self.set_control(control::COPY_UP_TO, to))
             .map_err(|why| chain(&why))?;
-        let mut hook = || -> Result<Box<dyn Any>, ProgramError> {
-            let program = self.ebpf.program_mut(MADE.0).ok_or(ProgramError::NotLoaded)?;
-            let program: &mut BtfTracePoint = program.try_into()?;
-            program.load(MADE.1, btf)?;
-            let id = program.attach()?;
-            Ok(Box::new(program.take_link(id)?))
-        };
-        match hook() {
+        match self.hook_tracepoint(MADE.0, MADE.1, btf) {
             Ok(link) => {
                 self.links.push((probe.program, link));
                 Ok(String::new())
@@ -144,13 +196,17 @@ impl Loaded {
     }
 }
 
-/// Where the code of a kernel function lies: its address, and that of what comes next.
-fn text_of(function: &str) -> Result<(u64, u64), String> {
-    let symbols = File::open("/proc/kallsyms").map_err(|why| format!("/proc/kallsyms can't be read: {why}"))?;
+/// Where the code of these kernel functions lies: address, and that of what comes next; `None` of one that there is not.
+/// Compilers may have put something like `.isra.0` behind a name.
+pub(super) type Texts = [Option<(u64, u64)>; FUNCTIONS.len()];
+
+fn texts() -> Result<Texts, String> {
+    let unreadable = |why: std::io::Error| format!("/proc/kallsyms can't be read: {why}");
+    let symbols = File::open("/proc/kallsyms").map_err(unreadable)?;
     let mut addresses = Vec::new();
-    let mut found = None;
+    let mut found = [None; FUNCTIONS.len()];
     for line in BufReader::new(symbols).lines() {
-        let line = line.map_err(|why| format!("/proc/kallsyms can't be read: {why}"))?;
+        let line = line.map_err(unreadable)?;
         let mut words = line.split_ascii_whitespace();
         let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else {
             continue;
@@ -158,19 +214,24 @@ fn text_of(function: &str) -> Result<(u64, u64), String> {
         let Ok(address) = u64::from_str_radix(address, 16) else {
             continue;
         };
-        if name == function {
-            found = Some(address);
+        if !kind.eq_ignore_ascii_case("t") {
+            continue;
         }
-        if kind.eq_ignore_ascii_case("t") {
-            addresses.push(address);
+        addresses.push(address);
+        let (base, part) = name.split_once('.').unwrap_or((name, ""));
+        let at = FUNCTIONS.iter().position(|function| *function == base);
+        if let Some(at) = at.filter(|_| !part.contains("cold")) {
+            found[at] = Some(address);
         }
     }
-    let Some(from) = found else {
-        return Err("the overlay file system is not loaded".to_owned());
-    };
-    let next = addresses.into_iter().filter(|address| *address > from).min();
-    match next {
-        Some(to) if from != 0 => Ok((from, to)),
-        _ => Err("/proc/kallsyms hides addresses (kernel.kptr_restrict)".to_owned()),
+    let mut texts = Texts::default();
+    for (text, from) in texts.iter_mut().zip(found) {
+        let Some(from) = from else { continue };
+        let next = addresses.iter().copied().filter(|address| *address > from).min();
+        match next {
+            Some(to) if from != 0 => *text = Some((from, to)),
+            _ => return Err("/proc/kallsyms hides addresses (kernel.kptr_restrict)".to_owned()),
+        }
     }
+    Ok(texts)
 }

@@ -19,6 +19,8 @@ pub enum Attach {
     Calls,
     /// The functions of the overlay that bracket a copy-up, or its traces.
     CopyUps,
+    /// The overlay's function that puts whiteouts in their places, or ext4's renames that do.
+    Whiteouts,
     /// The function by which an overlay opens a file, or the end of the system call.
     Opens,
     /// A program that another one on this tracepoint goes on in; not attached by itself.
@@ -35,7 +37,7 @@ impl Attach {
         match self {
             Attach::State => &[Rung::Storage, Rung::Hash, Rung::HashUntyped],
             Attach::TpBtf(_) | Attach::Renamed(..) => &[Rung::TpBtf],
-            Attach::CopyUps => &[Rung::Kprobe, Rung::Signature],
+            Attach::CopyUps | Attach::Whiteouts => &[Rung::Kprobe, Rung::Signature],
             Attach::Opens => &[Rung::Kprobe, Rung::Classic],
             Attach::Tracepoint(_) => &[Rung::TpBtf, Rung::RawTp],
             Attach::Calls => &[Rung::Fentry, Rung::Kprobe, Rung::Classic],
@@ -263,6 +265,16 @@ pub const PROBES: &[Probe] = &[
         prototype: "int ovl_copy_up_start(struct dentry *dentry, int flags); with \
                     void ovl_copy_up_end(struct dentry *dentry); or \
                     ext4_allocate_inode(struct inode *inode, struct inode *dir, int mode)",
+    },
+    Probe {
+        program: "whiteouts",
+        attach: Attach::Whiteouts,
+        required: false,
+        gives: "deletes in overlays of what lower layers have",
+        since: "5.8",
+        prototype: "int ovl_cleanup_and_whiteout(struct ovl_fs *ofs, struct dentry *dir, struct dentry *dentry); with \
+                    struct inode *dir before 6.16; or \
+                    ext4_mark_inode_dirty(struct inode *inode, unsigned long ip)",
     },
     Probe {
         program: "overlay_opens",

@@ -138,6 +138,10 @@ impl Builder {
                 self.see(copy.at);
                 self.disk.copy_ups.push(copy);
             }
+            Record::Whiteout(whiteout) => {
+                self.see(whiteout.at);
+                self.disk.whiteouts.push(whiteout);
+            }
             Record::Overlaid(file) => {
                 self.see(file.at);
                 self.disk.overlaid.push(file);

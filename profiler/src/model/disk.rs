@@ -169,6 +169,15 @@ pub struct CopyUp {
     pub cgroup: u64,
 }
 
+/// Something that a lower layer of an overlay has was deleted: a whiteout has taken its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whiteout {
+    pub ts: u64,
+    pub thread: Option<ThreadIx>,
+    pub syscall: i32,
+    pub cgroup: u64,
+}
+
 /// A file of an overlay that was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overlaid {

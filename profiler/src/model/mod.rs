@@ -130,7 +130,8 @@ pub struct Session {
     pub block: Vec<disk::BlockIo>,
     pub write_backs: Vec<disk::WriteBack>,
     pub copy_ups: Vec<disk::CopyUp>,
-    /// In order of time, like the next.
+    /// In order of time, like the next two.
+    pub whiteouts: Vec<disk::Whiteout>,
     pub overlaid: Vec<disk::Overlaid>,
     pub io: Vec<disk::IoInterval>,
     pub losses: Losses,

@@ -7,7 +7,7 @@
 mod disk;
 mod storage;
 
-pub use disk::{BlockIo, CopyUp, Inode, InodeId, IoTotals, Overlaid, PageRun, WriteBack};
+pub use disk::{BlockIo, CopyUp, Inode, InodeId, IoTotals, Overlaid, PageRun, Whiteout, WriteBack};
 pub use storage::{Layer, Overlay, OverlayLayer, Role, Stored};
 
 use serde::{Deserialize, Serialize};
@@ -696,4 +696,5 @@ records! {
     74 => WriteBack,
     75 => CopyUp,
     76 => Overlaid,
+    77 => Whiteout,
 }

@@ -539,6 +539,7 @@ pub(crate) fn samples() -> Vec<Record> {
             upper: None,
         }
         .into(),
+        Whiteout { at, syscall: 263 }.into(),
         Layer {
             engine: "podman".into(),
             id: b"0123abcd".to_vec(),
@@ -702,6 +703,7 @@ fn place_of(record: &Record) -> usize {
         Record::CopyUp(_) => 43,
         Record::Overlaid(_) => 44,
         Record::Awaited(_) => 46,
+        Record::Whiteout(_) => 47,
     }
 }
 

@@ -84,7 +84,7 @@ fn mount(kind: &str, target: &Path, flags: libc::c_ulong, options: &str) {
 }
 
 /// Mounts an overlay in a mount namespace of this process's own.
-fn overlay(folder: &Path) -> PathBuf {
+pub(crate) fn overlay(folder: &Path) -> PathBuf {
     // SAFETY: no memory is passed.
     assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0);
     // Mounts of the host stay as they are.
@@ -186,7 +186,7 @@ fn copy_ups() {
 }
 
 /// The rungs that this kernel has.
-fn rungs() -> Vec<&'static str> {
+pub(crate) fn rungs() -> Vec<&'static str> {
     let kprobes = Path::new("/sys/bus/event_source/devices/kprobe").exists();
     if kprobes {
         vec!["signature", "kprobe"]

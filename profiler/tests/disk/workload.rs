@@ -27,6 +27,7 @@ fn workload() {
         "dirty" => dirty(),
         "storm" => storm(),
         "charged" => super::charged::workload(),
+        "deletes" => super::deletes::workload(),
         other => super::copies::workload(other),
     }
 }

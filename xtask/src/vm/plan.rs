@@ -242,7 +242,11 @@ pub(crate) const ROWS: &[Row] = &[
         tier: Tier::Full,
         setups: &["normal"],
         work: Work::Tests("disk", &[]),
-        never_skipped: &["charged::requests_and_the_kernels_account", "copies::copy_ups"],
+        never_skipped: &[
+            "charged::requests_and_the_kernels_account",
+            "copies::copy_ups",
+            "deletes::whiteouts_are_told",
+        ],
         seconds: 300,
     },
     Row {

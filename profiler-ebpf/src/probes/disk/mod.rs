@@ -10,6 +10,7 @@ pub mod opened;
 mod overlay;
 mod state;
 mod told;
+pub mod whiteout;
 pub mod write_back;
 
 use aya_ebpf::{EbpfContext as _, macros::btf_tracepoint, programs::BtfTracePointContext};

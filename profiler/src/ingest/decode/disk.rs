@@ -3,7 +3,7 @@
 use profiler_common::{disk, split};
 
 use super::{Event, at, take, whole};
-use crate::recording::record::{BlockIo, CopyUp, Inode, InodeId, IoTotals, Overlaid, PageRun, Record, WriteBack};
+use crate::recording::record::{BlockIo, CopyUp, Inode, InodeId, IoTotals, Overlaid, PageRun, Record, Whiteout, WriteBack};
 
 fn id(id: disk::InodeId) -> InodeId {
     InodeId {
@@ -171,5 +171,13 @@ pub(super) fn overlaid(bytes: &[u8]) -> Option<Event> {
         overlay: id(overlay),
         lower: known(lower),
         upper: known(upper),
+    })))
+}
+
+pub(super) fn whiteout(bytes: &[u8]) -> Option<Event> {
+    let disk::Whiteout { header, syscall, pad: _ } = whole(bytes)?;
+    Some(Event::Whole(Record::Whiteout(Whiteout {
+        at: at(&header),
+        syscall,
     })))
 }

@@ -15,6 +15,7 @@ fn attached(attach: Attach) -> String {
         Attach::TpBtf(tracepoint) | Attach::Tracepoint(tracepoint) => format!("tracepoint `{tracepoint}`"),
         Attach::Renamed(now, before) => format!("tracepoint `{now}`, once `{before}`"),
         Attach::CopyUps => "functions of the overlay, or tracepoints".to_owned(),
+        Attach::Whiteouts => "a function of the overlay, or tracepoint `ext4_mark_inode_dirty`".to_owned(),
         Attach::Opens => "a function of the overlay, or tracepoint `sys_exit_openat`".to_owned(),
         Attach::Calls => "ten system calls, see below".to_owned(),
         Attach::Clock => "each CPU".to_owned(),

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 
 use profiler_common::disk::{copy_flag, run_flag};
 
-use crate::model::disk::{BlockIo, CopyUp, File, IoBytes, IoInterval, Overlaid, PageRun, WriteBack};
+use crate::model::disk::{
+    BlockIo, CopyUp, File, IoBytes, IoInterval, Overlaid, PageRun, Whiteout, WriteBack,
+};
 use crate::model::{FileIx, Session, Span, ThreadIx};
 use crate::recording::record::{self, At, Inode, InodeId, IoTotals, TaskId};
 
@@ -18,6 +20,7 @@ pub(super) struct Told {
     pub(super) block: Vec<record::BlockIo>,
     pub(super) write_backs: Vec<record::WriteBack>,
     pub(super) copy_ups: Vec<record::CopyUp>,
+    pub(super) whiteouts: Vec<record::Whiteout>,
     pub(super) overlaid: Vec<record::Overlaid>,
 }
 
@@ -110,6 +113,7 @@ pub(super) fn assemble(session: &mut Session, told: Told) {
         block,
         write_backs,
         copy_ups,
+        whiteouts,
         overlaid,
     } = told;
     let mut files = Files::default();
@@ -191,6 +195,15 @@ pub(super) fn assemble(session: &mut Session, told: Told) {
         });
     }
     session.copy_ups.sort_by_key(|copy| (copy.span.from, copy.span.to));
+
+    let whiteout = |whiteout: record::Whiteout| Whiteout {
+        ts: whiteout.at.ts,
+        thread: threads.of(&whiteout.at),
+        syscall: whiteout.syscall,
+        cgroup: whiteout.at.cgroup,
+    };
+    session.whiteouts = whiteouts.into_iter().map(whiteout).collect();
+    session.whiteouts.sort_by_key(|whiteout| whiteout.ts);
 
     for file in overlaid {
         let mut of = |id: Option<InodeId>| id.map(|id| files.of(id));

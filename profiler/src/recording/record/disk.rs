@@ -137,3 +137,10 @@ pub struct Overlaid {
     pub lower: Option<InodeId>,
     pub upper: Option<InodeId>,
 }
+
+/// Something that a lower layer of an overlay has was deleted; see `profiler_common::disk::Whiteout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whiteout {
+    pub at: At,
+    pub syscall: i32,
+}

@@ -135,8 +135,12 @@ fn told(traffic: &Traffic) -> String {
             units::bytes(traffic.copied)
         ),
     };
+    let deleted = match traffic.whiteouts {
+        0 => String::new(),
+        whiteouts => format!(", {} of lower layers deleted", units::of(whiteouts, "name", "names")),
+    };
     format!(
-        "{} read cold, {} made dirty, {} of that written back so far{copied}",
+        "{} read cold, {} made dirty, {} of that written back so far{copied}{deleted}",
         units::bytes(traffic.cold),
         units::bytes(traffic.dirtied),
         units::bytes(traffic.written_back)

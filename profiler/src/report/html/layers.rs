@@ -12,8 +12,19 @@ const MOVES: usize = 200;
 
 /// The layers of each root file system, those of containers first.
 pub(super) fn stacks(session: &Session, table: &Table) -> Vec<LayerTable> {
-    let stacks = table.stacks.iter().take(STACKS);
-    stacks.map(|stack| one(session, table, stack)).collect()
+    let told = table.stacks.iter().take(STACKS);
+    let mut tables: Vec<LayerTable> = told.map(|stack| one(session, table, stack)).collect();
+    let more = table.stacks.len().saturating_sub(STACKS);
+    if more > 0 {
+        tables.push(LayerTable {
+            title: units::of(more as u64, "more root file system", "more root file systems"),
+            detail: "told by phasegraph layers, and in the JSON".to_owned(),
+            head: Vec::new(),
+            rows: Vec::new(),
+            more: 0,
+        });
+    }
+    tables
 }
 
 fn one(session: &Session, table: &Table, stack: &Stack) -> LayerTable {

@@ -21,6 +21,8 @@ pub struct DiskOut {
     pub copy_ups: u64,
     pub copied_bytes: u64,
     pub copy_up_stall_ns: u64,
+    /// Deletes of what a lower layer of its overlay has, each by a whiteout in the upper one.
+    pub whiteouts: u64,
 }
 
 impl DiskOut {
@@ -32,6 +34,7 @@ impl DiskOut {
             copy_ups: traffic.copy_ups,
             copied_bytes: traffic.copied,
             copy_up_stall_ns: traffic.stall,
+            whiteouts: traffic.whiteouts,
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct LayerOut {
     pub merged: Escaped,
     /// Options of the mount that change how it reads, writes or flushes.
     pub options: Vec<Escaped>,
+    /// What can't be told of the mount because of what its layers lie on, in words.
+    pub limits: Vec<&'static str>,
     /// The layer's directory, and its inode; `null` when it was gone before it could be looked at: then nothing is known
     /// of what was done to it.
     pub path: Escaped,
@@ -111,6 +113,7 @@ pub(super) fn layers(session: &Session, table: &Table) -> Vec<LayerOut> {
                 driver: overlay.driver.clone(),
                 merged: Escaped::new(&overlay.merged),
                 options: Escaped::list(&overlay.options),
+                limits: table.limits(overlay),
                 ..layer(table, row.layer, &row.used)
             });
         }
@@ -129,6 +132,7 @@ fn layer(table: &Table, ix: LayerIx, used: &Use) -> LayerOut {
         driver: String::new(),
         merged: Escaped::new(&[]),
         options: Vec::new(),
+        limits: Vec::new(),
         path: Escaped::new(&layer.path),
         inode: (layer.ino != 0).then_some(layer.ino),
         engine: layer.engine.clone(),

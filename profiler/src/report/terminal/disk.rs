@@ -13,8 +13,8 @@ const PHASES: usize = 12;
 const CONTAINERS: usize = 8;
 /// Widest name.
 const NAME: usize = 34;
-const COLUMNS: [&str; 5] = ["read cold", "made dirty", "of it flushed", "copy-ups", "stall"];
-const DETAIL: &str = "pages of files: read from disk, made dirty, written back";
+const COLUMNS: [&str; 6] = ["read cold", "made dirty", "of it flushed", "copy-ups", "stall", "deleted"];
+const DETAIL: &str = "pages of files: read from disk, made dirty, written back; names of lower layers deleted";
 
 pub(super) fn add(page: &mut Page, session: &Session, disk: &Disk, selection: &Selection) {
     if !measured(session) {
@@ -123,15 +123,17 @@ fn figures(traffic: &Traffic) -> Vec<String> {
             units::bytes(bytes)
         }
     };
+    let count = |count: u64| match count {
+        0 => "·".to_owned(),
+        count => units::count(count),
+    };
     vec![
         bytes(traffic.cold),
         bytes(traffic.dirtied),
         bytes(traffic.written_back),
-        match traffic.copy_ups {
-            0 => "·".to_owned(),
-            copy_ups => units::count(copy_ups),
-        },
+        count(traffic.copy_ups),
         units::cell(traffic.stall),
+        count(traffic.whiteouts),
     ]
 }
 

@@ -61,6 +61,7 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
         page.paragraph("", Paint::Plain, "no root file system made of layers was seen");
     }
     if asked.is_none() {
+        deletes(&mut page, &table, None);
         others(&mut page, &table);
     }
     let copied: Vec<&CopyUp> = table.copy_ups.iter().filter(|copy| is_asked(copy.container)).collect();
@@ -87,9 +88,21 @@ fn stack(page: &mut Page, session: &Session, table: &Table, stack: &Stack) {
         paints.push(if used.is_empty() { Paint::Dim } else { Paint::Plain });
     }
     rows(page, &labels, &cells, &paints);
+    if stack.container.is_some() {
+        deletes(page, table, stack.container);
+    }
     for limit in table.limits(&session.overlays[stack.overlay.ix()]) {
         page.paragraph("", Paint::Warn, limit);
     }
+}
+
+/// What a container, or none, deleted of lower layers.
+fn deletes(page: &mut Page, table: &Table, container: Option<ContainerIx>) {
+    let Some(count) = table.whiteouts.get(&container) else { return };
+    let names = units::of(*count, "name", "names");
+    let by = if container.is_none() { " by processes of no container" } else { "" };
+    let told = format!("{names} of lower layers deleted{by}: a whiteout for each in the upper layer");
+    page.paragraph("", Paint::Plain, &told);
 }
 
 /// Whose root file system it is, and what it is made of.
