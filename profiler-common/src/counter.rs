@@ -81,10 +81,11 @@ counters! {
     RingAwaited = 59, "ring_full.awaited", "files and sockets of waits lost: ring full (the wait is told, not what it was for)";
     RunUntold = 60, "page_run_untold", "files whose pages a thread read or wrote while it ended: they are not in the recording";
     RingWhiteout = 61, "ring_full.whiteout", "deletes of what lies in lower layers lost: ring full";
+    RingFileCalls = 62, "ring_full.file_calls", "calls that read and wrote files lost: ring full";
 }
 
 /// Length of the `COUNTERS` map; larger than the counters there are, so that a new one needs no new map.
-pub const COUNTERS_LEN: u32 = 64;
+pub const COUNTERS_LEN: u32 = 96;
 
 #[cfg(test)]
 mod tests {

@@ -294,3 +294,40 @@ pub struct Whiteout {
     pub pad: u32,
 }
 layout!(Whiteout, size = 48, header = 0, syscall = 40);
+
+/// Calls of one kind.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallSum {
+    /// Those that returned, failed ones too.
+    pub calls: u32,
+    pub pad: u32,
+    pub bytes: u64,
+    /// From their beginnings to their ends.
+    pub ns: u64,
+}
+layout!(CallSum, size = 24, calls = 0, bytes = 8, ns = 16);
+
+/// Calls by which one thread read, wrote and synced one file, added up.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileCalls {
+    pub header: Header,
+    /// Beginning of the first and end of the last.
+    pub from: u64,
+    pub to: u64,
+    /// As the caller has it: of an overlay's file the overlay's own.
+    pub inode: InodeId,
+    /// Reading, writing, syncing. A call from one file to another counts as one of each of the first two, and its time with the
+    /// first.
+    pub sums: [CallSum; 3],
+}
+layout!(
+    FileCalls,
+    size = 144,
+    header = 0,
+    from = 40,
+    to = 48,
+    inode = 56,
+    sums = 72
+);

@@ -94,6 +94,8 @@ pub mod kind {
     pub const OVERLAID: u16 = 26;
     /// [`crate::disk::Whiteout`]
     pub const WHITEOUT: u16 = 27;
+    /// [`crate::disk::FileCalls`]
+    pub const FILE_CALLS: u16 = 28;
     /// [`crate::awaited::Awaited`]
     pub const AWAITED: u16 = 40;
 }
@@ -180,6 +182,8 @@ plain!(
     disk::CopyUp,
     disk::Overlaid,
     disk::Whiteout,
+    disk::CallSum,
+    disk::FileCalls,
 );
 
 /// Reads a `T` from the front of `bytes`, and what follows it. `None` when `bytes` is too short.

@@ -7,6 +7,8 @@
 #[path = "support/run.rs"]
 mod run;
 
+#[path = "disk/calls.rs"]
+mod calls;
 #[path = "disk/charged.rs"]
 mod charged;
 #[path = "disk/copies.rs"]

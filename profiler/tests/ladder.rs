@@ -146,6 +146,7 @@ fn calls(forced: Forced, folder: &Path) -> Result<Vec<Told>, LoadError> {
         sample_hz: 99,
         ring_bytes: 4 << 20,
         forced,
+        file_calls: true,
         ..LoadOptions::default()
     };
     let mut loaded = Loaded::load(&btf, &resolved, &options)?;

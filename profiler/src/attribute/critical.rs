@@ -28,7 +28,9 @@ use links::Links;
 use super::resources::Wait;
 use super::resources::{Resources, distinct};
 use super::waits::{Class, Classifier, POLL};
-use crate::model::{AwaitedIx, Operation, OperationIx, PhaseIx, ProcessIx, Session, Span, State, Thread, ThreadIx, Waker};
+use crate::model::{
+    AwaitedIx, Operation, OperationIx, PhaseIx, ProcessIx, Session, Span, State, Thread, ThreadIx, Waker,
+};
 
 /// Most threads that the path goes through at one moment: more go round (times of two CPUs that disagree, a broken
 /// recording).

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::owners::Owners;
+use crate::model::disk::CallSum;
 use crate::model::{ContainerIx, FileIx, PhaseIx, ProcessIx, Session, Span, ThreadIx};
 
 /// Bytes, and what was waited for.
@@ -21,6 +22,8 @@ pub struct Traffic {
     pub stall: u64,
     /// Deletes of what a lower layer has.
     pub whiteouts: u64,
+    /// Calls that read, wrote and synced files, where they are told.
+    pub calls: [CallSum; 3],
 }
 
 impl Traffic {
@@ -39,6 +42,7 @@ impl Traffic {
             copied,
             stall,
             whiteouts,
+            calls,
         } = *other;
         for (sum, part) in [
             (&mut self.cold, cold),
@@ -50,6 +54,9 @@ impl Traffic {
             (&mut self.whiteouts, whiteouts),
         ] {
             *sum = sum.saturating_add(part);
+        }
+        for (sum, part) in self.calls.iter_mut().zip(&calls) {
+            sum.add(part);
         }
     }
 }
@@ -89,6 +96,14 @@ pub struct Disk {
     pub processes: BTreeMap<ProcessIx, Traffic>,
     /// In order of time.
     pub flushed: Vec<Flushed>,
+    /// Whether calls were counted (`--disk full`).
+    pub full: bool,
+}
+
+/// Whether a recording has calls that read, write and sync files.
+pub fn counts_calls(session: &Session) -> bool {
+    let mut probes = session.meta.probes.iter();
+    probes.any(|(name, rung)| name == "file_call_ends" && !rung.starts_with("not "))
 }
 
 impl Disk {
@@ -98,6 +113,7 @@ impl Disk {
         let mut disk = Disk {
             phases: vec![Traffic::default(); session.phases.len()],
             containers: vec![Traffic::default(); session.containers.len()],
+            full: counts_calls(session),
             ..Disk::default()
         };
         let page = session.page();
@@ -127,6 +143,14 @@ impl Disk {
             };
             let container = owners.container(whiteout.thread, whiteout.cgroup, whiteout.ts);
             disk.charge(session, &owners, whiteout.thread, container, whiteout.ts, &traffic);
+        }
+        for told in &session.file_calls {
+            let traffic = Traffic {
+                calls: [told.read, told.written, told.synced],
+                ..Traffic::default()
+            };
+            let container = owners.container(told.thread, told.cgroup, told.span.from);
+            disk.charge(session, &owners, told.thread, container, told.span.from, &traffic);
         }
         disk.flushed = flushed(session, &owners);
         for index in 0..disk.flushed.len() {

@@ -8,9 +8,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use super::disk::counts_calls;
 use super::owners::Owners;
-use crate::model::disk::magic;
+use crate::model::disk::{CallSum, magic};
 use crate::model::layers::{LayerIx, Layers};
+use crate::model::share::sum;
 use crate::model::{ContainerIx, FileIx, OverlayIx, PhaseIx, PhaseKind, Session};
 use crate::recording::record::{Overlay, OverlayLayer, Role, Text};
 
@@ -28,6 +30,8 @@ pub struct Use {
     pub cold_at_start: u64,
     /// The same without what lies beyond the ends of files, each file once: what [`Use::cold`] is of the layer's size.
     pub distinct: u64,
+    /// Bytes that calls read, cold or not, where they are told.
+    pub read: u64,
     /// Bytes made dirty.
     pub written: u64,
     /// Copied up from here.
@@ -50,6 +54,7 @@ impl Use {
             cold,
             cold_at_start,
             distinct,
+            read,
             written,
             copy_ups,
             copied,
@@ -61,6 +66,7 @@ impl Use {
             (&mut self.cold, cold),
             (&mut self.cold_at_start, cold_at_start),
             (&mut self.distinct, distinct),
+            (&mut self.read, read),
             (&mut self.written, written),
             (&mut self.copy_ups, copy_ups),
             (&mut self.copied, copied),
@@ -116,6 +122,23 @@ pub struct FileUse {
     pub written: u64,
 }
 
+/// A file, and the calls by which one container (or none) read, wrote and synced it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileCalls {
+    pub container: Option<ContainerIx>,
+    pub layer: Option<LayerIx>,
+    /// Where the caller has that of an overlay, the one of the layer, as far as it is known.
+    pub file: FileIx,
+    pub sums: [CallSum; 3],
+}
+
+impl FileCalls {
+    /// Time in all of them, ns.
+    pub fn ns(&self) -> u64 {
+        sum(self.sums.iter().map(|sum| sum.ns))
+    }
+}
+
 /// Everything that is told of layers.
 #[derive(Debug, Default)]
 pub struct Table {
@@ -130,6 +153,10 @@ pub struct Table {
     pub files: Vec<FileUse>,
     /// Deletes of what a lower layer has, by container or none.
     pub whiteouts: BTreeMap<Option<ContainerIx>, u64>,
+    /// Those with most time in calls first, where these are told.
+    pub calls: Vec<FileCalls>,
+    /// Whether they are.
+    pub full: bool,
     systems: Systems,
 }
 
@@ -199,6 +226,11 @@ impl Table {
             let layer = layers.of_file(session, file, opened.ts);
             uses.entry((container, layer)).or_default().opened += 1;
         }
+        let calls = calls(session, &layers, &owners);
+        for told in &calls {
+            let used = uses.entry((told.container, told.layer)).or_default();
+            used.read = used.read.saturating_add(told.sums[0].bytes);
+        }
         let copy_ups = copy_ups(session, &layers, &owners);
         for copy in &copy_ups {
             let told = &session.copy_ups[copy.ix];
@@ -221,7 +253,9 @@ impl Table {
             others,
             copy_ups,
             files,
+            calls,
             whiteouts,
+            full: counts_calls(session),
             systems: Systems::new(session),
         }
     }
@@ -327,6 +361,50 @@ fn files(session: &Session, layers: &Layers, owners: &Owners<'_>, uses: &mut Use
         (std::cmp::Reverse(bytes), done.container, done.layer, done.file)
     });
     files
+}
+
+/// Adds up the calls by file. Of an overlay's file they tell the overlay's own inode.
+fn calls(session: &Session, layers: &Layers, owners: &Owners<'_>) -> Vec<FileCalls> {
+    if session.file_calls.is_empty() {
+        return Vec::new();
+    }
+    let opens = session.overlaid.iter();
+    let beneath: HashMap<FileIx, FileIx> = opens
+        .filter_map(|open| Some((open.overlay, open.upper.or(open.lower)?)))
+        .collect();
+    // What no lower layer has, and was opened first by its maker, is in the upper one.
+    let mut uppers: HashMap<u32, LayerIx> = HashMap::new();
+    for (index, mount) in (0u32..).zip(&session.overlays) {
+        let stack = layers.stack(OverlayIx(index)).iter();
+        let upper = stack.zip(&mount.layers).find(|(_, layer)| layer.role == Role::Upper);
+        if let Some((upper, _)) = upper.filter(|_| mount.driver == "overlay" && mount.dev != 0) {
+            uppers.insert(mount.dev, *upper);
+        }
+    }
+    type Called = (Option<ContainerIx>, Option<LayerIx>, FileIx);
+    let mut sums: HashMap<Called, [CallSum; 3]> = HashMap::new();
+    for told in &session.file_calls {
+        let ts = told.span.from;
+        let file = beneath.get(&told.file).copied().unwrap_or(told.file);
+        let dev = session.files.get(file.ix()).map_or(0, |file| file.id.dev);
+        let layer = uppers.get(&dev).copied().or_else(|| layers.of_file(session, file, ts));
+        let container = owners.container(told.thread, told.cgroup, ts);
+        let all = sums.entry((container, layer, file)).or_default();
+        for (sum, part) in all.iter_mut().zip([told.read, told.written, told.synced]) {
+            sum.add(&part);
+        }
+    }
+    let mut calls: Vec<FileCalls> = sums
+        .into_iter()
+        .map(|((container, layer, file), sums)| FileCalls {
+            container,
+            layer,
+            file,
+            sums,
+        })
+        .collect();
+    calls.sort_unstable_by_key(|told| (std::cmp::Reverse(told.ns()), told.container, told.layer, told.file));
+    calls
 }
 
 /// When each container was ready; where nothing tells, when its entrypoint began; 0 where neither is known.

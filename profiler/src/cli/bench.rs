@@ -101,6 +101,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PERCENT", default_value = "2", value_parser = capture::overhead, env = "PHASEGRAPH_MAX_OVERHEAD")]
     max_overhead: Cap,
 
+    /// What is told of files: as `run --disk`
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = capture::Disk::Totals, env = "PHASEGRAPH_DISK")]
+    disk: capture::Disk,
+
     /// Keep arguments that look like secrets (passwords, tokens)
     #[arg(long)]
     no_redact: bool,

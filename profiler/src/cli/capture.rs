@@ -39,6 +39,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PERCENT", default_value = "2", value_parser = overhead, env = "PHASEGRAPH_MAX_OVERHEAD")]
     pub(crate) max_overhead: Cap,
 
+    /// What is told of files: `totals` by threads' own accounts, with what is read from disk, made dirty and copied up of each
+    /// file; `full` counts and times each call that reads, writes or syncs one, which makes every system call of the host dearer
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Disk::Totals, env = "PHASEGRAPH_DISK")]
+    pub(crate) disk: Disk,
+
     /// Keep arguments that look like secrets (passwords, tokens) in the recording
     #[arg(long)]
     pub(crate) no_redact: bool,
@@ -62,6 +67,14 @@ pub(crate) struct Args {
     /// Print nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// What is told of files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Disk {
+    #[default]
+    Totals,
+    Full,
 }
 
 /// A cap on the overhead, millionths of the host's CPU time; `None` for none.
@@ -103,6 +116,7 @@ impl Args {
             quiet: self.quiet,
             rules,
             max_overhead_ppm: self.max_overhead.0,
+            file_calls: self.disk == Disk::Full,
             forced: self.rung.iter().cloned().fold(Forced::default(), Forced::and),
             command: Vec::new(),
             host: None,

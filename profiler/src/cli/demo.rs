@@ -82,6 +82,7 @@ fn record(demo: &Demo, folder: &Path) -> Result<PathBuf, Problem> {
         // A few seconds, whose figures are held against the container's own.
         max_overhead_ppm: None,
         forced: Forced::default(),
+        file_calls: false,
         command: demo.command(),
         host: None,
     })

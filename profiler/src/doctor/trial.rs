@@ -48,7 +48,7 @@ fn attach() -> Result<Loaded, String> {
         ring_bytes: ring_bytes(cpus.len()),
         cpus,
         forced: Forced::from_environment().map_err(|error| error.to_string())?,
-        tracefs: None,
+        ..LoadOptions::default()
     };
     let mut loaded = Loaded::load(&btf, &resolved, &options).map_err(text)?;
     loaded.attach(&btf).map_err(text)?;

@@ -357,6 +357,7 @@ fn event(kind: u16, bytes: &[u8]) -> Option<Event> {
         kind::WRITE_BACK => disk::write_back(bytes)?,
         kind::COPY_UP => disk::copy_up(bytes)?,
         kind::WHITEOUT => disk::whiteout(bytes)?,
+        kind::FILE_CALLS => disk::file_calls(bytes)?,
         kind::OVERLAID => disk::overlaid(bytes)?,
         _ => return None,
     })
@@ -427,6 +428,7 @@ impl Event {
                 Record::WriteBack(record) => record.at.ts,
                 Record::CopyUp(record) => record.at.ts,
                 Record::Whiteout(record) => record.at.ts,
+                Record::FileCalls(record) => record.at.ts,
                 Record::Overlaid(record) => record.at.ts,
                 _ => 0,
             },

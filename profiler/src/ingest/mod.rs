@@ -533,6 +533,7 @@ fn is_of_disks(record: &Record) -> bool {
             | Record::WriteBack(_)
             | Record::CopyUp(_)
             | Record::Whiteout(_)
+            | Record::FileCalls(_)
             | Record::Overlaid(_)
     )
 }

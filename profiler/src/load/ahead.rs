@@ -25,7 +25,7 @@ impl Loaded {
         for (links, rung) in chains.into_iter().filter(|_| self.can_unwind) {
             wanted.extend(links.iter().map(|(name, ..)| ((*name).to_owned(), rung, unwind::TAIL)));
         }
-        for probe in PROBES {
+        for probe in PROBES.iter().filter(|probe| self.is_asked(probe)) {
             if let Some(rung) = self.forced.rungs(probe).first().copied()
                 && (rung != Rung::Unwind || self.can_unwind)
             {

@@ -21,7 +21,7 @@ impl Loaded {
     pub fn attach(&mut self, btf: &Btf) -> Result<(), LoadError> {
         for probe in PROBES {
             match probe.attach {
-                Attach::TpBtf(_) | Attach::Renamed(..) | Attach::Tracepoint(_) => {
+                Attach::TpBtf(_) | Attach::Asked(_) | Attach::Renamed(..) | Attach::Tracepoint(_) => {
                     let Some(at) = self
                         .ladder
                         .iter()
@@ -56,8 +56,10 @@ impl Loaded {
 
     /// Attaches a signal that is loaded on this rung.
     pub(super) fn attach_one(&mut self, probe: &'static Probe, rung: Rung) -> Result<(), String> {
-        let (Attach::TpBtf(tracepoint) | Attach::Renamed(tracepoint, _) | Attach::Tracepoint(tracepoint)) =
-            probe.attach
+        let (Attach::TpBtf(tracepoint)
+        | Attach::Asked(tracepoint)
+        | Attach::Renamed(tracepoint, _)
+        | Attach::Tracepoint(tracepoint)) = probe.attach
         else {
             return Err(format!("`{}` is no tracepoint", probe.program));
         };

@@ -73,10 +73,11 @@ impl Loaded {
     /// are attached.
     pub(super) fn load_programs(&mut self, btf: &Btf) -> Result<(), LoadError> {
         for probe in PROBES {
-            if matches!(
+            let later = matches!(
                 probe.attach,
                 Attach::State | Attach::Calls | Attach::CopyUps | Attach::Whiteouts | Attach::Opens
-            ) {
+            );
+            if later || !self.is_asked(probe) {
                 continue;
             }
             let mut outcome = self.outcome(probe);
@@ -84,6 +85,11 @@ impl Loaded {
             self.ladder.push(outcome);
         }
         Ok(())
+    }
+
+    /// Whether a signal is wanted by whoever records.
+    pub(super) fn is_asked(&self, probe: &Probe) -> bool {
+        self.file_calls || !matches!(probe.attach, Attach::Asked(_))
     }
 
     /// Nothing tried yet.
@@ -156,9 +162,13 @@ impl Loaded {
 /// Loads a program for a rung; `None` when what it hangs on has no such rung, or is not known yet.
 pub(super) fn load(program: &mut Program, rung: Rung, attach: Attach, btf: &Btf) -> Option<Result<(), ProgramError>> {
     Some(match (rung, attach) {
-        (Rung::TpBtf, Attach::TpBtf(tracepoint) | Attach::Tracepoint(tracepoint) | Attach::Tail(tracepoint)) => {
-            <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf))
-        }
+        (
+            Rung::TpBtf,
+            Attach::TpBtf(tracepoint)
+            | Attach::Asked(tracepoint)
+            | Attach::Tracepoint(tracepoint)
+            | Attach::Tail(tracepoint),
+        ) => <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf)),
         (Rung::TpBtf, Attach::Renamed(now, before)) => {
             <&mut BtfTracePoint>::try_from(program).and_then(|program| match program.load(now, btf) {
                 Err(ProgramError::Btf(_)) => program.load(before, btf),

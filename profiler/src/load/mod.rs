@@ -62,6 +62,9 @@ pub struct LoadOptions {
     pub forced: Forced,
     /// Where tracefs is looked for, instead of where it usually is.
     pub tracefs: Option<PathBuf>,
+    /// Whether calls that read, write and sync files are counted and timed, which makes every system call of the host
+    /// dearer.
+    pub file_calls: bool,
 }
 
 /// Ring size: room for one drain interval of a storm. 2 CPUs × 250,000 events a second × 120 bytes × 50 ms is 3 MB;
@@ -90,6 +93,8 @@ pub struct Loaded {
     tracefs: Option<PathBuf>,
     /// Whether a process's mappings can be found in the kernel's memory.
     can_unwind: bool,
+    /// As [`LoadOptions::file_calls`].
+    file_calls: bool,
     /// Once they were looked for.
     overlay_texts: Option<Result<overlay::Texts, String>>,
     /// Keeps the kernel's run-time statistics of BPF programs on.
@@ -191,6 +196,7 @@ impl Loaded {
             forced: options.forced.clone(),
             tracefs: options.tracefs.clone(),
             can_unwind: unwind::possible(&resolved.offsets),
+            file_calls: options.file_calls,
             overlay_texts: None,
             _statistics: statistics,
         };

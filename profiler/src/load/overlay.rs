@@ -98,7 +98,8 @@ impl Loaded {
                 .and_then(|()| self.set_control(at + 1, to))
                 .map_err(|why| chain(&why))?;
         }
-        self.hook_tracepoint(PLACED.0, PLACED.1, btf).map_err(|why| refusal(&why))
+        self.hook_tracepoint(PLACED.0, PLACED.1, btf)
+            .map_err(|why| refusal(&why))
     }
 
     /// Attaches what tells of files of overlays that are opened, on the first rung that there is.

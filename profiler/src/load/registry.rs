@@ -11,6 +11,8 @@ pub enum Attach {
     State,
     /// A tracepoint whose program needs its arguments' types, with no rung below.
     TpBtf(&'static str),
+    /// The same, where it is asked for.
+    Asked(&'static str),
     /// The same, with the name that it had before.
     Renamed(&'static str, &'static str),
     /// A tracepoint, BTF-typed or raw; the raw one's program has the name with `_raw`.
@@ -36,7 +38,7 @@ impl Attach {
     pub const fn rungs(self) -> &'static [Rung] {
         match self {
             Attach::State => &[Rung::Storage, Rung::Hash, Rung::HashUntyped],
-            Attach::TpBtf(_) | Attach::Renamed(..) => &[Rung::TpBtf],
+            Attach::TpBtf(_) | Attach::Asked(_) | Attach::Renamed(..) => &[Rung::TpBtf],
             Attach::CopyUps | Attach::Whiteouts => &[Rung::Kprobe, Rung::Signature],
             Attach::Opens => &[Rung::Kprobe, Rung::Classic],
             Attach::Tracepoint(_) => &[Rung::TpBtf, Rung::RawTp],
@@ -265,6 +267,22 @@ pub const PROBES: &[Probe] = &[
         prototype: "int ovl_copy_up_start(struct dentry *dentry, int flags); with \
                     void ovl_copy_up_end(struct dentry *dentry); or \
                     ext4_allocate_inode(struct inode *inode, struct inode *dir, int mode)",
+    },
+    Probe {
+        program: "file_call_begins",
+        attach: Attach::Asked("sys_enter"),
+        required: false,
+        gives: "with --disk full: calls that read, write and sync files",
+        since: "5.8",
+        prototype: "sys_enter(struct pt_regs *regs, long id)",
+    },
+    Probe {
+        program: "file_call_ends",
+        attach: Attach::Asked("sys_exit"),
+        required: false,
+        gives: "with --disk full: how long these take, and their bytes",
+        since: "5.8",
+        prototype: "sys_exit(struct pt_regs *regs, long ret)",
     },
     Probe {
         program: "whiteouts",

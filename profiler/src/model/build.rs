@@ -142,6 +142,10 @@ impl Builder {
                 self.see(whiteout.at);
                 self.disk.whiteouts.push(whiteout);
             }
+            Record::FileCalls(calls) => {
+                self.see(calls.at);
+                self.disk.calls.push(calls);
+            }
             Record::Overlaid(file) => {
                 self.see(file.at);
                 self.disk.overlaid.push(file);

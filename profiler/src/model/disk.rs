@@ -178,6 +178,39 @@ pub struct Whiteout {
     pub cgroup: u64,
 }
 
+/// Calls of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallSum {
+    pub calls: u64,
+    pub bytes: u64,
+    /// From their beginnings to their ends.
+    pub ns: u64,
+}
+
+impl CallSum {
+    /// Adds others. Stops at the largest number there is instead of running over.
+    pub fn add(&mut self, other: &CallSum) {
+        let CallSum { calls, bytes, ns } = *other;
+        for (sum, part) in [(&mut self.calls, calls), (&mut self.bytes, bytes), (&mut self.ns, ns)] {
+            *sum = sum.saturating_add(part);
+        }
+    }
+}
+
+/// Calls by which one thread read, wrote and synced one file, added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileCalls {
+    pub thread: Option<ThreadIx>,
+    /// From the first to the last.
+    pub span: Span,
+    /// As the caller has it: of an overlay's file the overlay's own.
+    pub file: FileIx,
+    pub read: CallSum,
+    pub written: CallSum,
+    pub synced: CallSum,
+    pub cgroup: u64,
+}
+
 /// A file of an overlay that was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overlaid {

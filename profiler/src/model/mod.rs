@@ -130,6 +130,8 @@ pub struct Session {
     pub block: Vec<disk::BlockIo>,
     pub write_backs: Vec<disk::WriteBack>,
     pub copy_ups: Vec<disk::CopyUp>,
+    /// Only where `--disk full` asked for it.
+    pub file_calls: Vec<disk::FileCalls>,
     /// In order of time, like the next two.
     pub whiteouts: Vec<disk::Whiteout>,
     pub overlaid: Vec<disk::Overlaid>,

@@ -235,6 +235,7 @@ pub fn time_of(record: &Record) -> Option<u64> {
         Record::WriteBack(write) => write.at.ts,
         Record::CopyUp(copy) => copy.at.ts,
         Record::Whiteout(whiteout) => whiteout.at.ts,
+        Record::FileCalls(calls) => calls.at.ts,
         Record::Overlaid(file) => file.at.ts,
         Record::SelfCost(cost) => cost.ts,
         Record::Throttle(throttle) => throttle.ts,

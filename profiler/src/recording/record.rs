@@ -7,7 +7,7 @@
 mod disk;
 mod storage;
 
-pub use disk::{BlockIo, CopyUp, Inode, InodeId, IoTotals, Overlaid, PageRun, Whiteout, WriteBack};
+pub use disk::{BlockIo, CallSum, CopyUp, FileCalls, Inode, InodeId, IoTotals, Overlaid, PageRun, Whiteout, WriteBack};
 pub use storage::{Layer, Overlay, OverlayLayer, Role, Stored};
 
 use serde::{Deserialize, Serialize};
@@ -697,4 +697,5 @@ records! {
     75 => CopyUp,
     76 => Overlaid,
     77 => Whiteout,
+    78 => FileCalls,
 }

@@ -540,6 +540,24 @@ pub(crate) fn samples() -> Vec<Record> {
         }
         .into(),
         Whiteout { at, syscall: 263 }.into(),
+        FileCalls {
+            at,
+            from: at.ts - 6,
+            to: at.ts - 5,
+            inode,
+            read: CallSum {
+                calls: 3,
+                bytes: 1 << 33,
+                ns: 1 << 34,
+            },
+            written: CallSum::default(),
+            synced: CallSum {
+                calls: 1,
+                bytes: 0,
+                ns: 7,
+            },
+        }
+        .into(),
         Layer {
             engine: "podman".into(),
             id: b"0123abcd".to_vec(),
@@ -704,6 +722,7 @@ fn place_of(record: &Record) -> usize {
         Record::Overlaid(_) => 44,
         Record::Awaited(_) => 46,
         Record::Whiteout(_) => 47,
+        Record::FileCalls(_) => 48,
     }
 }
 

@@ -74,6 +74,8 @@ pub struct Options {
     pub rules: Option<Rules>,
     /// Rungs that are taken whatever else there is; they count more than the environment's.
     pub forced: Forced,
+    /// Count and time calls that read, write and sync files.
+    pub file_calls: bool,
     /// The most that it may cost, millionths of the host's CPU time; `None` for no cap.
     pub max_overhead_ppm: Option<u32>,
     /// When the command is told to end, counted from the moment in which it is let go.
@@ -160,6 +162,7 @@ impl Attached {
             cpus,
             forced: Forced::from_environment()?.and(options.forced.clone()),
             tracefs: std::env::var_os("PHASEGRAPH_TRACEFS").map(PathBuf::from),
+            file_calls: options.file_calls,
         };
         let mappings = Mappings::open(&load_options.cpus)?;
         let lap = |what| tracing::debug!("{what}, {} ms after the start", started.elapsed().as_millis());

@@ -46,17 +46,19 @@ pub(crate) fn workload() {
     let folder = std::env::current_dir().unwrap();
     let merged = overlay(&folder);
     let there = || whiteouts(&folder.join("upper"));
-    let mut made = 0;
+    let made = std::cell::Cell::new(0);
     // What is done, and how many whiteouts it is to leave more than there were.
-    let mut delete = |what: &str, more: u64, by: &dyn Fn()| {
+    let delete = |what: &str, more: u64, by: &dyn Fn()| {
         let before = there();
         by();
         assert_eq!(there(), before + more, "{what}");
-        made += more;
+        made.set(made.get() + more);
     };
     delete("a file", 1, &|| fs::remove_file(merged.join("plain")).unwrap());
     fs::OpenOptions::new().append(true).open(merged.join("copied")).unwrap();
-    delete("a file that was copied up", 1, &|| fs::remove_file(merged.join("copied")).unwrap());
+    delete("a file that was copied up", 1, &|| {
+        fs::remove_file(merged.join("copied")).unwrap()
+    });
     delete("files", MANY as u64, &|| {
         for number in 0..MANY {
             fs::remove_file(merged.join(format!("many/{number}"))).unwrap();
@@ -66,7 +68,7 @@ pub(crate) fn workload() {
     let before = there();
     fs::remove_dir(merged.join("many")).unwrap();
     assert_eq!(there(), before - MANY as u64 + 1);
-    made += 1;
+    made.set(made.get() + 1);
     delete("what comes back", 2, &|| {
         for name in ["again", "folder"] {
             fs::remove_file(merged.join(name)).unwrap();
@@ -84,11 +86,15 @@ pub(crate) fn workload() {
     fs::rename(merged.join("renamed"), merged.join("elsewhere")).unwrap();
     // A whiteout of nobody's.
     let device = folder.join("device");
-    let status = Command::new("mknod").arg(&device).args(["c", "0", "0"]).status().unwrap();
+    let status = Command::new("mknod")
+        .arg(&device)
+        .args(["c", "0", "0"])
+        .status()
+        .unwrap();
     assert!(status.success());
     fs::rename(&device, folder.join("moved")).unwrap();
     fs::remove_file(folder.join("moved")).unwrap();
-    stamp("made", made);
+    stamp("made", made.get());
 }
 
 /// Make sure that each delete of what a lower layer has is told, and nothing else is, on each rung.
@@ -100,7 +106,12 @@ fn whiteouts_are_told() {
         let Some(folder) = folder() else { return };
         prepare(&folder.path(""));
         let (session, stamps) = profile(&folder, "deletes", &format!("whiteouts={rung}"));
-        assert_eq!(session.whiteouts.len() as u64, stamps.number("made"), "{rung}: {:#?}", session.whiteouts);
+        assert_eq!(
+            session.whiteouts.len() as u64,
+            stamps.number("made"),
+            "{rung}: {:#?}",
+            session.whiteouts
+        );
         let deletes = [libc::SYS_unlink, libc::SYS_unlinkat, libc::SYS_rmdir];
         for told in &session.whiteouts {
             assert!(deletes.contains(&i64::from(told.syscall)), "{rung}: {told:?}");

@@ -26,6 +26,7 @@ fn workload() {
         "flush" => flush(),
         "dirty" => dirty(),
         "storm" => storm(),
+        "calls" => super::calls::workload(),
         "charged" => super::charged::workload(),
         "deletes" => super::deletes::workload(),
         other => super::copies::workload(other),

@@ -4,6 +4,7 @@
 //! the thread's own memory and told when another file takes its place, after [`RUN_NS`], and at its execs and its end.
 
 pub mod block;
+pub mod calls;
 pub mod copy_up;
 pub mod files;
 pub mod opened;
@@ -261,6 +262,7 @@ pub fn boundary(task: Task, now: u64) {
     let Some(state) = get(task) else { return };
     close(task, state, 0, now);
     close(task, state, 1, now);
+    calls::end(task, state, now);
     if !copy_up::bracketed() {
         copy_up::end(task, state);
     } else if state.copying.from != 0 {

@@ -3,6 +3,7 @@
 
 use profiler_common::{Counter, disk::InodeId};
 
+use super::calls;
 use crate::task::Task;
 
 /// Runs of pages that a thread has open at a time: a copy has two.
@@ -55,9 +56,12 @@ pub struct Copying {
 pub struct DiskState {
     pub runs: [Run; RUNS],
     pub copying: Copying,
-    /// The run that was used last.
+    pub calls: [calls::Run; calls::FILES],
+    /// When the call began that is counted; 0: none goes on.
+    pub call_began: u64,
+    /// The run that was used last, and the same of `calls`.
     pub last: u32,
-    pub pad: u32,
+    pub last_call: u32,
 }
 
 #[cfg(feature = "task-storage")]

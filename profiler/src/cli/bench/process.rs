@@ -18,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::plan::Variant;
 use super::{Args, Folder};
 use crate::cli::Problem;
+use crate::cli::capture::Disk;
 use crate::cli::timed::Told;
 use crate::report::text;
 
@@ -63,6 +64,9 @@ impl Runner {
             None => "off".to_owned(),
         };
         options.extend(["--max-overhead".into(), cap.into()]);
+        if args.disk == Disk::Full {
+            options.extend(["--disk".into(), "full".into()]);
+        }
         if args.no_redact {
             options.push("--no-redact".into());
         }

@@ -3,7 +3,9 @@
 use profiler_common::{disk, split};
 
 use super::{Event, at, take, whole};
-use crate::recording::record::{BlockIo, CopyUp, Inode, InodeId, IoTotals, Overlaid, PageRun, Record, Whiteout, WriteBack};
+use crate::recording::record::{
+    BlockIo, CallSum, CopyUp, FileCalls, Inode, InodeId, IoTotals, Overlaid, PageRun, Record, Whiteout, WriteBack,
+};
 
 fn id(id: disk::InodeId) -> InodeId {
     InodeId {
@@ -175,9 +177,37 @@ pub(super) fn overlaid(bytes: &[u8]) -> Option<Event> {
 }
 
 pub(super) fn whiteout(bytes: &[u8]) -> Option<Event> {
-    let disk::Whiteout { header, syscall, pad: _ } = whole(bytes)?;
+    let disk::Whiteout {
+        header,
+        syscall,
+        pad: _,
+    } = whole(bytes)?;
     Some(Event::Whole(Record::Whiteout(Whiteout {
         at: at(&header),
         syscall,
+    })))
+}
+
+pub(super) fn file_calls(bytes: &[u8]) -> Option<Event> {
+    let disk::FileCalls {
+        header,
+        from,
+        to,
+        inode,
+        sums: [read, written, synced],
+    } = whole(bytes)?;
+    let sum = |sum: disk::CallSum| CallSum {
+        calls: sum.calls,
+        bytes: sum.bytes,
+        ns: sum.ns,
+    };
+    Some(Event::Whole(Record::FileCalls(FileCalls {
+        at: at(&header),
+        from,
+        to,
+        inode: id(inode),
+        read: sum(read),
+        written: sum(written),
+        synced: sum(synced),
     })))
 }

@@ -12,7 +12,9 @@ const UPDATE: &str = "PHASEGRAPH_UPDATE_DOCS";
 fn attached(attach: Attach) -> String {
     match attach {
         Attach::State => "each profiled thread".to_owned(),
-        Attach::TpBtf(tracepoint) | Attach::Tracepoint(tracepoint) => format!("tracepoint `{tracepoint}`"),
+        Attach::TpBtf(tracepoint) | Attach::Asked(tracepoint) | Attach::Tracepoint(tracepoint) => {
+            format!("tracepoint `{tracepoint}`")
+        }
         Attach::Renamed(now, before) => format!("tracepoint `{now}`, once `{before}`"),
         Attach::CopyUps => "functions of the overlay, or tracepoints".to_owned(),
         Attach::Whiteouts => "a function of the overlay, or tracepoint `ext4_mark_inode_dirty`".to_owned(),
@@ -148,8 +150,10 @@ fn probes_say_what_they_rely_on() {
         let (major, minor) = probe.since.split_once('.').unwrap();
         let version: (u32, u32) = (major.parse().unwrap(), minor.parse().unwrap());
         assert!((5, 8) <= version, "{}: the ring buffer came with 5.8", probe.program);
-        if let Attach::TpBtf(tracepoint) | Attach::Renamed(tracepoint, _) | Attach::Tracepoint(tracepoint) =
-            probe.attach
+        if let Attach::TpBtf(tracepoint)
+        | Attach::Asked(tracepoint)
+        | Attach::Renamed(tracepoint, _)
+        | Attach::Tracepoint(tracepoint) = probe.attach
         {
             assert!(
                 probe.prototype.starts_with(&format!("{tracepoint}(")),

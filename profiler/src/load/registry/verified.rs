@@ -42,6 +42,7 @@ const LIMITS: &[(&str, u32)] = &[
     ("overlay_opens", 50_000),
     ("overlay_opens_exit", 50_000),
     // What a request is for is reached by many pointers, the arguments of a program by paths: 5.10 and 6.1 keep more states.
+    ("file_call_ends", 40_000),
     ("block_issue", 25_000),
     ("sched_process_exec", 30_000),
     // Each end of each watched call, with the names of the files that some are about.
@@ -90,6 +91,7 @@ fn measured() -> BTreeMap<String, u32> {
             cpus: vec![0],
             ring_bytes: 4 << 20,
             forced: format!("task_state={variant}").parse().unwrap(),
+            file_calls: true,
             ..LoadOptions::default()
         };
         let Ok(mut loaded) = Loaded::load(&btf, &resolved, &options) else {
@@ -172,9 +174,11 @@ fn tracepoint(program: &str) -> &'static str {
         .iter()
         .find(|probe| probe.program == program)
         .and_then(|probe| match probe.attach {
-            Attach::TpBtf(name) | Attach::Renamed(name, _) | Attach::Tracepoint(name) | Attach::Tail(name) => {
-                Some(name)
-            }
+            Attach::TpBtf(name)
+            | Attach::Asked(name)
+            | Attach::Renamed(name, _)
+            | Attach::Tracepoint(name)
+            | Attach::Tail(name) => Some(name),
             _ => None,
         })
         .unwrap_or(match program {

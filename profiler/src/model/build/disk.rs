@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use profiler_common::disk::{copy_flag, run_flag};
 
 use crate::model::disk::{
-    BlockIo, CopyUp, File, IoBytes, IoInterval, Overlaid, PageRun, Whiteout, WriteBack,
+    BlockIo, CallSum, CopyUp, File, FileCalls, IoBytes, IoInterval, Overlaid, PageRun, Whiteout, WriteBack,
 };
 use crate::model::{FileIx, Session, Span, ThreadIx};
 use crate::recording::record::{self, At, Inode, InodeId, IoTotals, TaskId};
@@ -20,6 +20,7 @@ pub(super) struct Told {
     pub(super) block: Vec<record::BlockIo>,
     pub(super) write_backs: Vec<record::WriteBack>,
     pub(super) copy_ups: Vec<record::CopyUp>,
+    pub(super) calls: Vec<record::FileCalls>,
     pub(super) whiteouts: Vec<record::Whiteout>,
     pub(super) overlaid: Vec<record::Overlaid>,
 }
@@ -113,6 +114,7 @@ pub(super) fn assemble(session: &mut Session, told: Told) {
         block,
         write_backs,
         copy_ups,
+        calls,
         whiteouts,
         overlaid,
     } = told;
@@ -195,6 +197,24 @@ pub(super) fn assemble(session: &mut Session, told: Told) {
         });
     }
     session.copy_ups.sort_by_key(|copy| (copy.span.from, copy.span.to));
+
+    for told in calls {
+        let sum = |sum: record::CallSum| CallSum {
+            calls: sum.calls.into(),
+            bytes: sum.bytes,
+            ns: sum.ns,
+        };
+        session.file_calls.push(FileCalls {
+            thread: threads.of(&told.at),
+            span: span(told.from, told.to),
+            file: files.of(told.inode),
+            read: sum(told.read),
+            written: sum(told.written),
+            synced: sum(told.synced),
+            cgroup: told.at.cgroup,
+        });
+    }
+    session.file_calls.sort_by_key(|calls| (calls.span.from, calls.span.to));
 
     let whiteout = |whiteout: record::Whiteout| Whiteout {
         ts: whiteout.at.ts,

@@ -144,3 +144,23 @@ pub struct Whiteout {
     pub at: At,
     pub syscall: i32,
 }
+
+/// Calls of one kind; see `profiler_common::disk::CallSum`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallSum {
+    pub calls: u32,
+    pub bytes: u64,
+    pub ns: u64,
+}
+
+/// Calls by which one thread read, wrote and synced one file, added up; see `profiler_common::disk::FileCalls`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileCalls {
+    pub at: At,
+    pub from: u64,
+    pub to: u64,
+    pub inode: InodeId,
+    pub read: CallSum,
+    pub written: CallSum,
+    pub synced: CallSum,
+}

@@ -34,7 +34,7 @@ fn one(session: &Session, table: &Table, stack: &Stack) -> LayerTable {
         detail.push_str(limit);
     }
     let mut head = vec!["layer"];
-    head.extend(layers::COLUMNS);
+    head.extend(layers::columns(table));
     let rows = layers::rows_of(table, stack).into_iter().map(|(label, cells, _)| {
         let mut row = vec![label.trim_start().to_owned()];
         row.extend(cells);

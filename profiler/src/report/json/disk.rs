@@ -23,10 +23,32 @@ pub struct DiskOut {
     pub copy_up_stall_ns: u64,
     /// Deletes of what a lower layer of its overlay has, each by a whiteout in the upper one.
     pub whiteouts: u64,
+    /// Calls that read, wrote and synced files (regular ones and block devices), and the time in them; `null` without `--disk full`. A call
+    /// from one file to another counts in the first two, its time in the first.
+    pub read: Option<CallsOut>,
+    pub written: Option<CallsOut>,
+    pub synced: Option<CallsOut>,
+}
+
+/// Calls of one kind.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct CallsOut {
+    pub calls: u64,
+    pub bytes: u64,
+    pub ns: u64,
 }
 
 impl DiskOut {
-    pub(super) fn new(traffic: &Traffic) -> DiskOut {
+    /// `full`: calls were counted.
+    pub(super) fn new(traffic: &Traffic, full: bool) -> DiskOut {
+        let [read, written, synced] = traffic.calls.map(|sum| {
+            full.then_some(CallsOut {
+                calls: sum.calls,
+                bytes: sum.bytes,
+                ns: sum.ns,
+            })
+        });
         DiskOut {
             cold_bytes: traffic.cold,
             dirtied_bytes: traffic.dirtied,
@@ -35,6 +57,9 @@ impl DiskOut {
             copied_bytes: traffic.copied,
             copy_up_stall_ns: traffic.stall,
             whiteouts: traffic.whiteouts,
+            read,
+            written,
+            synced,
         }
     }
 }

@@ -57,6 +57,8 @@ pub struct LayerOut {
     /// `cold_bytes` without what lies beyond the ends of files, each file's size at most: what is a share of
     /// `size_bytes`.
     pub distinct_bytes: u64,
+    /// Bytes that calls read, cold or not; 0 without `--disk full`.
+    pub read_bytes: u64,
     /// Bytes of pages made dirty.
     pub written_bytes: u64,
     /// Files copied up from here, their bytes, and the time that took.
@@ -146,6 +148,7 @@ fn layer(table: &Table, ix: LayerIx, used: &Use) -> LayerOut {
         cold_bytes: used.cold,
         cold_at_start_bytes: used.cold_at_start,
         distinct_bytes: used.distinct,
+        read_bytes: used.read,
         written_bytes: used.written,
         copy_ups: used.copy_ups,
         copied_bytes: used.copied,

@@ -257,7 +257,10 @@ fn container(known: &Known<'_>, session: &Session, ix: ContainerIx, classifier: 
         cgroup: (container.cgroup != 0).then_some(container.cgroup),
         operation: container.operation.map(|ix| ix.0),
         entrypoint: container.entrypoint.map(|ix| ix.0),
-        disk: known.disk.as_ref().map(|disk| DiskOut::new(&disk.containers[ix.ix()])),
+        disk: known
+            .disk
+            .as_ref()
+            .map(|disk| DiskOut::new(&disk.containers[ix.ix()], disk.full)),
         from_ns: container.span.from,
         to_ns: container.span.to,
         phases: phases(known, session, Some(ix), None, classifier),
@@ -310,7 +313,10 @@ fn phase(known: &Known<'_>, session: &Session, ix: PhaseIx, classifier: &mut Cla
         critical: critical_times(session, ix, &known.paths, classifier),
         all: Times::new(&figures.all, 0),
         cut_ns: figures.all.cut,
-        disk: known.disk.as_ref().map(|disk| DiskOut::new(&disk.phases[ix.ix()])),
+        disk: known
+            .disk
+            .as_ref()
+            .map(|disk| DiskOut::new(&disk.phases[ix.ix()], disk.full)),
         processes: phase.processes.iter().map(|ix| ix.0).collect(),
         bytes: phase.bytes,
         evidence: Evidence {
@@ -351,7 +357,7 @@ fn process(known: &Known<'_>, session: &Session, ix: ProcessIx, classifier: &mut
         peak_rss_bytes: known.peaks.process(ix),
         disk: known.disk.as_ref().map(|disk| {
             let own = disk.processes.get(&ix).copied();
-            DiskOut::new(&own.unwrap_or_default())
+            DiskOut::new(&own.unwrap_or_default(), disk.full)
         }),
         resources: Times::new(&resources::process_within(session, ix, process.span, classifier), 0),
         threads: process

@@ -13,19 +13,57 @@ const PHASES: usize = 12;
 const CONTAINERS: usize = 8;
 /// Widest name.
 const NAME: usize = 34;
-const COLUMNS: [&str; 6] = ["read cold", "made dirty", "of it flushed", "copy-ups", "stall", "deleted"];
+const COLUMNS: [&str; 6] = [
+    "read cold",
+    "made dirty",
+    "of it flushed",
+    "copy-ups",
+    "stall",
+    "deleted",
+];
+const CALLS: [&str; 8] = ["reads", "bytes", "time", "writes", "bytes", "time", "syncs", "time"];
+const CALLS_DETAIL: &str = "calls that read, wrote and synced files, and the time in them, waits included";
 const DETAIL: &str = "pages of files: read from disk, made dirty, written back; names of lower layers deleted";
 
 pub(super) fn add(page: &mut Page, session: &Session, disk: &Disk, selection: &Selection) {
     if !measured(session) {
         return;
     }
-    let mut labels = vec![String::new()];
-    let mut cells = vec![COLUMNS.map(str::to_owned).to_vec()];
-    let mut add = |label: String, traffic: &Traffic| {
-        labels.push(label);
-        cells.push(figures(traffic));
-    };
+    let listed = listed(session, disk, selection);
+    let devices = requests(session);
+    if listed.rows.is_empty() && devices.is_empty() {
+        return;
+    }
+    page.heading("disk", DETAIL);
+    table(page, &COLUMNS, &listed.rows, figures);
+    if listed.more > 0 {
+        // No sum: a phase's traffic is that of the phases it lies in, too.
+        let note = format!("and {} with less", units::of(listed.more as u64, "phase", "phases"));
+        page.line(&[(Paint::Dim, &note)]);
+    }
+    if disk.full {
+        page.heading("file calls", CALLS_DETAIL);
+        let called = |(_, traffic): &(String, Traffic)| traffic.calls.iter().any(|sum| sum.calls > 0);
+        let rows: Vec<_> = listed.rows.iter().filter(|row| called(row)).cloned().collect();
+        table(page, &CALLS, &rows, calls);
+    }
+    if selection.title.is_empty() {
+        for ((dev, op), sum) in &devices {
+            let label = format!("device {}:{} ", dev >> 20, dev & 0xf_ffff);
+            page.paragraph(&label, Paint::Plain, &told(*op, sum));
+        }
+    }
+}
+
+/// Containers and phases with their traffic.
+struct Listed {
+    rows: Vec<(String, Traffic)>,
+    /// Phases left out.
+    more: usize,
+}
+
+fn listed(session: &Session, disk: &Disk, selection: &Selection) -> Listed {
+    let mut rows = Vec::new();
     let phases = match &selection.phases {
         Some(phases) => phases.clone(),
         None => all_phases(session).collect(),
@@ -35,11 +73,9 @@ pub(super) fn add(page: &mut Page, session: &Session, disk: &Disk, selection: &S
             let name = names::container(session, crate::model::ContainerIx(ix));
             (format!("container {name}"), *traffic)
         });
-        for (label, traffic) in summed(named.collect(), CONTAINERS) {
-            add(label, &traffic);
-        }
+        rows.extend(summed(named.collect(), CONTAINERS));
         if !disk.nobody.is_empty() {
-            add("no container".to_owned(), &disk.nobody);
+            rows.push(("no container".to_owned(), disk.nobody));
         }
     }
     let of_phase = |ix: &PhaseIx| {
@@ -47,26 +83,8 @@ pub(super) fn add(page: &mut Page, session: &Session, disk: &Disk, selection: &S
         (label, disk.phases.get(ix.ix()).copied().unwrap_or_default())
     };
     let (busiest, rest) = most(phases.iter().map(of_phase).collect(), PHASES);
-    for (label, traffic) in busiest {
-        add(label, &traffic);
-    }
-    let devices = requests(session);
-    if labels.len() == 1 && devices.is_empty() {
-        return;
-    }
-    page.heading("disk", DETAIL);
-    table(page, &labels, &cells);
-    if !rest.is_empty() {
-        // No sum: a phase's traffic is that of the phases it lies in, too.
-        let note = format!("and {} with less", units::of(rest.len() as u64, "phase", "phases"));
-        page.line(&[(Paint::Dim, &note)]);
-    }
-    if selection.title.is_empty() {
-        for ((dev, op), sum) in &devices {
-            let label = format!("device {}:{} ", dev >> 20, dev & 0xf_ffff);
-            page.paragraph(&label, Paint::Plain, &told(*op, sum));
-        }
-    }
+    rows.extend(busiest);
+    Listed { rows, more: rest.len() }
 }
 
 /// Those with most traffic, in their own order, and a row for the others.
@@ -100,12 +118,18 @@ fn most(all: Vec<(String, Traffic)>, most: usize) -> (Vec<(String, Traffic)>, Ve
     (told, rest.into_iter().map(|(_, (_, traffic))| traffic).collect())
 }
 
-fn table(page: &mut Page, labels: &[String], cells: &[Vec<String>]) {
-    let widths = column_widths(cells);
+fn table(page: &mut Page, columns: &[&str], rows: &[(String, Traffic)], figures: fn(&Traffic) -> Vec<String>) {
+    let mut labels = vec![String::new()];
+    let mut cells: Vec<Vec<String>> = vec![columns.iter().map(|column| (*column).to_owned()).collect()];
+    for (label, traffic) in rows {
+        labels.push(label.clone());
+        cells.push(figures(traffic));
+    }
+    let widths = column_widths(&cells);
     let numbers: usize = widths.iter().map(|width| width + 2).sum();
     let longest = labels.iter().map(|label| text::width(label)).max().unwrap_or(0);
     let name = longest.min(NAME).min(page.width().saturating_sub(numbers)).max(8);
-    for (index, (label, cells)) in labels.iter().zip(cells).enumerate() {
+    for (index, (label, cells)) in labels.iter().zip(&cells).enumerate() {
         let mut line = text::left(label, name);
         for (cell, width) in cells.iter().zip(&widths) {
             line.push_str("  ");
@@ -115,18 +139,31 @@ fn table(page: &mut Page, labels: &[String], cells: &[Vec<String>]) {
     }
 }
 
-fn figures(traffic: &Traffic) -> Vec<String> {
-    let bytes = |bytes: u64| {
-        if bytes == 0 {
-            "·".to_owned()
-        } else {
-            units::bytes(bytes)
-        }
-    };
-    let count = |count: u64| match count {
+fn bytes(bytes: u64) -> String {
+    match bytes {
+        0 => "·".to_owned(),
+        bytes => units::bytes(bytes),
+    }
+}
+
+fn count(count: u64) -> String {
+    match count {
         0 => "·".to_owned(),
         count => units::count(count),
-    };
+    }
+}
+
+fn calls(traffic: &Traffic) -> Vec<String> {
+    let [read, written, synced] = &traffic.calls;
+    let mut cells = Vec::new();
+    for sum in [read, written] {
+        cells.extend([count(sum.calls), bytes(sum.bytes), units::cell(sum.ns)]);
+    }
+    cells.extend([count(synced.calls), units::cell(synced.ns)]);
+    cells
+}
+
+fn figures(traffic: &Traffic) -> Vec<String> {
     vec![
         bytes(traffic.cold),
         bytes(traffic.dirtied),

@@ -1,7 +1,7 @@
 //! `layers`: what each container read, wrote and copied up of each layer of its root file system.
 
 use super::page::{Page, Paint, Style, column_widths};
-use crate::attribute::layers::{CopyUp, FileUse, Stack, Table, Use};
+use crate::attribute::layers::{CopyUp, FileCalls, FileUse, Stack, Table, Use};
 use crate::attribute::{calls, layers};
 use crate::model::disk::{self, magic};
 use crate::model::layers::LayerIx;
@@ -12,7 +12,10 @@ use crate::report::select::{self, NoMatch, Query};
 use crate::report::{names, text, units};
 
 /// Rows of a table's head, and what they mean.
-pub(in crate::report) const COLUMNS: [&str; 7] = ["size", "opened", "cold", "share", "written", "copied", "stall"];
+const COLUMNS: [&str; 7] = ["size", "opened", "cold", "share", "written", "copied", "stall"];
+/// Behind the others where calls are told, and what it means.
+const READ: &str = "read";
+const NOTE_READ: &str = "read: bytes that calls read, cold or not";
 const NOTE: &str = "opened: files of the mount; cold: bytes read that were not in the page cache, which all containers \
                     share; share: of the layer's size, each file once; copied: files copied up from this layer, and how \
                     long that stalled";
@@ -56,7 +59,12 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
         self::stack(&mut page, session, &table, stack);
     }
     if any {
-        page.paragraph("", Paint::Dim, NOTE);
+        let note = if table.full {
+            format!("{NOTE}; {NOTE_READ}")
+        } else {
+            NOTE.to_owned()
+        };
+        page.paragraph("", Paint::Dim, &note);
     } else {
         page.paragraph("", Paint::Plain, "no root file system made of layers was seen");
     }
@@ -68,6 +76,8 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
     copy_ups(&mut page, session, &table, &copied, options.top);
     let files: Vec<&FileUse> = table.files.iter().filter(|file| is_asked(file.container)).collect();
     top_files(&mut page, session, &table, &files, options.top);
+    let calls: Vec<&FileCalls> = table.calls.iter().filter(|calls| is_asked(calls.container)).collect();
+    top_calls(&mut page, session, &table, &calls, options.top);
     top_directories(&mut page, session, &table, &files, options.top);
     Ok(page.finish())
 }
@@ -80,7 +90,7 @@ fn stack(page: &mut Page, session: &Session, table: &Table, stack: &Stack) {
         page.paragraph("at ", Paint::Dim, &text::visible(&overlay.merged));
     }
     let mut labels = vec![String::new()];
-    let mut cells = vec![COLUMNS.map(str::to_owned).to_vec()];
+    let mut cells = vec![columns(table).map(str::to_owned).collect()];
     let mut paints = vec![Paint::Dim];
     for (label, figures, used) in rows_of(table, stack) {
         labels.push(label);
@@ -98,9 +108,15 @@ fn stack(page: &mut Page, session: &Session, table: &Table, stack: &Stack) {
 
 /// What a container, or none, deleted of lower layers.
 fn deletes(page: &mut Page, table: &Table, container: Option<ContainerIx>) {
-    let Some(count) = table.whiteouts.get(&container) else { return };
+    let Some(count) = table.whiteouts.get(&container) else {
+        return;
+    };
     let names = units::of(*count, "name", "names");
-    let by = if container.is_none() { " by processes of no container" } else { "" };
+    let by = if container.is_none() {
+        " by processes of no container"
+    } else {
+        ""
+    };
     let told = format!("{names} of lower layers deleted{by}: a whiteout for each in the upper layer");
     page.paragraph("", Paint::Plain, &told);
 }
@@ -146,10 +162,10 @@ pub(in crate::report) fn rows_of(table: &Table, stack: &Stack) -> Vec<(String, V
         };
         let gone = if layer.ino == 0 { " (not seen)" } else { "" };
         let label = format!("{} {}{gone}", text::right(&mark, 3), names::layer(layer));
-        rows.push((label, figures(&row.used, layer.size), row.used));
+        rows.push((label, figures(table, &row.used, layer.size), row.used));
     }
     if !stack.elsewhere.is_empty() {
-        let cells = figures(&stack.elsewhere, None);
+        let cells = figures(table, &stack.elsewhere, None);
         rows.push(("    elsewhere".to_owned(), cells, stack.elsewhere));
     }
     rows
@@ -170,8 +186,13 @@ fn rows(page: &mut Page, labels: &[String], cells: &[Vec<String>], paints: &[Pai
     }
 }
 
-fn figures(used: &Use, size: Option<u64>) -> Vec<String> {
-    vec![
+/// Heads of a table's columns.
+pub(in crate::report) fn columns(table: &Table) -> impl Iterator<Item = &'static str> {
+    COLUMNS.into_iter().chain(table.full.then_some(READ))
+}
+
+fn figures(table: &Table, used: &Use, size: Option<u64>) -> Vec<String> {
+    let mut cells = vec![
         size.map_or_else(|| "?".to_owned(), units::bytes),
         count(used.opened),
         bytes(used.cold),
@@ -182,7 +203,11 @@ fn figures(used: &Use, size: Option<u64>) -> Vec<String> {
         bytes(used.written),
         count(used.copy_ups),
         units::cell(used.stall),
-    ]
+    ];
+    if table.full {
+        cells.push(bytes(used.read));
+    }
+    cells
 }
 
 /// A size in a table, where nothing is a dot.
@@ -211,11 +236,11 @@ fn others(page: &mut Page, table: &Table) {
         "of no mount of this recording that is still to be told, by processes of no container",
     );
     let mut labels = vec![String::new()];
-    let mut cells = vec![COLUMNS.map(str::to_owned).to_vec()];
+    let mut cells = vec![columns(table).map(str::to_owned).collect()];
     for (layer, used) in &table.others {
         let layer = table.layers.get(*layer);
         labels.push(names::layer(layer));
-        cells.push(figures(used, layer.size));
+        cells.push(figures(table, used, layer.size));
     }
     let paints = vec![Paint::Plain; labels.len()];
     rows(page, &labels, &cells, &paints);
@@ -317,6 +342,42 @@ fn top_files(page: &mut Page, session: &Session, table: &Table, files: &[&FileUs
     }
     listed(page, &cells, &what);
     more(page, files.len(), top);
+}
+
+fn top_calls(page: &mut Page, session: &Session, table: &Table, calls: &[&FileCalls], top: usize) {
+    if calls.is_empty() {
+        return;
+    }
+    page.heading(
+        "file calls",
+        "read, written and synced by calls, most time in them first",
+    );
+    let head = ["time", "reads", "read", "writes", "written", "syncs"]
+        .map(str::to_owned)
+        .to_vec();
+    let mut cells = vec![head];
+    let mut what = vec!["file".to_owned()];
+    for told in calls.iter().take(top) {
+        let [read, written, synced] = &told.sums;
+        cells.push(vec![
+            units::cell(told.ns()),
+            count(read.calls),
+            bytes(read.bytes),
+            count(written.calls),
+            bytes(written.bytes),
+            count(synced.calls),
+        ]);
+        let file = FileUse {
+            container: told.container,
+            layer: told.layer,
+            file: told.file,
+            cold: 0,
+            written: 0,
+        };
+        what.push(self::file(session, table, &file));
+    }
+    listed(page, &cells, &what);
+    more(page, calls.len(), top);
 }
 
 fn top_directories(page: &mut Page, session: &Session, table: &Table, files: &[&FileUse], top: usize) {

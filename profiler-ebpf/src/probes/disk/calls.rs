@@ -1,0 +1,226 @@
+//! Calls that read, write and sync files, each counted and timed. Only where that was asked for: it makes every system call
+//! of the host dearer.
+//!
+//! What a thread does to one file is added up in its own memory and told when a third file comes, after [`RUN_NS`], and at the
+//! thread's execs and its end.
+
+use core::mem::offset_of;
+
+use aya_ebpf::{bindings::pt_regs, macros::btf_tracepoint, programs::BtfTracePointContext};
+use profiler_common::{
+    Counter,
+    disk::{CallSum, FileCalls, InodeId, RUN_NS},
+    kind,
+};
+
+use super::{DiskState, files, get, id_of, profiled};
+use crate::{
+    emit,
+    globals::offset,
+    task::{self, Task},
+};
+
+/// Files that a thread has open sums of at a time: a copy has two.
+pub const FILES: usize = 2;
+
+/// A sum that goes on; see [`FileCalls`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Run {
+    pub from: u64,
+    pub to: u64,
+    pub inode: InodeId,
+    /// Address of the inode; 0: the place is free.
+    pub host: u64,
+    pub sums: [CallSum; 3],
+}
+
+/// `S_IFMT`, and what counts as a file: `S_IFREG`, `S_IFBLK`.
+const KIND: u16 = 0o170_000;
+const REGULAR: u16 = 0o100_000;
+const BLOCK_DEVICE: u16 = 0o060_000;
+
+/// Places of [`FileCalls::sums`].
+const READ: usize = 0;
+const WRITE: usize = 1;
+const SYNC: usize = 2;
+
+/// System calls of x86-64 that are counted (`arch/x86/entry/syscalls/syscall_64.tbl`): what reads, what writes, what
+/// syncs the file of its first argument.
+const READS: [u32; 5] = [0, 17, 19, 295, 327];
+const WRITES: [u32; 5] = [1, 18, 20, 296, 328];
+const SYNCS: [u32; 3] = [74, 75, 277];
+/// From one file to another: `sendfile` to its first from its second, the other two from their first to their third.
+const SENDFILE: u32 = 40;
+const SPLICE: u32 = 275;
+const COPY_FILE_RANGE: u32 = 326;
+
+const fn bits(numbers: &[u32]) -> [u64; 6] {
+    let mut bits = [0; 6];
+    let mut index = 0;
+    while index < numbers.len() {
+        bits[numbers[index] as usize / 64] |= 1 << (numbers[index] % 64);
+        index += 1;
+    }
+    bits
+}
+/// A bit for each number: a comparison for each would be a way for the verifier to follow.
+static READ_BITS: [u64; 6] = bits(&READS);
+static WRITE_BITS: [u64; 6] = bits(&WRITES);
+static SYNC_BITS: [u64; 6] = bits(&SYNCS);
+static COUNTED_BITS: [u64; 6] = {
+    let mut all = bits(&[SENDFILE, SPLICE, COPY_FILE_RANGE]);
+    let (read, write, sync) = (bits(&READS), bits(&WRITES), bits(&SYNCS));
+    let mut index = 0;
+    while index < all.len() {
+        all[index] |= read[index] | write[index] | sync[index];
+        index += 1;
+    }
+    all
+};
+
+#[inline(always)]
+fn holds(bits: &'static [u64; 6], number: u32) -> bool {
+    if number >= 384 {
+        return false;
+    }
+    // SAFETY: within the array; volatile so that it stays one.
+    let word = unsafe { core::ptr::read_volatile(bits.as_ptr().add((number / 64) as usize)) };
+    word >> (number % 64) & 1 != 0
+}
+
+/// `sys_enter(struct pt_regs *regs, long id)`
+#[btf_tracepoint(function = "sys_enter")]
+pub fn file_call_begins(ctx: BtfTracePointContext) -> u32 {
+    if !holds(&COUNTED_BITS, ctx.arg::<u64>(1) as u32) {
+        return 0;
+    }
+    emit::done(match profiled(task::current()) {
+        Ok(Some(state)) => {
+            state.call_began = task::now();
+            Ok(())
+        }
+        Ok(None) => Ok(()),
+        Err(counter) => Err(counter),
+    })
+}
+
+/// `sys_exit(struct pt_regs *regs, long ret)`
+#[btf_tracepoint(function = "sys_exit")]
+pub fn file_call_ends(ctx: BtfTracePointContext) -> u32 {
+    let regs: *const u8 = ctx.arg(0);
+    let number = task::read::<u64>(regs, offset_of!(pt_regs, orig_rax) as u32) as u32;
+    if !holds(&COUNTED_BITS, number) {
+        return 0;
+    }
+    let task = task::current();
+    let Some(state) = get(task) else { return 0 };
+    let began = core::mem::take(&mut state.call_began);
+    if began == 0 {
+        // It began before it could be seen.
+        return 0;
+    }
+    let now = task::now();
+    let result: i64 = ctx.arg(1);
+    let sum = CallSum {
+        calls: 1,
+        pad: 0,
+        bytes: if result > 0 { result as u64 } else { 0 },
+        ns: now - began,
+    };
+    let argument = |at: usize| task::read::<u64>(regs, at as u32);
+    let first = argument(offset_of!(pt_regs, rdi));
+    if holds(&READ_BITS, number) {
+        add(task, state, first, READ, sum, now);
+    } else if holds(&WRITE_BITS, number) {
+        add(task, state, first, WRITE, sum, now);
+    } else if holds(&SYNC_BITS, number) {
+        add(task, state, first, SYNC, CallSum { bytes: 0, ..sum }, now);
+    } else {
+        let (from, to) = match number {
+            SENDFILE => (argument(offset_of!(pt_regs, rsi)), first),
+            _ => (first, argument(offset_of!(pt_regs, rdx))),
+        };
+        add(task, state, from, READ, sum, now);
+        // Its time is told once, with what is read.
+        add(task, state, to, WRITE, CallSum { ns: 0, ..sum }, now);
+    }
+    0
+}
+
+/// Adds a call to the sum of the file behind a descriptor, if that is no pipe, socket or terminal.
+#[inline(always)]
+fn add(task: Task, state: &mut DiskState, descriptor: u64, place: usize, sum: CallSum, now: u64) {
+    let inode = task::read_ptr(task::file(task, descriptor), offset!(file_inode));
+    let address = inode as u64;
+    let ino = task::read::<u64>(inode, offset!(inode_ino));
+    let mut at = FILES;
+    let mut index = 0;
+    while index < FILES {
+        let run = &state.calls[index];
+        if address != 0 && run.host == address && run.inode.ino == ino {
+            at = index;
+            break;
+        }
+        index += 1;
+    }
+    if at == FILES {
+        let mode = task::read::<u16>(inode, offset!(inode_mode)) & KIND;
+        if mode != REGULAR && mode != BLOCK_DEVICE {
+            return;
+        }
+        at = 1 - (state.last_call as usize & 1);
+        tell(task, state, at, now);
+        let id = id_of(inode);
+        files::tell(inode, id, now);
+        let run = &mut state.calls[at & 1];
+        run.from = now - sum.ns;
+        run.host = address;
+        run.inode = id;
+    }
+    let slot = at & 1;
+    state.last_call = slot as u32;
+    let run = &mut state.calls[slot];
+    run.to = now;
+    let all = &mut run.sums[place];
+    all.calls += sum.calls;
+    all.bytes += sum.bytes;
+    all.ns += sum.ns;
+    if now - run.from >= RUN_NS {
+        tell(task, state, slot, now);
+    }
+}
+
+/// Tells a sum, and makes its place free.
+#[inline(never)]
+fn tell(task: Task, state: &mut DiskState, slot: usize, now: u64) {
+    let run = &mut state.calls[slot & 1];
+    if run.host == 0 {
+        return;
+    }
+    match emit::reserve::<FileCalls>() {
+        Some(mut entry) => {
+            // SAFETY: memory of the ring of that size; every field is written.
+            let event = unsafe { &mut *entry.as_mut_ptr() };
+            event.header = task::header(task, kind::FILE_CALLS, now);
+            event.from = run.from;
+            event.to = run.to;
+            event.inode = run.inode;
+            event.sums = run.sums;
+            emit::submit(entry);
+        }
+        None => emit::count(Counter::RingFileCalls),
+    }
+    run.host = 0;
+    run.sums = [CallSum::default(); 3];
+}
+
+/// Tells what a thread has sums of.
+#[inline(always)]
+pub fn end(task: Task, state: &mut DiskState, now: u64) {
+    let mut slot = 0;
+    while slot < FILES {
+        tell(task, state, slot, now);
+        slot += 1;
+    }
+}
