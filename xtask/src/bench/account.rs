@@ -118,7 +118,7 @@ struct Loss {
 pub(crate) fn of(configuration: Configuration, phasegraph: &Path, file: &Path, log: &Path) -> anyhow::Result<Account> {
     Ok(match configuration {
         Configuration::Unprofiled => Account::default(),
-        Configuration::Phasegraph | Configuration::FramePointers => {
+        Configuration::Phasegraph | Configuration::FramePointers | Configuration::FileCalls => {
             let json = exec::output(Command::new(phasegraph).args(["show", "--json"]).arg(file))?;
             phasegraph_account(&json)?
         }

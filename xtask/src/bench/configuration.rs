@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use super::workload::Kind;
 use crate::exec;
 
 /// A way to run a workload.
@@ -14,6 +15,8 @@ pub(crate) enum Configuration {
     Phasegraph,
     /// phasegraph with user stacks by frame pointers, as the last rung has them.
     FramePointers,
+    /// phasegraph that counts and times each call on a file.
+    FileCalls,
     PerfRecord,
     /// perf with copies of stacks, unwound afterwards.
     PerfDwarf,
@@ -22,10 +25,11 @@ pub(crate) enum Configuration {
 }
 
 impl Configuration {
-    pub(crate) const ALL: [Configuration; 7] = [
+    pub(crate) const ALL: [Configuration; 8] = [
         Configuration::Unprofiled,
         Configuration::Phasegraph,
         Configuration::FramePointers,
+        Configuration::FileCalls,
         Configuration::PerfRecord,
         Configuration::PerfDwarf,
         Configuration::PerfSched,
@@ -37,6 +41,7 @@ impl Configuration {
             Configuration::Unprofiled => "unprofiled",
             Configuration::Phasegraph => "phasegraph",
             Configuration::FramePointers => "phasegraph, fp",
+            Configuration::FileCalls => "phasegraph, full",
             Configuration::PerfRecord => "perf record",
             Configuration::PerfDwarf => "perf, dwarf",
             Configuration::PerfSched => "perf sched",
@@ -44,15 +49,22 @@ impl Configuration {
         }
     }
 
-    /// Whether it is about stacks alone, which the storms have none of.
-    pub(crate) fn of_stacks(self) -> bool {
-        matches!(self, Configuration::FramePointers | Configuration::PerfDwarf)
+    /// Whether it tells something of a workload: the storms have no stacks, and few work with files.
+    pub(crate) fn is_for(self, kind: Kind) -> bool {
+        match self {
+            Configuration::FramePointers | Configuration::PerfDwarf => kind == Kind::Build,
+            Configuration::FileCalls => matches!(kind, Kind::Read | Kind::Untar),
+            _ => true,
+        }
     }
 
     /// Whether its program is here.
     pub(crate) fn available(self) -> bool {
         let version = match self {
-            Configuration::Unprofiled | Configuration::Phasegraph | Configuration::FramePointers => return true,
+            Configuration::Unprofiled
+            | Configuration::Phasegraph
+            | Configuration::FramePointers
+            | Configuration::FileCalls => return true,
             Configuration::PerfRecord | Configuration::PerfDwarf | Configuration::PerfSched => "perf",
             Configuration::Bpftrace => "bpftrace",
         };

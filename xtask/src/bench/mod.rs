@@ -20,8 +20,10 @@ mod table;
 mod workload;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -130,11 +132,26 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Set in the mount namespace that the bench works in.
+const INSIDE: &str = "PHASEGRAPH_BENCH_INSIDE";
+
+/// Runs this program again in a mount namespace of its own: what it mounts goes with it, however it ends.
+fn inside() -> anyhow::Result<Infallible> {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private"]);
+    command.arg(std::env::current_exe().context("the path of this program")?);
+    command.args(std::env::args_os().skip(1)).env(INSIDE, "1");
+    Err(command.exec()).context("can't run unshare")
+}
+
 fn run_all(arguments: &Arguments) -> anyhow::Result<Results> {
     ensure!(
         exec::is_root(),
         "the bench loads eBPF programs and builds containers: run it as root"
     );
+    if std::env::var_os(INSIDE).is_none() {
+        match inside()? {}
+    }
     let folder = workspace()?.join("target/bench");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let bench = Bench {
@@ -214,7 +231,7 @@ fn measure(arguments: &Arguments, bench: &Bench, size: Size) -> anyhow::Result<R
 fn alternate(bench: &Bench, workload: &Workload, rounds: u32) -> anyhow::Result<Rounds> {
     let (configurations, missing): (Vec<_>, Vec<_>) = Configuration::ALL
         .into_iter()
-        .filter(|configuration| workload.kind == Kind::Build || !configuration.of_stacks())
+        .filter(|configuration| configuration.is_for(workload.kind))
         .partition(|configuration| configuration.available());
     for configuration in missing {
         exec::announce(format!("without {}: it is not installed", configuration.name()));

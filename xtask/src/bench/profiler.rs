@@ -63,6 +63,7 @@ impl Bench {
             Configuration::Unprofiled => "unprofiled.txt",
             Configuration::Phasegraph => "phasegraph.phg",
             Configuration::FramePointers => "frame-pointers.phg",
+            Configuration::FileCalls => "file-calls.phg",
             Configuration::PerfRecord => "perf-record.data",
             Configuration::PerfDwarf => "perf-dwarf.data",
             Configuration::PerfSched => "perf-sched.data",
@@ -87,6 +88,11 @@ impl Bench {
                 let mut command = Command::new(&self.phasegraph);
                 command.args(["run", "--rung", "cpu_sample=cpu-clock", "--rung", "wait_unwind=none"]);
                 command.arg("--output").arg(&file).arg("--");
+                self.around(&mut command, workload, &note, &log)?
+            }
+            Configuration::FileCalls => {
+                let mut command = Command::new(&self.phasegraph);
+                command.args(["run", "--disk", "full", "--output"]).arg(&file).arg("--");
                 self.around(&mut command, workload, &note, &log)?
             }
             Configuration::PerfDwarf => {

@@ -1,5 +1,6 @@
 //! The workloads.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -7,6 +8,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::project::{self, Project};
+use crate::exec;
 
 /// What is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -119,7 +121,7 @@ impl Workload {
                 ),
                 Prepared::Untar {
                     archive: archive(folder, size.small_files)?,
-                    target: folder.join("unpacked"),
+                    target: in_memory(folder)?.join("unpacked"),
                 },
             ),
         };
@@ -158,6 +160,23 @@ impl Workload {
     }
 }
 
+/// An ext4 whose device is a file in memory, mounted for as long as this mount namespace lives.
+fn in_memory(folder: &Path) -> anyhow::Result<PathBuf> {
+    let (memory, mounted) = (folder.join("memory"), folder.join("in-memory"));
+    for place in [&memory, &mounted] {
+        std::fs::create_dir_all(place)?;
+    }
+    let image = memory.join("image");
+    exec::run(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&memory))?;
+    File::create(&image)?.set_len(IMAGE_BYTES)?;
+    exec::run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))?;
+    exec::run(Command::new("mount").args(["-o", "loop"]).args([&image, &mounted]))?;
+    Ok(mounted)
+}
+
+/// Room for the archive's files, of which it takes what is written.
+const IMAGE_BYTES: u64 = 2 << 30;
+
 /// Files in one folder of the archive.
 const FOLDER: u64 = 500;
 
@@ -182,7 +201,7 @@ fn archive(folder: &Path, files: u64) -> anyhow::Result<PathBuf> {
     }
     let unfinished = archive.with_extension("unfinished");
     let mut tar = Command::new("tar");
-    crate::exec::run(tar.arg("-cf").arg(&unfinished).arg("-C").arg(&from).arg("."))?;
+    exec::run(tar.arg("-cf").arg(&unfinished).arg("-C").arg(&from).arg("."))?;
     std::fs::remove_dir_all(&from)?;
     std::fs::rename(&unfinished, &archive)?;
     Ok(archive)
