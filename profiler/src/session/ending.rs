@@ -72,11 +72,13 @@ pub(super) fn finish(loaded: &mut Loaded, mut ingest: Ingest, ending: Ending, op
     drop(progress);
     cost.symbolize_ns = symbolizing.elapsed().as_nanos() as u64;
     cost.ts = end;
-    cost.recording_bytes = ingest.bytes_written();
     let parsing = ingest.close_parser();
     ingest.write_exchanges(&loaded.open_exchanges()?)?;
     ingest.write_losses(losses, guard.losses())?;
     ingest.write_versions()?;
+    // All but the few records that follow.
+    ingest.flush()?;
+    cost.recording_bytes = ingest.bytes_written();
     ingest.write(cost)?;
     ingest.write(parsing)?;
     if let Some((before, after)) = counts {

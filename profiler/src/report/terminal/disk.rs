@@ -23,7 +23,7 @@ const COLUMNS: [&str; 6] = [
 ];
 const CALLS: [&str; 8] = ["reads", "bytes", "time", "writes", "bytes", "time", "syncs", "time"];
 const CALLS_DETAIL: &str = "calls that read, wrote and synced files, and the time in them, waits included";
-const DETAIL: &str = "pages of files: read from disk, made dirty, written back; names of lower layers deleted";
+const DETAIL: &str = "pages read from disk, made dirty, flushed; names deleted in lower layers";
 
 pub(super) fn add(page: &mut Page, session: &Session, disk: &Disk, selection: &Selection) {
     if !measured(session) {
