@@ -42,6 +42,17 @@ const KERNEL_EVENT_NS: u64 = 300;
 /// Part of the intervals without a stack that summing up to a millisecond saves: a guess that the next look corrects.
 const SUMMED: f64 = 0.8;
 
+/// Signals that a lever detaches.
+pub fn signals(lever: Lever) -> &'static [&'static str] {
+    match lever {
+        // A wake tells nothing without the switches around it.
+        Lever::Scheduling => &["sched_switch", "sched_waking"],
+        Lever::FileCalls => &["file_call_begins", "file_call_ends"],
+        Lever::Pages => &["page_added", "page_dirtied"],
+        Lever::Sampling | Lever::ShortWaits | Lever::WaitStacks | Lever::Mappings | Lever::Births => &[],
+    }
+}
+
 /// What has been measured since the recording began.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
@@ -243,6 +254,8 @@ impl Watchdog {
                 let all = interval.sampling() * interval.host();
                 all * (1.0 - f64::from(self.lower_hz()) / f64::from(self.hz))
             }
+            Lever::FileCalls => interval.programs_of(signals(lever)),
+            Lever::Pages => interval.programs_of(signals(lever)) + user(work.disk * WEIGHT_DISK),
             Lever::ShortWaits => {
                 let kernel = (work.cycles * KERNEL_EVENT_NS) as f64;
                 SUMMED * (kernel + user(work.cycles * WEIGHT_CYCLE))
@@ -251,12 +264,11 @@ impl Watchdog {
             Lever::Mappings => user(work.mappings * WEIGHT_MAPPING),
             Lever::Scheduling => {
                 let events = work.cycles * WEIGHT_CYCLE + work.stacks * WEIGHT_STACK;
-                interval.program("sched_switch") + interval.program("sched_waking") + user(events)
+                interval.programs_of(signals(lever)) + user(events)
             }
             Lever::Births => {
                 let programs = ["task_newtask", "sched_process_exec", "sched_process_exit"];
-                let kernel: f64 = programs.iter().map(|program| interval.program(program)).sum();
-                kernel + user(work.lifecycle * WEIGHT_LIFECYCLE)
+                interval.programs_of(&programs) + user(work.lifecycle * WEIGHT_LIFECYCLE)
             }
         }
     }
@@ -307,6 +319,8 @@ impl Watchdog {
             Lever::Sampling => interval.sampling() * (f64::from(self.full_hz) / f64::from(self.hz) - 1.0),
             Lever::ShortWaits | Lever::WaitStacks | Lever::Scheduling => known.saved * ratio(switches, known.rates.0),
             Lever::Mappings | Lever::Births => known.saved * ratio(births, known.rates.1),
+            // Nothing that the host counts follows them.
+            Lever::FileCalls | Lever::Pages => known.saved,
         };
         if now.saturating_sub(since) < known.hold_ns || cost + more > AIM * self.cap {
             return Vec::new();
@@ -377,6 +391,10 @@ impl Interval {
     fn sampling(&self) -> f64 {
         let all = self.program("cpu_sample") + self.user(self.work.samples * WEIGHT_SAMPLE);
         all / self.host().max(1.0)
+    }
+
+    fn programs_of(&self, names: &[&str]) -> f64 {
+        names.iter().map(|name| self.program(name)).sum()
     }
 
     fn program(&self, name: &str) -> f64 {

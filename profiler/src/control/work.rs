@@ -12,7 +12,7 @@ pub struct Work {
     pub mappings: u64,
     /// Births, execs, ends, mounts, cgroups.
     pub lifecycle: u64,
-    /// Files, their pages, requests to devices. Nothing gives these up.
+    /// Files, their pages, requests to devices.
     pub disk: u64,
 }
 

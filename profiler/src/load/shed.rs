@@ -42,18 +42,16 @@ impl Loaded {
 
     /// Ends the recording of threads' times at `end`: from there on they are not known. `bits` has
     /// [`control::shed::SCHEDULING`].
-    pub fn pause_scheduling(&mut self, bits: u64, end: u64) -> Result<(), LoadError> {
+    pub fn pause_scheduling(&mut self, signals: &[&str], bits: u64, end: u64) -> Result<(), LoadError> {
         // First the programs that go on are told, so that none takes a state for known that stands still.
         self.set_shed(bits)?;
-        self.links.retain(|(program, _)| !SCHEDULING.contains(program));
+        self.pause(signals);
         self.flush(end)
     }
 
     /// Records threads' times again. `bits` has no [`control::shed::SCHEDULING`].
-    pub fn resume_scheduling(&mut self, bits: u64) -> Result<(), LoadError> {
-        for name in SCHEDULING {
-            self.attach_again(name)?;
-        }
+    pub fn resume_scheduling(&mut self, signals: &[&'static str], bits: u64) -> Result<(), LoadError> {
+        self.resume(signals)?;
         // Only now, as the programs that go on must not begin an interval whose end is missed.
         self.set_shed(bits)?;
         // Without it a thread is taken up at its next switch.
@@ -61,6 +59,16 @@ impl Loaded {
             tracing::warn!("sleeping threads show as lost until they wake: {why}");
         }
         Ok(())
+    }
+
+    /// Detaches signals.
+    pub fn pause(&mut self, signals: &[&str]) {
+        self.links.retain(|(signal, _)| !signals.contains(signal));
+    }
+
+    /// Attaches signals again.
+    pub fn resume(&mut self, signals: &[&'static str]) -> Result<(), LoadError> {
+        signals.iter().try_for_each(|name| self.attach_again(name))
     }
 
     /// Attaches a signal again, on the rung that it had.
@@ -118,6 +126,3 @@ fn signal_of(program: &str) -> &str {
         _ => program.strip_suffix("_raw").unwrap_or(program),
     }
 }
-
-/// What [`Loaded::pause_scheduling`] detaches. A wake tells nothing without the switches around it.
-const SCHEDULING: [&str; 2] = ["sched_switch", "sched_waking"];

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use profiler_common::control::shed;
 
 use crate::{
-    control::watchdog::{Action, Cost, INTERVAL_NS, Reading, Watchdog},
+    control::watchdog::{Action, Cost, INTERVAL_NS, Reading, Watchdog, signals},
     ingest::{Ingest, IngestError, mappings::online_cpus},
     kernel::host,
     load::{LoadError, Loaded},
@@ -153,8 +153,13 @@ impl Guard {
                 ingest.resume_mappings();
                 Ok(())
             }
-            (Lever::Scheduling, true) => loaded.pause_scheduling(bit(shed::SCHEDULING), ts),
-            (Lever::Scheduling, false) => loaded.resume_scheduling(bit(shed::SCHEDULING)),
+            (Lever::FileCalls | Lever::Pages, true) => {
+                loaded.pause(signals(action.lever));
+                Ok(())
+            }
+            (Lever::FileCalls | Lever::Pages, false) => loaded.resume(signals(action.lever)),
+            (Lever::Scheduling, true) => loaded.pause_scheduling(signals(action.lever), bit(shed::SCHEDULING), ts),
+            (Lever::Scheduling, false) => loaded.resume_scheduling(signals(action.lever), bit(shed::SCHEDULING)),
             (Lever::Births, _) => loaded.set_shed(bit(shed::BIRTHS)),
         }
     }
