@@ -319,8 +319,8 @@ impl Watchdog {
             Lever::Sampling => interval.sampling() * (f64::from(self.full_hz) / f64::from(self.hz) - 1.0),
             Lever::ShortWaits | Lever::WaitStacks | Lever::Scheduling => known.saved * ratio(switches, known.rates.0),
             Lever::Mappings | Lever::Births => known.saved * ratio(births, known.rates.1),
-            // Nothing that the host counts follows them.
-            Lever::FileCalls | Lever::Pages => known.saved,
+            // Nothing that the host counts follows them: to try is the only way, each time after twice as long.
+            Lever::FileCalls | Lever::Pages => 0.0,
         };
         if now.saturating_sub(since) < known.hold_ns || cost + more > AIM * self.cap {
             return Vec::new();

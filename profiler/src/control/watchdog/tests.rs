@@ -11,6 +11,9 @@ struct Load {
     switch_ns: u64,
     sample_ns: u64,
     newtask_ns: u64,
+    /// Of the calls' programs, and of the pages'.
+    file_calls_ns: u64,
+    pages_ns: u64,
     process_ns: u64,
     work: Work,
     switches: u64,
@@ -58,6 +61,12 @@ impl Host {
         add("cpu_sample", sample_ns);
         add("sched_switch", switch_ns);
         add("task_newtask", newtask_ns);
+        if on(Lever::FileCalls) {
+            add("file_call_ends", load.file_calls_ns);
+        }
+        if on(Lever::Pages) {
+            add("page_added", load.pages_ns);
+        }
         let work = Work {
             disk: 0,
             samples: (load.work.samples as f64 * sampled) as u64,
@@ -260,4 +269,30 @@ fn no_time() {
     let mut host = Host::new();
     let same = host.reading.clone();
     assert_eq!(host.watchdog.observe(same).0, []);
+}
+
+/// Make sure that calls on files, and pages, are given up when it is they that cost, and nothing else is; that they are tried
+/// again less and less often while that lasts; and that they are taken up when it is over.
+#[test]
+fn files() {
+    let (file_calls_ns, pages_ns) = (3 * cap_ns(), 3 * cap_ns());
+    let calls = Load {
+        file_calls_ns,
+        ..quiet()
+    };
+    let pages = Load { pages_ns, ..quiet() };
+    for (lever, load) in [(Lever::FileCalls, calls), (Lever::Pages, pages)] {
+        let mut host = Host::new();
+        let costs = host.intervals(&load, 400);
+        assert!(
+            host.levers().iter().all(|(pulled, _)| *pulled == lever),
+            "only what helps"
+        );
+        let average = costs[20..].iter().sum::<f64>() / 380.0;
+        assert!(average < 0.7, "{average}");
+        let tried = host.levers().iter().filter(|(_, reduced)| !reduced).count();
+        assert!((2..=8).contains(&tried), "{tried} times in 200 s");
+        host.intervals(&quiet(), 130);
+        assert!(!host.watchdog.is_pulled(lever));
+    }
 }
