@@ -450,7 +450,10 @@ fn slower_phase_is_found() {
     assert_eq!(receipt["verdict"], "over");
     assert_eq!(receipt["host"], receipt["baseline"]["host"]);
     let first = &receipt["budgets"][0];
-    assert!(first["verdict"] == "over" && first["value"].as_f64().unwrap() >= 280e6, "{receipt}");
+    assert!(
+        first["verdict"] == "over" && first["value"].as_f64().unwrap() >= 280e6,
+        "{receipt}"
+    );
     assert_eq!(
         status(&phasegraph(&["check", "--budget", budget, "--baseline", &base, &base])),
         0
