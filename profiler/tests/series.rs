@@ -74,6 +74,8 @@ fn series_are_run() {
         "--unprofiled",
         "--name",
         "nap",
+        "--note",
+        "toolchain=coreutils 9.1",
         "--",
         "sleep",
         "{s}",
@@ -81,6 +83,7 @@ fn series_are_run() {
     let (path, results, output) = bench(&folder, "nap", &words);
     assert_eq!(status(&output), 0, "{}", stderr(&output));
     valid(&results);
+    assert_eq!(results["notes"], serde_json::json!({"toolchain": "coreutils 9.1"}));
     let series = results["series"].as_array().unwrap();
     let called: Vec<&str> = series.iter().map(|series| series["name"].as_str().unwrap()).collect();
     assert_eq!(called, ["cold s=0.05", "cold s=0.15", "warm s=0.05", "warm s=0.15"]);
@@ -422,6 +425,7 @@ fn slower_phase_is_found() {
     .unwrap();
     let budget = budget.to_str().unwrap();
     let junit = folder.path("verdicts.xml");
+    let receipt = folder.path("receipt.json");
     let over = phasegraph(&[
         "check",
         "--budget",
@@ -432,6 +436,8 @@ fn slower_phase_is_found() {
         "--github",
         "--junit",
         junit.to_str().unwrap(),
+        "--receipt",
+        receipt.to_str().unwrap(),
     ]);
     assert_eq!(status(&over), 1, "{}", stdout(&over));
     assert!(
@@ -440,6 +446,14 @@ fn slower_phase_is_found() {
         stdout(&over)
     );
     assert!(std::fs::read_to_string(&junit).unwrap().contains("failures=\"3\""));
+    let receipt: Value = serde_json::from_slice(&std::fs::read(&receipt).unwrap()).unwrap();
+    assert_eq!(receipt["verdict"], "over");
+    assert_eq!(receipt["host"], receipt["baseline"]["host"]);
+    let first = &receipt["budgets"][0];
+    assert!(
+        first["verdict"] == "over" && first["value"].as_f64().unwrap() >= 280e6,
+        "{receipt}"
+    );
     assert_eq!(
         status(&phasegraph(&["check", "--budget", budget, "--baseline", &base, &base])),
         0

@@ -7,6 +7,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -31,7 +32,23 @@ pub(crate) struct Arguments {
 }
 
 /// What each scenario needs, by name.
-const SCENARIOS: [(&str, &[&str]); 2] = [
+const SCENARIOS: [(&str, &[&str]); 3] = [
+    (
+        "criterion",
+        &[
+            "docker.io",
+            "containerd",
+            "runc",
+            "mmdebstrap",
+            "gcc",
+            "libc6-dev",
+            "git",
+            "jq",
+            "util-linux",
+            "mount",
+            "iproute2",
+        ],
+    ),
     (
         "occystrap",
         &[
@@ -86,6 +103,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let work = tempfile::Builder::new().prefix("phasegraph-scenario-").tempdir()?;
     std::fs::create_dir(work.path().join("page"))?;
     let scenario = workspace.join("tests/scenarios").join(name);
+    attend();
     let script = |command: &mut Command, name: &str| {
         command
             .arg(scenario.join(name))
@@ -95,7 +113,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .env("FULL", if arguments.full { "yes" } else { "no" })
             .env("LC_ALL", "C.UTF-8")
             .stdin(Stdio::null());
-        exec::run(command)
+        attended(command)
     };
     if scenario.join("prepare.sh").exists() {
         script(&mut Command::new("bash"), "prepare.sh")?;
@@ -112,6 +130,43 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let path = workspace.join("docs/perf").join(format!("{name}.md"));
     std::fs::write(&path, page).with_context(|| format!("can't write {}", path.display()))?;
     exec::announce(format!("written: {}", path.display()));
+    Ok(())
+}
+
+/// The script that runs; 0 for none.
+static SCRIPT: AtomicI32 = AtomicI32::new(0);
+
+/// Makes sure that this process outlives its script, and removes the folder then, when it is told to end. A terminal tells the
+/// script, too; what is told to this process alone is handed on.
+fn attend() {
+    extern "C" fn stay(signal: libc::c_int) {
+        let script = SCRIPT.load(Ordering::Relaxed);
+        if signal == libc::SIGTERM && script > 0 {
+            // SAFETY: `kill` may be called in a handler; a child's number is its own until it has been waited for.
+            unsafe { libc::kill(script, signal) };
+        }
+    }
+    let stay: extern "C" fn(libc::c_int) = stay;
+    for signal in [libc::SIGINT, libc::SIGHUP, libc::SIGTERM] {
+        // SAFETY: a handler that does what a handler may. A script that is started gets the default ones.
+        unsafe { libc::signal(signal, stay as libc::sighandler_t) };
+    }
+}
+
+/// Runs a script, which must succeed.
+fn attended(command: &mut Command) -> anyhow::Result<()> {
+    let name = command
+        .get_args()
+        .last()
+        .map(|name| name.to_string_lossy().into_owned());
+    let name = name.unwrap_or_default();
+    exec::announce(&name);
+    let mut child = command.spawn().with_context(|| format!("can't run {name}"))?;
+    SCRIPT.store(child.id() as i32, Ordering::Relaxed);
+    let status = child.wait();
+    SCRIPT.store(0, Ordering::Relaxed);
+    let status = status?;
+    ensure!(status.success(), "{name}: {status}");
     Ok(())
 }
 

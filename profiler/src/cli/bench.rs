@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::capture::{self, Cap};
+use super::capture::{self, Cap, Note};
 use super::problem::tell;
 use super::{Problem, load, output, terminal};
 use crate::compare::digest;
@@ -67,6 +67,11 @@ pub(crate) struct Args {
     /// A name for the results, shown in reports
     #[arg(long, value_name = "N", default_value = "", hide_default_value = true)]
     name: String,
+
+    /// Keep this in the results, the recordings and the receipt, such as toolchain="rustc 1.95.0"; can be given several
+    /// times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = capture::note)]
+    note: Vec<Note>,
 
     /// Run it with each of these values in place of {K} in the command and in --cold; several parameters give every
     /// combination
@@ -364,8 +369,8 @@ impl Bench<'_> {
         if self.results.began_real_ns == 0 {
             self.results.began_real_ns = run.began_real_ns;
             self.results.host = digest::host(&session);
-            let commit = session.meta.facts.iter().find(|(name, _)| name == session::COMMIT);
-            self.results.commit = commit.map(|(_, commit)| text::visible(commit.as_bytes()));
+            self.results.commit = digest::commit(&session);
+            self.results.notes = digest::notes(&session);
         }
         if run.outcome == Outcome::Ok {
             self.runner.forget_output();

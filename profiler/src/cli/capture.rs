@@ -30,6 +30,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "", hide_default_value = true)]
     pub(crate) name: String,
 
+    /// Keep this in the recording and its receipt, such as toolchain="rustc 1.95.0"; can be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = note)]
+    pub(crate) note: Vec<Note>,
+
     /// CPU samples a second on each CPU
     #[arg(short = 'F', long, value_name = "HZ", default_value_t = DEFAULT_HZ, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) frequency: u32,
@@ -77,6 +81,29 @@ pub(crate) enum Disk {
     Full,
 }
 
+/// A name and what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Note(pub(crate) String, pub(crate) String);
+
+/// Longest name of a note, and longest value, bytes.
+const NOTE: (usize, usize) = (64, 1_000);
+
+pub(super) fn note(text: &str) -> Result<Note, String> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err("NAME=VALUE, such as toolchain=stable".to_owned());
+    };
+    if name.is_empty() || name.len() > NOTE.0 || value.len() > NOTE.1 {
+        return Err(format!(
+            "a name of 1 to {} bytes and a value of up to {}",
+            NOTE.0, NOTE.1
+        ));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("one line without control characters".to_owned());
+    }
+    Ok(Note(name.to_owned(), value.to_owned()))
+}
+
 /// A cap on the overhead, millionths of the host's CPU time; `None` for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cap(pub(crate) Option<u32>);
@@ -108,6 +135,11 @@ impl Args {
             output: self.output.clone().unwrap_or_else(default_output),
             force: self.force,
             name: self.name.clone(),
+            notes: self
+                .note
+                .iter()
+                .map(|Note(name, value)| (name.clone(), value.clone()))
+                .collect(),
             sample_hz: self.frequency,
             user: None,
             timeout: None,
@@ -171,6 +203,16 @@ mod tests {
         let name = default_output().display().to_string();
         assert_eq!(name.len(), "phasegraph-20260131T120000Z.phg".len());
         assert!(name.starts_with("phasegraph-2") && name.ends_with("Z.phg"), "{name}");
+    }
+
+    /// Make sure that a note is a name and a value of one line, which may hold anything else.
+    #[test]
+    fn notes() {
+        assert_eq!(note("a=b=c d"), Ok(Note("a".to_owned(), "b=c d".to_owned())));
+        assert_eq!(note("a="), Ok(Note("a".to_owned(), String::new())));
+        for nonsense in ["", "a", "=b", "a=b\nc", &format!("a={}", "b".repeat(1_001))] {
+            assert!(note(nonsense).is_err(), "{nonsense}");
+        }
     }
 
     /// Make sure that a cap is a percentage or none, and nothing else.

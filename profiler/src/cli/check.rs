@@ -22,7 +22,8 @@ const LARGEST: u64 = 1 << 20;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
                         phasegraph check --budget budget.toml runs\n  \
-                        phasegraph check --budget budget.toml runs --baseline base --junit verdicts.xml --github\n\n\
+                        phasegraph check --budget budget.toml runs --baseline base --junit verdicts.xml --github\n  \
+                        phasegraph check --budget budget.toml runs --receipt receipt.json\n\n\
                         A budget file:\n  \
                         budget = [\n    \
                         'phase.start.p95 < \"1s\"',\n    \
@@ -52,11 +53,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 
+    /// Write the verdicts here as JSON, with commit, command, host and notes (`bench --note`) of the results
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
+
     /// Print the verdicts as GitHub's annotations too
     #[arg(long)]
     github: bool,
 
-    /// Replace the XML file if it exists
+    /// Replace files that exist
     #[arg(long)]
     force: bool,
 
@@ -111,6 +116,14 @@ fn checked(args: &Args) -> Result<u8, Problem> {
         let xml = xml.map_err(|error| Problem::new("can't make XML of the verdicts").because(error))?;
         let target = Target::new(path);
         output::unless_gone(target.write(xml.as_bytes(), args.force))?;
+        target.tell();
+    }
+    if let Some(path) = &args.receipt {
+        let against = baseline.as_ref().map(|baseline| &baseline.results);
+        let json = shown::receipt::render(&input.results, against, &checked, &cautions);
+        let json = json.map_err(|error| Problem::new("can't make JSON of the verdicts").because(error))?;
+        let target = Target::new(path);
+        output::unless_gone(target.write(&json, args.force))?;
         target.tell();
     }
     output::unless_gone(output::stdout(text.as_bytes()))?;

@@ -81,6 +81,7 @@ fn record(demo: &Demo, folder: &Path) -> Result<PathBuf, Problem> {
         rules: None,
         // A few seconds, whose figures are held against the container's own.
         max_overhead_ppm: None,
+        notes: Vec::new(),
         forced: Forced::default(),
         file_calls: false,
         command: demo.command(),

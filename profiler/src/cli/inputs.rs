@@ -99,6 +99,8 @@ fn recorded(paths: &[PathBuf]) -> Result<Results, Problem> {
         run.recording = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
         if index == 0 {
             results.host = digest::host(&session);
+            results.commit = digest::commit(&session);
+            results.notes = digest::notes(&session);
             results.version = text::visible(session.meta.version.as_bytes());
             results.command = session.meta.command.iter().map(|word| text::visible(word)).collect();
             results.began_real_ns = run.began_real_ns;

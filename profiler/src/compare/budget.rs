@@ -163,6 +163,8 @@ pub struct Checked {
     pub kept: Kept,
     /// The figure, as it is told; empty when there is none.
     pub value: String,
+    /// The same in ns, bytes, or as a plain number; a change as a part.
+    pub figure: Option<f64>,
     /// What it may be.
     pub limit: String,
     /// Why nobody knows, or what else is to be said.
@@ -202,6 +204,7 @@ pub fn without_series(budgets: &Budgets, known: &[Series]) -> Vec<Checked> {
             name: budget.name.clone(),
             kept: Kept::CantTell,
             value: String::new(),
+            figure: None,
             limit: budget.expression.limit(),
             why: format!("there is no series {name:?}"),
         })
@@ -215,6 +218,7 @@ fn one(budget: &Budget, series: &Series, baseline: Option<&Series>) -> Checked {
         name: budget.name.clone(),
         kept: Kept::CantTell,
         value: String::new(),
+        figure: None,
         limit: budget.expression.limit(),
         why: String::new(),
     };
@@ -222,6 +226,7 @@ fn one(budget: &Budget, series: &Series, baseline: Option<&Series>) -> Checked {
         Err(why) => checked.why = why,
         Ok(value) => {
             checked.value = budget.expression.unit().show(value);
+            checked.figure = Some(value);
             checked.kept = match (budget.expression.holds(value), budget.level) {
                 (true, _) => Kept::Within,
                 (false, Level::Alert) => Kept::Alert,
@@ -369,17 +374,18 @@ fn regressions(regression: Regression, series: &Series, baseline: Option<&Series
         .filter_map(|(name, part)| part.map(|part| format!("{name} at {} %", (1_000.0 * part).round() / 10.0)))
         .collect::<Vec<_>>()
         .join(", ");
-    let line = |name: &str, kept, value: String, why: String| Checked {
+    let line = |name: &str, kept, part: Option<f64>, why: String| Checked {
         series: series.name.clone(),
         name: format!("regression: {name}"),
         kept,
-        value,
+        value: part.map_or(String::new(), |part| format!("{:+.1} %", 100.0 * part)),
+        figure: part,
         limit: limit.clone(),
         why,
     };
     let Some(baseline) = baseline else {
         let why = "there is no baseline: give one with --baseline".to_owned();
-        return vec![line("all phases", Kept::CantTell, String::new(), why)];
+        return vec![line("all phases", Kept::CantTell, None, why)];
     };
     // A limit below what counts as a change elsewhere is one all the same.
     let limits = [regression.alert, regression.fail].into_iter().flatten();
@@ -406,12 +412,12 @@ fn regressions(regression: Regression, series: &Series, baseline: Option<&Series
                 100.0 * change.part(high)
             )
         });
-        lines.push(line(&change.key, kept, format!("{:+.1} %", 100.0 * part), interval));
+        lines.push(line(&change.key, kept, Some(part), interval));
     }
     if lines.is_empty() {
         lines.push(match difference.verdict {
-            Verdict::CantTell => line("all phases", Kept::CantTell, String::new(), difference.why),
-            Verdict::Same | Verdict::Changed => line("all phases", Kept::Within, String::new(), String::new()),
+            Verdict::CantTell => line("all phases", Kept::CantTell, None, difference.why),
+            Verdict::Same | Verdict::Changed => line("all phases", Kept::Within, None, String::new()),
         });
     }
     lines

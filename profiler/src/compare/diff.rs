@@ -1,7 +1,7 @@
 //! Two series beside each other: what has changed, by how much, how sure that is, and how small a change could have been
 //! seen.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::rank;
 use super::results::{Outcome, Results, Series, TOTAL};
@@ -194,6 +194,11 @@ pub fn circumstances(base: &Results, new: &Results) -> Vec<String> {
     differs("another machine", &old.machine, &now.machine);
     differs("another version of phasegraph", &base.version, &new.version);
     differs("another command", &base.command.join(" "), &new.command.join(" "));
+    let names: BTreeSet<&String> = base.notes.keys().chain(new.notes.keys()).collect();
+    for name in names {
+        let noted = |results: &Results| results.notes.get(name).cloned().unwrap_or_default();
+        differs(&format!("another {name}"), &noted(base), &noted(new));
+    }
     differ
 }
 

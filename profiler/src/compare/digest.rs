@@ -8,10 +8,12 @@ use crate::attribute::critical::{Paths, Reason, Segment};
 use crate::attribute::layers::{self, Table};
 use crate::attribute::resources;
 use crate::attribute::waits::Classifier;
+use crate::kernel::host;
 use crate::model::{Interval, OperationIx, PhaseIx, ProcessIx, Session, Span, State};
 use crate::report::figures::{self, Cost};
 use crate::report::json::schema::Times;
 use crate::report::{names, text};
+use crate::session;
 
 /// Programs and waits that are kept of a run, the costliest.
 const MOST: usize = 100;
@@ -74,8 +76,27 @@ pub fn host(session: &Session) -> Host {
         machine: visible(&meta.machine),
         cpu_model: visible(&meta.cpu_model),
         cpus: meta.cpus,
+        cores: fact(session, host::CORES).and_then(|cores| cores.parse().ok()),
         memory_bytes: meta.memory_bytes,
     }
+}
+
+/// Commit of the git checkout around the command's working folder.
+pub fn commit(session: &Session) -> Option<String> {
+    fact(session, session::COMMIT).map(|commit| text::visible(commit.as_bytes()))
+}
+
+/// What whoever recorded noted.
+pub fn notes(session: &Session) -> BTreeMap<String, String> {
+    let visible = |text: &str| text::visible(text.as_bytes());
+    figures::notes(session)
+        .map(|(name, value)| (visible(name), visible(value)))
+        .collect()
+}
+
+fn fact<'a>(session: &'a Session, name: &str) -> Option<&'a str> {
+    let found = session.meta.facts.iter().find(|(known, _)| known == name);
+    found.map(|(_, value)| &value[..])
 }
 
 /// From the moment in which the command was let go to its exit; of a host's recording all of it.

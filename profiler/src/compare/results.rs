@@ -43,6 +43,9 @@ pub struct Results {
     pub host: Host,
     /// Commit of the git checkout around the working folder; `null` when there is none.
     pub commit: Option<String>,
+    /// As `--note` gave them; nothing of them is checked.
+    #[serde(default)]
+    pub notes: BTreeMap<String, String>,
     pub settings: Settings,
     pub series: Vec<Series>,
     /// It ended before all runs were done: somebody interrupted it, or something failed.
@@ -61,6 +64,9 @@ pub struct Host {
     pub machine: String,
     pub cpu_model: String,
     pub cpus: u32,
+    /// Physical cores behind them; `null` where the kernel does not tell.
+    #[serde(default)]
+    pub cores: Option<u32>,
     pub memory_bytes: u64,
 }
 

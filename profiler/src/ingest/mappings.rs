@@ -348,7 +348,9 @@ fn parse(kind: u32, misc: u16, bytes: &[u8]) -> Option<Parsed<'_>> {
 ///
 /// When the file can't be read or holds no such list.
 pub fn online_cpus() -> io::Result<Vec<u32>> {
-    let text = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
+    const ONLINE: &str = "/sys/devices/system/cpu/online";
+    let text = std::fs::read_to_string(ONLINE)
+        .map_err(|error| io::Error::new(error.kind(), format!("{ONLINE}: {error} (is /sys mounted?)")))?;
     parse_cpus(&text).ok_or_else(|| io::Error::other(format!("{text:?} is no list of CPUs")))
 }
 

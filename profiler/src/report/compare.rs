@@ -3,6 +3,7 @@
 pub mod check;
 pub mod diff;
 pub mod pareto;
+pub mod receipt;
 pub mod summary;
 mod table;
 pub mod trend;

@@ -6,6 +6,7 @@ use crate::attribute::resources::{self, Resources, Wait};
 use crate::attribute::waits::Classifier;
 use crate::model::{OperationIx, Phase, PhaseKind, ProcessIx, Session, Span};
 use crate::recording::record::Clock;
+use crate::session;
 
 /// How the command of a `run`, `exec` or `healthcheck` phase ended, in the shell's form: its status, or 128 and the
 /// signal that killed it. `None` for other phases, and while it runs.
@@ -149,6 +150,12 @@ pub struct Loss {
     pub text: String,
     /// False for what is counted but takes nothing away from the figures.
     pub is_loss: bool,
+}
+
+/// What whoever recorded noted: names and values.
+pub fn notes(session: &Session) -> impl Iterator<Item = (&str, &str)> {
+    let facts = session.meta.facts.iter();
+    facts.filter_map(|(name, value)| Some((name.strip_prefix(session::NOTE)?, &value[..])))
 }
 
 /// Every counter of loss that is not zero, the kernel's first.

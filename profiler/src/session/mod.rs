@@ -60,6 +60,8 @@ pub struct Options {
     pub force: bool,
     /// Name for reports.
     pub name: String,
+    /// What else whoever records wants to be known of it: names and values, kept as facts.
+    pub notes: Vec<(String, String)>,
     /// CPU samples a second on each CPU.
     pub sample_hz: u32,
     /// Run the command as this user.
@@ -293,6 +295,9 @@ impl Attached {
         }
         let redaction = if options.redact { "on" } else { "off" };
         meta.facts.push(("redaction".to_owned(), redaction.to_owned()));
+        let notes = options.notes.iter();
+        meta.facts
+            .extend(notes.map(|(name, value)| (format!("{NOTE}{name}"), value.clone())));
         if options.host.is_none() {
             meta.facts.extend(checkout(options));
         }
@@ -410,6 +415,9 @@ impl Attached {
 pub const COMMIT: &str = "git commit";
 pub const CHECKOUT: &str = "git checkout";
 pub const NO_COMMIT: &str = "no git commit";
+
+/// What the names of facts begin with that somebody noted.
+pub const NOTE: &str = "note ";
 
 /// Which commit the working folder is of, before the command can change it. Its owner may be whoever runs phasegraph, or
 /// ran sudo, or the command's user.

@@ -18,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::plan::Variant;
 use super::{Args, Folder};
 use crate::cli::Problem;
-use crate::cli::capture::Disk;
+use crate::cli::capture::{Disk, Note};
 use crate::cli::timed::Told;
 use crate::report::text;
 
@@ -69,6 +69,9 @@ impl Runner {
         }
         if args.no_redact {
             options.push("--no-redact".into());
+        }
+        for Note(name, value) in &args.note {
+            options.extend(["--note".into(), format!("{name}={value}").into()]);
         }
         if let Some(config) = &args.config {
             options.extend(["--config".into(), config.clone().into_os_string()]);

@@ -176,6 +176,7 @@ mod tests {
             name: name.to_owned(),
             kept,
             value: value.to_owned(),
+            figure: None,
             limit: "< 1.00 s".to_owned(),
             why: why.to_owned(),
         };

@@ -85,6 +85,7 @@ fn reports_are_valid() {
     cut_off.meta.facts = vec![
         (session::COMMIT.to_owned(), "0".repeat(40)),
         ("cores".to_owned(), "1".to_owned()),
+        ("note toolchain".to_owned(), "rustc 1.95.0".to_owned()),
     ];
     cut_off.versions = vec![("podman".to_owned(), "4.3.1".to_owned(), b"/usr/bin/podman".to_vec())];
     for session in [whole, cut_off, fixture::disk::with_disk(), Session::default()] {
@@ -95,6 +96,7 @@ fn reports_are_valid() {
             ("/span/closed", json!("yes")),
             ("/receipt/commit", json!("main")),
             ("/schema", json!(2)),
+            ("/receipt/notes", json!({})),
             ("/self/gaps", json!({})),
             ("/host", json!({"unknown": 1})),
         ] {

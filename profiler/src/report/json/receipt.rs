@@ -1,6 +1,6 @@
 //! The receipt: all of it stands elsewhere in the recording too.
 
-use super::schema::{Commit, EngineVersion, Escaped, Receipt, Settings};
+use super::schema::{Commit, EngineVersion, Escaped, Fact, Receipt, Settings};
 use crate::kernel::host;
 use crate::model::Session;
 use crate::report::figures::{self, Cost};
@@ -37,6 +37,12 @@ pub(super) fn receipt(session: &Session) -> Receipt {
                 name: name.clone(),
                 version: version.clone(),
                 path: Escaped::new(path),
+            })
+            .collect(),
+        notes: figures::notes(session)
+            .map(|(name, value)| Fact {
+                name: name.to_owned(),
+                value: value.to_owned(),
             })
             .collect(),
         settings: Settings {

@@ -87,6 +87,8 @@ pub struct Receipt {
     pub memory_bytes: u64,
     /// Engines and runtimes that ran, as the programs of these names in PATH said after the recording.
     pub programs: Vec<EngineVersion>,
+    /// What whoever recorded noted (`--note`), such as a toolchain; nothing of it is checked.
+    pub notes: Vec<Fact>,
     pub settings: Settings,
     /// Sum of the counts in `losses` that are losses.
     pub lost: u64,

@@ -42,6 +42,9 @@ pub(super) fn add(page: &mut Page, session: &Session) {
     if !meta.cpu_model.is_empty() {
         fact("CPU", format!("{} ({})", clean(&meta.cpu_model), clean(&meta.machine)));
     }
+    for (name, value) in figures::notes(session) {
+        fact("note", format!("{}: {}", clean(name), clean(value)));
+    }
     let end = match session.closed {
         Some(Some(code)) if code > 128 => format!(", killed by signal {}", code - 128),
         Some(Some(code)) => format!(", exit status {code}"),
