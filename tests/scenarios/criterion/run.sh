@@ -3,7 +3,7 @@
 # Started by `cargo xtask scenario criterion` in a mount and network namespace of its own; leaves $WORK/page.
 . "$(dirname "$SCENARIO")/corner.sh"
 
-runs=7 criterion=3 results=8 times="--warm-up-time 0.5 --measurement-time 1"
+runs=7 criterion=2 results=8 times="--warm-up-time 0.5 --measurement-time 1"
 [ "$FULL" = no ] || runs=20 criterion=10 results=20 times=""
 mebibytes=64
 page=$WORK/page
