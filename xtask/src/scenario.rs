@@ -31,13 +31,27 @@ pub(crate) struct Arguments {
 }
 
 /// What each scenario needs, by name.
-const SCENARIOS: [(&str, &[&str]); 2] = [
+const SCENARIOS: [(&str, &[&str]); 3] = [
     (
         "occystrap",
         &[
             "docker-registry",
             "skopeo",
             "python3-venv",
+            "util-linux",
+            "mount",
+            "iproute2",
+        ],
+    ),
+    (
+        "packages",
+        &[
+            "podman",
+            "conmon",
+            "runc",
+            "docker-registry",
+            "mmdebstrap",
+            "apt-utils",
             "util-linux",
             "mount",
             "iproute2",
