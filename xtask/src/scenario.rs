@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 }
 
 /// What each scenario needs, by name.
-const SCENARIOS: [(&str, &[&str]); 3] = [
+const SCENARIOS: [(&str, &[&str]); 4] = [
     (
         "criterion",
         &[
@@ -55,6 +55,20 @@ const SCENARIOS: [(&str, &[&str]); 3] = [
             "docker-registry",
             "skopeo",
             "python3-venv",
+            "util-linux",
+            "mount",
+            "iproute2",
+        ],
+    ),
+    (
+        "packages",
+        &[
+            "podman",
+            "conmon",
+            "runc",
+            "docker-registry",
+            "mmdebstrap",
+            "apt-utils",
             "util-linux",
             "mount",
             "iproute2",

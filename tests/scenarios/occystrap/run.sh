@@ -8,21 +8,7 @@ runs=5 sizes="1 1 2 4 8 16"
 page=$WORK/page
 cd "$WORK"
 
-cat >registry.yml <<YML
-version: 0.1
-log: {level: warn}
-storage: {filesystem: {rootdirectory: $WORK/registry}, delete: {enabled: true}}
-http: {addr: 127.0.0.1:5000}
-YML
-docker-registry serve registry.yml >/dev/null 2>&1 &
-registry=$!
-trap 'kill "$registry"' EXIT
-for _ in $(seq 600); do
-    if grep -q ':1388 00000000:0000 0A' /proc/net/tcp /proc/net/tcp6; then break; fi
-    kill -0 "$registry" || { echo "docker-registry has ended" >&2; exit 1; }
-    sleep 0.05
-done
-grep -q ':1388 00000000:0000 0A' /proc/net/tcp /proc/net/tcp6 || { echo "docker-registry does not listen after 30 s" >&2; exit 1; }
+local_registry
 python3 "$SCENARIO/image.py" layout $sizes
 echo '{"default":[{"type":"insecureAcceptAnything"}]}' >policy.json
 skopeo --policy policy.json copy --quiet --dest-tls-verify=false oci:layout:made docker://127.0.0.1:5000/library/made:1
