@@ -31,7 +31,22 @@ pub(crate) struct Arguments {
 }
 
 /// What each scenario needs, by name.
-const SCENARIOS: [(&str, &[&str]); 2] = [
+const SCENARIOS: [(&str, &[&str]); 3] = [
+    (
+        "deployment",
+        &[
+            "podman",
+            "conmon",
+            "runc",
+            "docker-registry",
+            "mmdebstrap",
+            "debian-archive-keyring",
+            "busybox-static",
+            "util-linux",
+            "mount",
+            "iproute2",
+        ],
+    ),
     (
         "occystrap",
         &[
@@ -97,6 +112,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .stdin(Stdio::null());
         exec::run(command)
     };
+    leave_interrupts();
     if scenario.join("prepare.sh").exists() {
         script(&mut Command::new("bash"), "prepare.sh")?;
     }
@@ -113,6 +129,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     std::fs::write(&path, page).with_context(|| format!("can't write {}", path.display()))?;
     exec::announce(format!("written: {}", path.display()));
     Ok(())
+}
+
+/// Leaves Ctrl-C to the scripts, which get it too and end what they started: this process goes on, to remove their files.
+fn leave_interrupts() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let handler: extern "C" fn(libc::c_int) = nothing;
+    for signal in [libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: the handler does nothing, at any moment. An ignored signal would be ignored by the scripts as well.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+    }
 }
 
 /// Puts files in the places of their names.
