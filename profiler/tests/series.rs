@@ -638,6 +638,8 @@ fn single_recordings_and_nonsense() {
         &["bench"][..],
         &["bench", "--param", "x", "--", "true"],
         &["bench", "--series", "cold", "--", "true"],
+        &["show", "--series", "recordings", &golden],
+        &["show", "--pareto", "--series", "cold", &golden],
     ] {
         assert_eq!(status(&phasegraph(words)), 2, "{words:?}");
     }

@@ -1,6 +1,8 @@
 # Sourced by a scenario's run.sh, in a mount and network namespace of its own: podman with all of its own in $WORK.
 # Nothing of the host's engines, images, networks or cgroup mounts is used or changed.
 set -euo pipefail
+# Else the script would go on after a program that was interrupted with it and ended in order.
+trap 'exit 130' INT TERM HUP
 
 mount --make-rprivate /
 ip link set lo up

@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 }
 
 /// What each scenario needs, by name.
-const SCENARIOS: [(&str, &[&str]); 4] = [
+const SCENARIOS: [(&str, &[&str]); 5] = [
     (
         "criterion",
         &[
@@ -44,6 +44,21 @@ const SCENARIOS: [(&str, &[&str]); 4] = [
             "libc6-dev",
             "git",
             "jq",
+            "util-linux",
+            "mount",
+            "iproute2",
+        ],
+    ),
+    (
+        "deployment",
+        &[
+            "podman",
+            "conmon",
+            "runc",
+            "docker-registry",
+            "mmdebstrap",
+            "debian-archive-keyring",
+            "busybox-static",
             "util-linux",
             "mount",
             "iproute2",

@@ -28,9 +28,7 @@ use links::Links;
 use super::resources::Wait;
 use super::resources::{Resources, distinct};
 use super::waits::{Class, Classifier, POLL};
-use crate::model::{
-    AwaitedIx, Operation, OperationIx, PhaseIx, ProcessIx, Session, Span, State, Thread, ThreadIx, Waker,
-};
+use crate::model::{Operation, OperationIx, PhaseIx, ProcessIx, Session, Span, State, Thread, ThreadIx, Waker};
 
 /// Most threads that the path goes through at one moment: more go round (times of two CPUs that disagree, a broken
 /// recording).
@@ -286,6 +284,8 @@ impl<'a> Paths<'a> {
     fn walk(&self, last: ThreadIx, span: Span) -> Vec<Segment> {
         let mut segments = Vec::new();
         let (mut thread, mut at, mut jumps) = (last, span.to, 0);
+        // Processes whose waits for an answer over loopback led here, who asked last at the end.
+        let mut askers = Vec::new();
         while at > span.from {
             let Some(own) = self.session.threads.get(thread.ix()) else {
                 break;
@@ -307,16 +307,15 @@ impl<'a> Paths<'a> {
                     None => break,
                 }
             };
-            if let State::Blocked {
-                waker: Some(waker),
-                awaited,
-                ..
-            } = interval.state
+            if let State::Blocked { waker: Some(waker), .. } = interval.state
                 && interval.span.to == at
                 && jumps < MOST_JUMPS
-                && let Some(by) = self.waker(waker, awaited, thread, at)
+                && let Some(by) = self.waker(waker, interval.state, thread, at, askers.last())
             {
                 jumps += 1;
+                if waker.interrupt && askers.pop_if(|asker| *asker == waker.tgid).is_none() {
+                    askers.push(own.id.tgid);
+                }
                 thread = by;
                 continue;
             }
@@ -347,9 +346,11 @@ impl<'a> Paths<'a> {
         self.session.threads.get(thread.ix()).is_some_and(|it| lives(it, at))
     }
 
-    /// The thread that ended a wait at `at`, if it was a thread, is recorded, and can have been at work then.
-    fn waker(&self, waker: Waker, awaited: Option<AwaitedIx>, woken: ThreadIx, at: u64) -> Option<ThreadIx> {
-        if waker.interrupt && !awaited.is_some_and(|awaited| self.links.is_peer(awaited, waker.tgid)) {
+    /// The thread that ended a wait at `at`, if it was a thread, is recorded, and can have been at work then. `asker`: the
+    /// process that is known to wait for an answer of this one.
+    fn waker(&self, waker: Waker, state: State, woken: ThreadIx, at: u64, asker: Option<&u32>) -> Option<ThreadIx> {
+        let sent = || self.sent(waker.tgid, state) || (asker == Some(&waker.tgid) && self.for_requests(state));
+        if waker.interrupt && !sent() {
             return None;
         }
         let numbered = self.threads.get(&(waker.tgid, waker.tid))?;
@@ -357,6 +358,20 @@ impl<'a> Paths<'a> {
         let state = before(self.session.threads.get(by.ix())?, at)?.state;
         let worked = matches!(state, State::Cpu | State::Mixed { .. } | State::Lost);
         (worked && by != woken).then_some(by)
+    }
+
+    /// Whether the process that an interrupt hit sent what a wait at a connection was for.
+    fn sent(&self, tgid: u32, state: State) -> bool {
+        let State::Blocked { awaited, .. } = state else {
+            return false;
+        };
+        awaited.is_some_and(|awaited| self.links.is_peer(awaited, tgid))
+    }
+
+    /// Whether it is how a server waits to be asked: at many files, or for a connection, which tells of no other end.
+    fn for_requests(&self, state: State) -> bool {
+        let class = Classifier::default().classify(self.session, state);
+        class.detail == POLL || class.wait == Wait::Network || class.wait == Wait::Ipc
     }
 }
 

@@ -28,6 +28,7 @@ use crate::report::text;
                         phasegraph diff base new\n  \
                         phasegraph diff base new --series warm -o difference\n  \
                         phasegraph diff runs runs --base-series 'warm j=1' --new-series 'warm j=4'\n  \
+                        phasegraph diff base new --phase total\n  \
                         phasegraph diff yesterday.phg today.phg --flame difference.svg\n\n\
                         Exit status: 0 the same, 1 changed, 2 can't tell (single runs, too few runs, unusable input).")]
 pub(crate) struct Args {
@@ -48,6 +49,11 @@ pub(crate) struct Args {
     /// This series of NEW
     #[arg(long, value_name = "NAME", requires = "base_series")]
     new_series: Option<String>,
+
+    /// Compare only phases of this name, as for `trend`: total for the whole command; can be given several times. Fewer runs
+    /// are enough for a question that was asked beforehand than for all that could have changed
+    #[arg(long, value_name = "PHASE")]
+    phase: Vec<String>,
 
     /// The smallest change that counts, percent of a phase's length
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
@@ -90,6 +96,7 @@ fn compared(args: &Args) -> Result<u8, Problem> {
     let (base, new) = (inputs::read(&args.base)?, inputs::read(&args.new)?);
     let options = diff::Options {
         min_change: args.min_change / 100.0,
+        phases: args.phase.clone(),
     };
     let pairs = pairs(args, &base, &new)?;
     let circumstances = diff::circumstances(&base.results, &new.results);
@@ -122,26 +129,11 @@ pub(super) fn verdict(differences: &[Difference]) -> Verdict {
 
 /// The series that belong together.
 fn pairs<'a>(args: &Args, base: &'a Input, new: &'a Input) -> Result<Vec<(&'a Series, &'a Series)>, Problem> {
-    let find = |input: &'a Input, name: &str| {
-        input
-            .results
-            .series
-            .iter()
-            .find(|series| series.name == name)
-            .ok_or_else(|| {
-                let known: Vec<&str> = input.results.series.iter().map(|series| &series.name[..]).collect();
-                Problem::new(format!(
-                    "no series {name:?} in {}; there is: {}",
-                    input.title,
-                    known.join(", ")
-                ))
-            })
-    };
     if let (Some(old), Some(now)) = (&args.base_series, &args.new_series) {
-        return Ok(vec![(find(base, old)?, find(new, now)?)]);
+        return Ok(vec![(base.series(old)?, new.series(now)?)]);
     }
     if let Some(name) = &args.series {
-        return Ok(vec![(find(base, name)?, find(new, name)?)]);
+        return Ok(vec![(base.series(name)?, new.series(name)?)]);
     }
     if let ([old], [now]) = (&base.results.series[..], &new.results.series[..]) {
         return Ok(vec![(old, now)]);
@@ -150,7 +142,7 @@ fn pairs<'a>(args: &Args, base: &'a Input, new: &'a Input) -> Result<Vec<(&'a Se
         .results
         .series
         .iter()
-        .filter_map(|old| Some((old, find(new, &old.name).ok()?)))
+        .filter_map(|old| Some((old, new.series(&old.name).ok()?)))
         .collect();
     if pairs.is_empty() {
         return Err(

@@ -113,6 +113,31 @@ fn recorded(paths: &[PathBuf]) -> Result<Results, Problem> {
 }
 
 impl Input {
+    /// The series of this name.
+    ///
+    /// # Errors
+    ///
+    /// There is none; status 2.
+    pub(super) fn series(&self, name: &str) -> Result<&Series, Problem> {
+        let series = &self.results.series;
+        series.iter().find(|series| series.name == name).ok_or_else(|| {
+            let known: Vec<&str> = series.iter().map(|series| &series.name[..]).collect();
+            let known = known.join(", ");
+            Problem::new(format!("no series {name:?} in {}; there is: {known}", self.title)).with_status(2)
+        })
+    }
+
+    /// Leaves only the series of this name.
+    ///
+    /// # Errors
+    ///
+    /// There is none; status 2.
+    pub(super) fn only(&mut self, name: &str) -> Result<(), Problem> {
+        self.series(name)?;
+        self.results.series.retain(|series| series.name == name);
+        Ok(())
+    }
+
     /// Series without recordings.
     #[cfg(test)]
     pub(super) fn of(results: Results) -> Input {

@@ -16,7 +16,7 @@ use crate::report::{compare, json};
                         phasegraph show build.phg\n  \
                         phasegraph show build.phg --phase 'step 3' --sort wall\n  \
                         phasegraph show build.phg --critical --phase 'step 3'\n  \
-                        phasegraph show --pareto runs\n  \
+                        phasegraph show --pareto runs --series 'cold j=4'\n  \
                         phasegraph show build.phg --json | jq '.containers[].phases[] | {name, wall_ns}'")]
 pub(crate) struct Args {
     /// The recording
@@ -30,6 +30,10 @@ pub(crate) struct Args {
     /// phases and reasons first, cold apart from warm
     #[arg(long, conflicts_with_all = ["phase", "container", "critical", "sort", "json", "config"])]
     pareto: bool,
+
+    /// With --pareto, only series of this name
+    #[arg(long, value_name = "NAME", requires = "pareto")]
+    series: Option<String>,
 
     /// Only this phase: its name, 'step 3', or its number
     #[arg(long, value_name = "P")]
@@ -74,7 +78,10 @@ enum Sort {
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     if args.pareto {
-        let input = inputs::read(&args.file)?;
+        let mut input = inputs::read(&args.file)?;
+        if let Some(name) = &args.series {
+            input.only(name)?;
+        }
         let style = terminal::style(&io::stdout(), args.width.map(usize::from));
         let shown = compare::pareto::render(&input.results, &input.title, args.top, &style);
         output::stdout(shown.as_bytes())?;

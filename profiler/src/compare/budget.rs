@@ -391,6 +391,7 @@ fn regressions(regression: Regression, series: &Series, baseline: Option<&Series
     let limits = [regression.alert, regression.fail].into_iter().flatten();
     let options = diff::Options {
         min_change: limits.fold(diff::Options::default().min_change, f64::min),
+        ..diff::Options::default()
     };
     let difference: Difference = diff::compare(baseline, series, &options);
     let mut lines = Vec::new();

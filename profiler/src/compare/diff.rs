@@ -1,12 +1,14 @@
 //! Two series beside each other: what has changed, by how much, how sure that is, and how small a change could have been
 //! seen.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::budget::is_called;
 use super::rank;
-use super::results::{Outcome, Results, Series, TOTAL};
+use super::results::{Outcome, PhaseRun, Results, Series, TOTAL};
 use super::samples;
 use super::stats::{self, Summary};
+use crate::report::text;
 
 /// Significance that all comparisons together are held to, and the confidence of each interval.
 pub const ALPHA: f64 = 0.05;
@@ -25,16 +27,28 @@ const SMALLEST_WAIT: f64 = 0.01;
 const WORDS: usize = 60;
 
 /// What to compare by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The smallest change of a phase that counts, as a part of the phase's length in the base: a difference can be
     /// certain and still not matter.
     pub min_change: f64,
+    /// Only phases of these names ([`is_called`]), whatever their length; empty for all. Who knows beforehand what a change
+    /// is to make shorter needs no correction for all that it is not.
+    pub phases: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { min_change: 0.01 }
+        Options {
+            min_change: 0.01,
+            phases: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    fn choose(&self, phase: &PhaseRun) -> bool {
+        self.phases.is_empty() || self.phases.iter().any(|name| is_called(phase, name))
     }
 }
 
@@ -158,7 +172,7 @@ impl Side {
 pub fn compare(base: &Series, new: &Series, options: &Options) -> Difference {
     let sides = (Side::of(base), Side::of(new));
     let (changes, too_small) = changes(base, new, &sides, options);
-    let (gone, added) = (only(base, new, &sides.0), only(new, base, &sides.1));
+    let (gone, added) = (only(base, new, &sides.0, options), only(new, base, &sides.1, options));
     let mut difference = Difference {
         base: sides.0,
         new: sides.1,
@@ -170,7 +184,7 @@ pub fn compare(base: &Series, new: &Series, options: &Options) -> Difference {
         verdict: Verdict::CantTell,
         why: String::new(),
     };
-    judge(&mut difference);
+    judge(&mut difference, options);
     cautions(&mut difference, base, new);
     difference
 }
@@ -180,7 +194,7 @@ pub fn circumstances(base: &Results, new: &Results) -> Vec<String> {
     let mut differ = Vec::new();
     let mut differs = |what: &str, base: &str, new: &str| {
         if base != new {
-            let short = |text: &str| crate::report::text::fit(text, WORDS);
+            let short = |words: &str| text::fit(words, WORDS);
             differ.push(format!("{what}: {:?} and {:?}", short(base), short(new)));
         }
     };
@@ -208,7 +222,11 @@ fn changes(base: &Series, new: &Series, sides: &(Side, Side), options: &Options)
     // With the figures of both sides.
     let mut compared: Vec<(Change, Vec<f64>, Vec<f64>)> = Vec::new();
     let mut too_small = 0;
-    let known: std::collections::HashSet<&str> = samples::keys(base).into_iter().collect();
+    let of_base = base.good().flat_map(|run| &run.phases);
+    let known: HashSet<&str> = of_base
+        .filter(|phase| options.choose(phase))
+        .map(|phase| &phase.key[..])
+        .collect();
     for key in samples::keys(new).into_iter().filter(|key| known.contains(key)) {
         let mut phase_ns = (0.0, 0.0);
         for measure in samples::MEASURES {
@@ -223,7 +241,7 @@ fn changes(base: &Series, new: &Series, sides: &(Side, Side), options: &Options)
             let larger = middle.max(now);
             if measure == "wall" {
                 phase_ns = (middle, larger);
-                if larger < SMALLEST_PHASE * total {
+                if larger < SMALLEST_PHASE * total && options.phases.is_empty() {
                     too_small += 1;
                     break;
                 }
@@ -272,12 +290,19 @@ fn changes(base: &Series, new: &Series, sides: &(Side, Side), options: &Options)
 }
 
 /// What a series has in most of its runs, and the other in none.
-fn only(here: &Series, there: &Series, side: &Side) -> Vec<Only> {
+fn only(here: &Series, there: &Series, side: &Side, options: &Options) -> Vec<Only> {
     let count = |series: &Series| {
         let mut counts: BTreeMap<(&'static str, String), usize> = BTreeMap::new();
         for run in series.good() {
             let mut own = std::collections::BTreeSet::new();
-            own.extend(run.phases.iter().map(|phase| ("phase", phase.key.clone())));
+            let phases = run.phases.iter().filter(|phase| options.choose(phase));
+            own.extend(phases.map(|phase| ("phase", phase.key.clone())));
+            if !options.phases.is_empty() {
+                for name in own {
+                    *counts.entry(name).or_default() += 1;
+                }
+                continue;
+            }
             own.extend(run.programs.iter().map(|program| ("program", program.name.clone())));
             let waits = run
                 .waits
@@ -309,7 +334,7 @@ fn only(here: &Series, there: &Series, side: &Side) -> Vec<Only> {
         .collect()
 }
 
-fn judge(difference: &mut Difference) {
+fn judge(difference: &mut Difference, options: &Options) {
     let (n, m) = (difference.base.good, difference.new.good);
     let comparisons = difference.changes.len();
     let alpha = ALPHA / comparisons.max(1) as f64;
@@ -325,6 +350,9 @@ fn judge(difference: &mut Difference) {
         .any(|change| matches!(change.judged, Judged::More | Judged::Less))
     {
         difference.verdict = Verdict::Changed;
+    } else if comparisons == 0 && !options.phases.is_empty() {
+        let names = options.phases.join(", ");
+        difference.why = format!("the two have no phase {} in common", text::visible(names.as_bytes()));
     } else if comparisons == 0 {
         difference.why = "the two have no phase in common".to_owned();
     } else if rank::smallest_p(n, m) > alpha {

@@ -15,6 +15,9 @@ pub const PART: &str = " > ";
 /// Columns of one part.
 const WIDEST: usize = 80;
 
+/// Of a layer's digest, what people and engines tell it by: `sha256:` and twelve digits.
+const DIGEST: usize = "sha256:".len() + 12;
+
 /// Every phase's key, in the session's order; harmless text. No two are the same, unless `copies` says that the command
 /// was started several times at once: then the same phases of its copies have the same key.
 pub fn phases(session: &Session, copies: bool) -> Vec<String> {
@@ -49,12 +52,16 @@ fn number(seen: &mut HashMap<String, u32>, name: &mut String) {
     }
 }
 
-/// A phase's own part: `create`, `step 2/3 RUN make`.
+/// A phase's own part: `create`, `step 2/3 RUN make`, `unpack sha256:0123456789ab`.
 fn part(phase: &Phase) -> String {
     let label = match phase.kind {
-        PhaseKind::Step | PhaseKind::User | PhaseKind::Pull | PhaseKind::Download | PhaseKind::Unpack => {
-            &phase.label[..]
-        }
+        PhaseKind::Step | PhaseKind::User => &phase.label[..],
+        // The digest is another one when the same image is built again.
+        PhaseKind::Pull => match phase.label.iter().position(|byte| *byte == b'@') {
+            Some(at) if at > 0 => &phase.label[..at],
+            _ => &phase.label[..],
+        },
+        PhaseKind::Download | PhaseKind::Unpack => &phase.label[..phase.label.len().min(DIGEST)],
         // Details of this one run: how long a flush took, who waited.
         _ => b"",
     };
@@ -164,6 +171,26 @@ mod tests {
         let changed = phases(&new, false);
         assert_eq!(keys[0], changed[0]);
         assert_ne!(keys[1], changed[1]);
+    }
+
+    /// Make sure that a pull is called by the image's name, however often that was built, and a layer by as much of its digest
+    /// as there is room for.
+    #[test]
+    fn digests() {
+        let part = |kind, label: &str| {
+            let mut phase = fixture::session().phases[0].clone();
+            phase.kind = kind;
+            phase.label = label.as_bytes().to_vec();
+            super::part(&phase)
+        };
+        let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+        assert_eq!(
+            part(PhaseKind::Pull, &format!("r:5000/db:1@{digest}")),
+            "pull r:5000/db:1"
+        );
+        assert_eq!(part(PhaseKind::Pull, "r:5000/db:1"), "pull r:5000/db:1");
+        assert_eq!(part(PhaseKind::Unpack, &digest), "unpack sha256:0123456789ab");
+        assert_eq!(part(PhaseKind::Download, "?"), "download ?");
     }
 
     /// Make sure that a second operation of the same name is told apart, and that copies are not.

@@ -58,6 +58,8 @@ pub fn outside_phases(session: &Session, ix: OperationIx) -> Vec<Span> {
         .iter()
         .filter(|phase| phase.operation == Some(ix))
         .map(|phase| phase.span.clip(operation.span))
+        // A container that was left running has phases behind its client's end.
+        .filter(|span| !span.is_empty())
         .collect();
     phases.sort_unstable();
     let mut gaps = Vec::new();
@@ -246,6 +248,10 @@ mod tests {
         assert_eq!(gaps(&session), [span(9_500, 10_000)]);
         session.phases.remove(0);
         assert_eq!(gaps(&session), [span(0, 1_000), span(9_500, 10_000)]);
+        let mut behind = session.phases[0].clone();
+        behind.span = span(12_000, 20_000);
+        session.phases = vec![behind];
+        assert_eq!(gaps(&session), [span(0, 10_000)]);
         session.phases.clear();
         assert_eq!(gaps(&session), [span(0, 10_000)]);
         assert!(outside_phases(&session, OperationIx(7)).is_empty());

@@ -4,7 +4,9 @@ use super::*;
 use crate::attribute::resources::Wait;
 use crate::model::fixture::*;
 use crate::model::{Phase, PhaseKind};
-use crate::recording::record::{Cycle, Meta, Record, TaskId};
+use crate::recording::record::{Awaited, AwaitedFile, Cycle, Meta, Record, TaskId};
+use profiler_common::awaited::mode;
+use profiler_common::net::AF_INET;
 use profiler_common::sched::flag;
 
 const CLIENT: TaskId = TaskId {
@@ -23,11 +25,13 @@ const CHILD: TaskId = TaskId {
     start: 3_000,
 };
 
-/// System calls that tell what they wait for: `futex`, `wait4`, `clock_nanosleep`, `fsync`.
+/// System calls that tell what they wait for: `futex`, `wait4`, `clock_nanosleep`, `fsync`, `epoll_wait`; and `read`.
 const FUTEX: i32 = 202;
 const WAIT4: i32 = 61;
 const NANOSLEEP: i32 = 230;
 const FSYNC: i32 = 74;
+const READ: i32 = 0;
+const EPOLL_WAIT: i32 = 232;
 
 fn woken(by: TaskId, syscall: i32, cycle: Cycle) -> Cycle {
     Cycle {
@@ -176,6 +180,69 @@ fn own_waits() {
     let (resources, _) = path.resources(&session, &mut Classifier::default());
     assert_eq!((resources.lock, resources.sleep), (1_000, 1_000));
     assert_eq!(Wait::Sleep.name(), "sleep");
+}
+
+/// Make sure that from a server that waits at many files the path goes back to the client that asked it over loopback, in
+/// whose soft interrupt it was woken, and that its wait stays its own where somebody else was hit by that interrupt.
+#[test]
+fn server_that_polls() {
+    let irq = |cycle| Cycle {
+        flags: flag::WAKER_IRQ,
+        ..cycle
+    };
+    let asked_by = |by: TaskId| {
+        let answered = irq(woken(DAEMON, READ, cycle(CLIENT, [1_000, 1_000, 3_000, 6_000, 6_000])));
+        let polled = irq(woken(
+            by,
+            EPOLL_WAIT,
+            cycle(DAEMON, [1_000, 1_000, 1_500, 2_500, 2_500]),
+        ));
+        let at_work = Cycle {
+            flags: flag::OPEN | flag::NO_WAKE,
+            ..cycle(DAEMON, [2_500, 2_500, 6_500, 8_000, 8_000])
+        };
+        let connection = Awaited {
+            at: answered.at,
+            off: 3_000,
+            file: AwaitedFile {
+                mode: mode::SOCKET | 0o777,
+                family: AF_INET,
+                local: vec![127, 0, 0, 1],
+                local_port: 40_000,
+                remote: vec![127, 0, 0, 1],
+                remote_port: 8_080,
+                ..AwaitedFile::default()
+            },
+        };
+        let meta = Meta {
+            machine: "x86_64".to_owned(),
+            ..Meta::default()
+        };
+        let records = vec![
+            meta.into(),
+            adopt(DAEMON, 1_000).into(),
+            adopt(CLIENT, 1_000).into(),
+            adopt(CHILD, 1_000).into(),
+            polled.into(),
+            at_work.into(),
+            connection.into(),
+            answered.into(),
+            exit(CLIENT, 8_000, 0).into(),
+            last(CLIENT, 6_000, 8_000).into(),
+            exit(CHILD, 8_000, 0).into(),
+            last(CHILD, 1_000, 8_000).into(),
+        ];
+        let mut session = session(span(1_000, 8_000), records);
+        operation(&mut session, span(1_000, 8_000));
+        told(&session, &Paths::new(&session).of_operation(OperationIx(0)))
+    };
+    let answer = [(2_500, 6_000, 20, "on-CPU"), (6_000, 8_000, 10, "on-CPU")];
+    assert_eq!(
+        asked_by(CLIENT),
+        [&[(1_000, 2_500, 10, "on-CPU")], &answer[..]].concat()
+    );
+    let idle = [(1_000, 1_500, 20, "on-CPU"), (1_500, 2_500, 20, "poll without input")];
+    assert_eq!(asked_by(CHILD), [&idle[..], &answer].concat());
 }
 
 /// Make sure that a phase's path begins with the thread whose event ended it and not with its main thread, and that

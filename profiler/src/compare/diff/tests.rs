@@ -152,7 +152,10 @@ fn small_changes() {
     let base = series(1, 50, 0.001, |_| 1.0);
     let new = series(2, 50, 0.001, |_| 1.005);
     assert_eq!(compared(&base, &new).verdict, Verdict::Same);
-    let strict = Options { min_change: 0.001 };
+    let strict = Options {
+        min_change: 0.001,
+        ..Options::default()
+    };
     assert_eq!(compare(&base, &new, &strict).verdict, Verdict::Changed);
 }
 
@@ -203,4 +206,33 @@ fn structure() {
         cautions.contains("1 of 10 runs failed") && cautions.contains("0.1.0, 0.2.0"),
         "{cautions}"
     );
+}
+
+/// Make sure that few runs are enough for a question that was asked beforehand, that nothing else counts for its answer, and
+/// that a phase which is not there is told.
+#[test]
+fn chosen_phases() {
+    let base = series(1, 4, 0.01, |_| 1.0);
+    let mut new = series(2, 4, 0.01, |_| 2.0);
+    for run in &mut new.runs {
+        run.phases.retain(|phase| phase.kind != "network");
+    }
+    assert_eq!(compared(&base, &new).verdict, Verdict::CantTell);
+    let of = |names: &[&str]| {
+        let options = Options {
+            phases: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..Options::default()
+        };
+        compare(&base, &new, &options)
+    };
+    let total = of(&[TOTAL]);
+    assert_eq!(total.verdict, Verdict::Changed);
+    assert_eq!(changed(&total), ["total wall"]);
+    assert_eq!((total.gone.len(), total.added.len(), total.too_small), (0, 0, 0));
+    let two = of(&[TOTAL, "create"]);
+    assert!(two.changes.iter().any(|change| change.key == "podman run > create"));
+    let gone = of(&["network"]);
+    assert_eq!(gone.verdict, Verdict::CantTell);
+    assert_eq!(gone.gone.len(), 1);
+    assert!(gone.why.contains("no phase network"), "{}", gone.why);
 }

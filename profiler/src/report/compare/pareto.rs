@@ -6,8 +6,9 @@ use crate::compare::results::{Results, Series};
 use crate::report::terminal::{Page, Paint, Style};
 use crate::report::{text, units};
 
-/// Columns of a name.
+/// Columns of a name, and of the figures beside it.
 const NAME: usize = 60;
+const FIGURES: usize = 44;
 
 /// The rankings, lines no wider than the style says; `top` lines of each.
 pub fn render(results: &Results, title: &str, top: usize, style: &Style) -> String {
@@ -46,9 +47,10 @@ pub fn render(results: &Results, title: &str, top: usize, style: &Style) -> Stri
 
 fn add(page: &mut Page, title: &str, parts: &[Part], runs: u64, top: usize) {
     let total = parts.last().map_or(0, |part| part.up_to_ns);
+    let page_width = page.width();
     let line = |part: &Part| Line {
         indent: 0,
-        name: text::fit(&part.name, NAME),
+        name: text::fit(&part.name, page_width.saturating_sub(FIGURES).max(NAME)),
         cells: vec![
             units::share(part.ns, total),
             units::share(part.up_to_ns, total),
