@@ -33,9 +33,19 @@ fn recording(folder: &Folder, arguments: &[&str]) -> Started {
         .chain(arguments);
     let program = Started::new(folder.phasegraph(words).stderr(Stdio::piped()));
     until("the recording's beginning", || {
-        folder.names().iter().any(|name| name.ends_with(".phg.partial")) && programs_attached(program.pid())
+        folder.names().iter().any(|name| name.ends_with(".phg.partial"))
+            && programs_attached(program.pid())
+            && catches_interrupts(program.pid())
     });
     program
+}
+
+/// Whether Ctrl-C does not kill it any more. Hooks by kprobes are perf events too, and come before that.
+fn catches_interrupts(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    caught.is_some_and(|mask| mask & 1 << (libc::SIGINT - 1) != 0)
 }
 
 /// Whether the process holds the iterator's map and its sampling clocks: the last that it attaches.
