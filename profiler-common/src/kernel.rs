@@ -180,10 +180,12 @@ pub struct Offsets {
     pub dentry_fsdata: u32,
     /// First argument of a system call.
     pub pt_regs_di: u32,
+    /// Place in the file, pages.
+    pub folio_index: u32,
 }
 layout!(
     Offsets,
-    size = 556,
+    size = 560,
     task_pid = 0,
     pt_regs_orig_ax = 160,
     mm_mt_root = 164,
@@ -192,7 +194,8 @@ layout!(
     task_signal = 288,
     unix_address_name = 368,
     task_exec_id = 376,
-    pt_regs_di = 552
+    pt_regs_di = 552,
+    folio_index = 556
 );
 
 impl Offsets {
@@ -337,6 +340,7 @@ impl Offsets {
         ovl_path_dentry: ABSENT,
         dentry_fsdata: ABSENT,
         pt_regs_di: ABSENT,
+        folio_index: ABSENT,
     };
 }
 

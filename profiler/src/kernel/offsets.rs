@@ -225,6 +225,7 @@ members! {
     ovl_path_dentry = "ovl_path"::"dentry" [8], OVERLAY;
     dentry_fsdata = "dentry"::"d_fsdata" [8], OVERLAY;
     pt_regs_di = "pt_regs"::"di" [8], AWAITED;
+    folio_index = "folio"::"index" | "page"::"index" [8], PAGES;
 }
 /// The one bit field that is read.
 pub const IN_IOWAIT: Member = Member {

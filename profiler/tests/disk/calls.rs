@@ -153,5 +153,9 @@ fn calls_are_counted() {
     let is_ours = |stack: &&Stack| session.overlays[stack.overlay.ix()].merged == merged;
     let rows = table.stacks.iter().filter(is_ours).flat_map(|stack| &stack.rows);
     let read: u64 = rows.map(|row| row.used.read).sum();
-    assert_eq!(read, 2 * LOWER as u64, "{:#?}", table.calls);
+    // To 5.10 nothing tells what the overlay's own inode stands for.
+    let mut facts = session.meta.facts.iter();
+    let unreadable = facts.any(|(_, said)| said.contains("which files of an overlay are opened"));
+    let expected = if unreadable { 0 } else { 2 * LOWER as u64 };
+    assert_eq!(read, expected, "{:#?}", table.calls);
 }

@@ -101,6 +101,12 @@ fn tmpfs() {
     let Some((report, words)) = profile("tmpfs") else {
         return;
     };
+    // To 5.10 nothing tells what the overlay's own inode stands for: then nothing is known of the mount at all.
+    let facts = report["host"]["facts"].to_string();
+    if facts.contains("which files of an overlay are opened") {
+        assert_eq!(figures(&report), (vec![], vec![]));
+        return;
+    }
     // Nothing of it is on a disk.
     let copies = if hooked(&report) { vec![("/data/1", 0)] } else { vec![] };
     assert_eq!(figures(&report), (vec![0, 0], copies));

@@ -79,6 +79,13 @@ static COUNTED_BITS: [u64; 6] = {
     all
 };
 
+/// Whether a system call reads the file of its first argument and does nothing else.
+#[cfg(not(feature = "task-storage"))]
+#[inline(always)]
+pub fn is_read(syscall: i32) -> bool {
+    holds(&READ_BITS, syscall as u32)
+}
+
 #[inline(always)]
 fn holds(bits: &'static [u64; 6], number: u32) -> bool {
     if number >= 384 {

@@ -71,6 +71,10 @@ fn try_added(ctx: &BtfTracePointContext) -> Result<(), Counter> {
         return Ok(());
     };
     let host = folio.follow(offset!(folio_mapping)).follow(offset!(mapping_host));
+    #[cfg(not(feature = "task-storage"))]
+    if is_behind_end(task, folio, host) {
+        return Ok(());
+    }
     page(ctx, task, state, host, pages(folio), 0)
 }
 
@@ -93,6 +97,17 @@ fn profiled(task: Task) -> Result<Option<&'static mut DiskState>, Counter> {
         None if task::get(task).is_none() => Ok(None),
         None => create(task).map(Some),
     }
+}
+
+/// Whether a page lies behind the end of a file that is read. To 5.11 a read there adds one that no disk is asked for
+/// (`generic_file_buffered_read` of mm/filemap.c looks at the size afterwards); those kernels have the hash alone.
+#[cfg(not(feature = "task-storage"))]
+#[inline(always)]
+fn is_behind_end(task: Task, folio: Known, host: Known) -> bool {
+    const PAGE_SHIFT: u64 = 12;
+    let size = host.load::<u64>(offset!(inode_size));
+    folio.load::<u64>(offset!(folio_index)) << PAGE_SHIFT >= size
+        && calls::is_read(task::system_call(task::registers(task)))
 }
 
 /// How many pages a folio has.
@@ -200,8 +215,9 @@ fn open(
     let mut flags = 0;
     files::tell(host.number(&mut state.runs[slot & 1].host), inode, now);
     let bracketed = copy_up::bracketed();
-    let look = !bracketed && copy_up::possible(syscall) && !files::is_block_device(host.address());
-    if bracketed && state.copying.from != 0 {
+    let own_data = files::is_block_device(host.address());
+    let look = !bracketed && copy_up::possible(syscall) && !own_data;
+    if bracketed && state.copying.from != 0 && !own_data {
         flags = run_flag::COPY_UP;
     }
     if look {

@@ -44,7 +44,8 @@ pub fn whiteout_placed(ctx: BtfTracePointContext) -> u32 {
         return 0;
     };
     // Nearly all are something else.
-    if inode.load::<u16>(offset!(inode_mode)) & KIND != CHARACTER_DEVICE || inode.load::<u32>(offset!(inode_rdev)) != 0 {
+    if inode.load::<u16>(offset!(inode_mode)) & KIND != CHARACTER_DEVICE || inode.load::<u32>(offset!(inode_rdev)) != 0
+    {
         return 0;
     }
     let task = task::current();

@@ -42,7 +42,7 @@ const LIMITS: &[(&str, u32)] = &[
     ("overlay_opens", 50_000),
     ("overlay_opens_exit", 50_000),
     // What a request is for is reached by many pointers, the arguments of a program by paths: 5.10 and 6.1 keep more states.
-    ("file_call_ends", 40_000),
+    ("file_call_ends", 70_000),
     ("block_issue", 25_000),
     ("sched_process_exec", 30_000),
     // Each end of each watched call, with the names of the files that some are about.
