@@ -98,7 +98,7 @@ for _ in $(seq 600); do
     sleep 0.1
 done
 $(container fixed "$mebibytes") >/dev/null
-docker stop profiler >/dev/null
+docker stop --time 60 profiler >/dev/null
 wait "$recording"
 
 show() { "$PHASEGRAPH" "$@" || true; }
