@@ -98,7 +98,7 @@ for _ in $(seq 600); do
     sleep 0.1
 done
 $(container fixed "$mebibytes") >/dev/null
-docker stop profiler >/dev/null
+docker stop --time 60 profiler >/dev/null
 wait "$recording"
 
 show() { "$PHASEGRAPH" "$@" || true; }
@@ -171,9 +171,9 @@ cat "$SCENARIO/slo.toml" >"$page/slo"
 show check --budget "$SCENARIO/slo.toml" --width 100 --receipt receipt.json text 2>/dev/null >"$page/check"
 jq 'del(.host.hostname, .budgets[1:], .budgets[].why, .command[6:], .baseline)' receipt.json >"$page/receipt"
 show check --budget "$SCENARIO/regression.toml" --baseline direct --width 100 text >"$page/regression"
-for kind in display comp3; do show trend $kind --history history.sqlite --width 100 && echo; done >"$page/trend"
+for measure in wall cpu_all; do show trend comp3 --measure $measure --history history.sqlite --width 100; done >"$page/trend"
 printf '%s\n' "docker run $rights --volume DIR:/out --workdir /out phasegraph record" >"$page/command"
-show show inside/benchmark.phg --container benchmark --width 100 | sed -n '1,/^ *unattributed\|^$/p' >"$page/inside"
+show show inside/benchmark.phg --container benchmark --width 100 | sed -n '/^docker run/,/^$/p' >"$page/inside"
 {
     for missing in "" --pid=host "${rights/--pid=host/}" "$rights --tmpfs /sys"; do
         echo "\$ docker run $missing phasegraph record" | tr -s ' '
