@@ -82,7 +82,7 @@ figure() {
 # What check says of a budget: NAME FILE
 said() { sed -nE "s/^$1 +(within|OVER|alert|can't tell) .*/\1/p" "$page/check-$2" | head -1; }
 besides() { # FOLDER: what the command takes beside the container's run, the difference of medians
-    awk -F'\t' '$3 == "wall" && $2 == "total" { all = $5 } $3 == "wall" && $2 ~ /> run$/ && !run { run = $5 }
+    awk -F'\t' '$3 == "wall" && $2 == "total" { all = $5 } $3 == "wall" && $2 == "podman run > run" && !run { run = $5 }
         END { printf "%.0f ms", (all - run) / 1e6 }' "$1/summary.tsv"
 }
 line() { # NAME FOLDER KEY DOCUMENT TARGET VERDICT
@@ -92,14 +92,14 @@ line() { # NAME FOLDER KEY DOCUMENT TARGET VERDICT
     echo '| | estimated | target | median | P95 | `check` |'
     echo '|---|---:|---:|---:|---:|---|'
     line 'pull, not there yet' pull '> pull [^>]*$' '10–30 s' '< 30 s' "$(said pull pull)"
-    line 'create, image just pulled' pull '> create$' '1–2 s' '< 5 s' "$(said create pull)"
-    line 'start, image just pulled' pull '> start$' '< 1 s' '< 5 s' "$(said start pull)"
-    line create simple '> create$' '1–2 s' '< 1 s' "$(said create simple)"
-    line start simple '> start$' '< 1 s' '< 1 s' "$(said start simple)"
-    line exec session '> exec$' minimal – –
+    line 'create, image just pulled' pull '^podman [a-z]+ > create$' '1–2 s' '< 5 s' "$(said create pull)"
+    line 'start, image just pulled' pull '^podman [a-z]+ > start$' '< 1 s' '< 5 s' "$(said start pull)"
+    line create simple '^podman [a-z]+ > create$' '1–2 s' '< 1 s' "$(said create simple)"
+    line start simple '^podman [a-z]+ > start$' '< 1 s' '< 1 s' "$(said start simple)"
+    line exec session '^podman [a-z]+ > run > exec$' minimal – –
     echo "| all but run | 2–4 s | – | $(besides simple) | – | – |"
-    line 'cleanup of `podman run --rm`' simple '> cleanup$' '< 1 s' '< 2 s' "$(said cleanup simple)"
-    line 'cleanup of a complex build' complex '> cleanup$' '< 1 s' '< 2 s' "$(said cleanup complex)"
+    line 'cleanup of `podman run --rm`' simple '^podman [a-z]+ > cleanup$' '< 1 s' '< 2 s' "$(said cleanup simple)"
+    line 'cleanup of a complex build' complex '^podman [a-z]+ > cleanup$' '< 1 s' '< 2 s' "$(said cleanup complex)"
 } >"$page/lifecycle"
 # Runs with and without a pull.
 hits() {
