@@ -4,7 +4,7 @@
 set -euo pipefail
 build=$1
 shift
-id=$(podman create "$@" --network=none --volume "$WORK/in:/in:ro" "$IMAGE" sleep infinity)
+id=$(podman create "$@" --network=none --volume ./in:/in:ro "$IMAGE" sleep infinity)
 podman start "$id" >/dev/null
 podman exec "$id" sh /in/build.sh "$build"
 podman stop --time 0 "$id" >/dev/null
