@@ -14,7 +14,7 @@ root() { # NAME PACKAGE HOOK: what nobody reads in a container is left out
         --dpkgopt='path-exclude=/usr/share/locale/*' --customize-hook="$3" "$suite" "$WORK/$1.tar" -
 }
 # shellcheck disable=SC2016
-root db postgresql 'rm -rf "$1"/var/lib/postgresql/*; install -d -o "$(stat -c %u "$1/var/lib/postgresql")" "$1/var/lib/postgresql/data"
+root db postgresql 'rm -rf "$1"/var/lib/postgresql/*; install -d -o "$(stat -c %u "$1/var/lib/postgresql")" "$1/var/lib/postgresql/data" "$1/made"
     ln -s "$(cd "$1" && echo usr/lib/postgresql/*/bin)" "$1/postgresql"'
 # shellcheck disable=SC2016
 root web lighttpd 'mkdir -p "$1/srv/www"; echo ok >"$1/srv/www/health"'

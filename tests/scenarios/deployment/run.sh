@@ -21,6 +21,7 @@ registry=$!
 end() {
     podman rm --all --force --time 0 >/dev/null 2>&1 || true
     kill "$registry" 2>/dev/null || true
+    rmdir /sys/fs/cgroup/libpod_parent/conmon /sys/fs/cgroup/libpod_parent 2>/dev/null || true
 }
 trap end EXIT
 listens() { grep -q ':1388 00000000:0000 0A' /proc/net/tcp /proc/net/tcp6; }
@@ -33,13 +34,12 @@ listens || { echo "docker-registry does not listen after 30 s" >&2; exit 1; }
 
 # Two versions of each image: the second one has another file /version. db-made is db with a cluster
 # in the image.
-mkdir -p context/made
+mkdir context
 cp "$SCENARIO/entry.sh" "$SCENARIO/lighttpd.conf" context/
 chmod 755 context/entry.sh
 cat >db.file <<'FILE'
 FROM localhost/db
 COPY entry.sh version /
-COPY --chown=postgres made /made
 ENV PATH=/postgresql:/usr/bin:/bin
 USER postgres
 STOPSIGNAL SIGINT
