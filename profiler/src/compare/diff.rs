@@ -90,7 +90,7 @@ pub struct Change {
 impl Change {
     /// A shift as a part of the phase's length in the base.
     pub fn part(&self, shift: f64) -> f64 {
-        if self.measure == "bytes" {
+        if samples::is_size(&self.measure) {
             shift / (self.base.median as f64).max(1.0)
         } else {
             shift / self.phase_ns.max(1.0)
@@ -237,6 +237,10 @@ fn changes(base: &Series, new: &Series, sides: &(Side, Side), options: &Options)
             if before.is_empty() || after.is_empty() {
                 continue;
             }
+            // A phase's is often that of one process below it: one figure many times would dull all other comparisons.
+            if measure == "memory" && key != TOTAL {
+                continue;
+            }
             let (middle, now) = (stats::median(&before), stats::median(&after));
             let larger = middle.max(now);
             if measure == "wall" {
@@ -247,7 +251,7 @@ fn changes(base: &Series, new: &Series, sides: &(Side, Side), options: &Options)
                 }
             }
             let small = SMALLEST_MEASURE * phase_ns.1;
-            if measure != "wall" && (larger == 0.0 || (measure != "bytes" && larger < small)) {
+            if measure != "wall" && (larger == 0.0 || (!samples::is_size(measure) && larger < small)) {
                 too_small += usize::from(larger > 0.0);
                 continue;
             }

@@ -6,6 +6,7 @@ use super::key;
 use super::results::{CopyUps, Host, Outcome, PathShare, PhaseRun, ProgramRun, Run, TOTAL, WaitRun};
 use crate::attribute::critical::{Paths, Reason, Segment};
 use crate::attribute::layers::{self, Table};
+use crate::attribute::memory::Peaks;
 use crate::attribute::resources;
 use crate::attribute::waits::Classifier;
 use crate::kernel::host;
@@ -116,12 +117,18 @@ fn wall(session: &Session) -> Span {
 }
 
 fn phases(session: &Session, keys: &[String], classifier: &mut Classifier) -> Vec<PhaseRun> {
+    let peaks = Peaks::new(session);
+    let all: Vec<ProcessIx> = (0..session.processes.len())
+        .filter_map(|index| u32::try_from(index).ok().map(ProcessIx))
+        .collect();
+    let largest = |processes: &[ProcessIx], span| peaks.largest(processes, span).map(|(_, bytes)| bytes);
     let whole: Vec<Vec<Span>> = session.processes.iter().map(|process| vec![process.span]).collect();
     let total = PhaseRun {
         key: TOTAL.to_owned(),
         kind: TOTAL.to_owned(),
         wall_ns: wall(session).len(),
         all: Times::new(&figures::selected(session, &whole, classifier), 0),
+        memory_bytes: largest(&all, session.span),
         ..PhaseRun::default()
     };
     let paths = Paths::new(session);
@@ -140,6 +147,7 @@ fn phases(session: &Session, keys: &[String], classifier: &mut Classifier) -> Ve
                 wall_ns: phase.span.len(),
                 open: phase.open,
                 bytes: phase.bytes,
+                memory_bytes: largest(&phase.processes, phase.span),
                 critical: Times::new(&critical, unattributed),
                 all: Times::new(&figures.all, 0),
             }

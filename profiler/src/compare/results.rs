@@ -184,6 +184,9 @@ pub struct PhaseRun {
     pub open: bool,
     /// Bytes that it moved; `null` for phases that move none.
     pub bytes: Option<u64>,
+    /// Resident set of its largest process; `null` when nothing told.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
     /// States along its critical path; they add up to `wall_ns`. Of `total`, which has none, all are 0.
     pub critical: Times,
     /// States of all its threads.
@@ -253,7 +256,8 @@ impl Unprofiled {
 pub struct Measure {
     /// The phase.
     pub key: String,
-    /// `wall`; `cpu`, `runqueue`, `disk` …, of the critical path; `cpu_all`, of all threads; `bytes`.
+    /// `wall`; `cpu`, `runqueue`, `disk` …, of the critical path; `cpu_all`, of all threads; `bytes`; `memory`,
+    /// the resident set of its largest process, bytes.
     pub measure: String,
     #[serde(flatten)]
     pub summary: Summary,

@@ -6,7 +6,7 @@ use super::results::{Measure, PhaseRun, Series, TOTAL};
 use super::stats::{self, Summary};
 
 /// What is measured of a phase, in the order in which it is told.
-pub const MEASURES: [&str; 15] = [
+pub const MEASURES: [&str; 16] = [
     "wall",
     "cpu",
     "runqueue",
@@ -22,12 +22,18 @@ pub const MEASURES: [&str; 15] = [
     "unattributed",
     "cpu_all",
     "bytes",
+    "memory",
 ];
+
+/// Whether it is a size, not a time.
+pub fn is_size(measure: &str) -> bool {
+    ["bytes", "memory"].contains(&measure)
+}
 
 /// Whether the command as a whole has this figure: it has no critical path whose states there could be, and moves no bytes of
 /// its own.
 pub fn is_of_total(measure: &str) -> bool {
-    ["wall", "cpu_all"].contains(&measure)
+    ["wall", "cpu_all", "memory"].contains(&measure)
 }
 
 /// A phase's figure; `None` when it has none.
@@ -52,6 +58,7 @@ pub fn value(phase: &PhaseRun, measure: &str) -> Option<u64> {
         "unattributed" => critical.unattributed_ns,
         "cpu_all" => phase.all.cpu_ns,
         "bytes" => return phase.bytes,
+        "memory" => return phase.memory_bytes,
         _ => return None,
     })
 }
@@ -126,7 +133,10 @@ mod tests {
     /// Make sure that the command as a whole has a length and CPU time, and of nothing else a 0 that nobody measured.
     #[test]
     fn of_the_command() {
-        let series = series(1, 3, 0.01, |_| 1.0);
+        let mut series = series(1, 3, 0.01, |_| 1.0);
+        for (run, bytes) in series.runs.iter_mut().zip([3, 1, 2]) {
+            run.phases[0].memory_bytes = Some(bytes);
+        }
         for measure in MEASURES {
             let expected = if is_of_total(measure) { 3 } else { 0 };
             assert_eq!(independent(&series, TOTAL, measure).len(), expected, "{measure}");
@@ -137,7 +147,12 @@ mod tests {
             .filter(|told| told.key == TOTAL)
             .map(|told| &told.measure[..])
             .collect();
-        assert_eq!(of_total, ["wall"]);
+        assert_eq!(of_total, ["wall", "memory"]);
+        let memory = told.iter().find(|told| told.measure == "memory").unwrap();
+        assert_eq!(
+            (memory.key.as_str(), memory.summary.median, memory.summary.max),
+            (TOTAL, 2, 3)
+        );
         assert!(told.iter().any(|told| told.key != TOTAL && told.measure == "disk"));
     }
 }

@@ -124,7 +124,7 @@ impl Expression {
             Subject::Phase { measure, figure, .. } => match figure {
                 Figure::Share | Figure::Cv => Unit::Part,
                 Figure::Count => Unit::Count,
-                _ if measure == "bytes" => Unit::Bytes,
+                _ if samples::is_size(measure) => Unit::Bytes,
                 _ => Unit::Time,
             },
         }
@@ -255,7 +255,7 @@ fn phase(name: &str, measure: &str, figure: &str) -> Result<Subject, String> {
     }
     if name == TOTAL && !samples::is_of_total(measure) {
         return Err(format!(
-            "of the command as a whole there is no {measure}, only wall and cpu_all"
+            "of the command as a whole there is no {measure}, only wall, cpu_all and memory"
         ));
     }
     let known = FIGURES.iter().find(|(known, _)| *known == figure);
@@ -265,8 +265,8 @@ fn phase(name: &str, measure: &str, figure: &str) -> Result<Subject, String> {
             list(&FIGURES.map(|(name, _)| name))
         )
     })?;
-    if *figure == Figure::Share && measure == "bytes" {
-        return Err("bytes are no share of the command's length".to_owned());
+    if *figure == Figure::Share && samples::is_size(measure) {
+        return Err(format!("{measure} is no share of the command's length"));
     }
     Ok(Subject::Phase {
         name: name.to_owned(),
@@ -323,6 +323,7 @@ mod tests {
                 Unit::Time,
             ),
             ("phase.download.bytes.max < \"10MB\"", "< 10.0 MB", Unit::Bytes),
+            ("total.memory.p95 < 500MB", "< 500 MB", Unit::Bytes),
             ("phase.create.count == 8", "== 8", Unit::Count),
             ("total.cv < 5%", "< 5.0 %", Unit::Part),
         ] {
@@ -362,9 +363,9 @@ mod tests {
             ("phase.start.p95 < 1", "a time"),
             ("phase.start.p95 < 30%", "a time"),
             ("phase.pull.share < 1s", "a part"),
-            ("total.disk.p95 < 1s", "only wall and cpu_all"),
-            ("phase.total.runqueue.p95 < 1s", "only wall and cpu_all"),
-            ("phase.total.disk.share < 0.3", "only wall and cpu_all"),
+            ("total.disk.p95 < 1s", "only wall, cpu_all and memory"),
+            ("phase.total.runqueue.p95 < 1s", "only wall, cpu_all and memory"),
+            ("phase.total.disk.share < 0.3", "only wall, cpu_all and memory"),
             ("phase.download.bytes.share < 0.3", "no share"),
             ("phase.start.p96 < 1s", "p95, p99"),
             ("phase.start.heat.p95 < 1s", "runqueue"),

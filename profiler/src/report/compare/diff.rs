@@ -4,6 +4,7 @@ use super::summary::words;
 use super::table::{self, Line};
 use crate::compare::diff::{Change, Difference, Judged, Only, Side, Verdict};
 use crate::compare::results::TOTAL;
+use crate::compare::samples;
 use crate::report::terminal::{Page, Paint, Style};
 use crate::report::units;
 
@@ -89,7 +90,7 @@ fn line(change: &Change, keys: &[&str]) -> Line {
         name = words(&change.measure);
     }
     let figure = |value: u64| {
-        if change.measure == "bytes" {
+        if samples::is_size(&change.measure) {
             units::bytes(value)
         } else {
             units::time(value)
@@ -200,15 +201,15 @@ fn sentence(change: &Change) -> String {
     };
     let part = 100.0 * change.part(change.shift).abs();
     let by = change.shift.abs() as u64;
-    let by = if change.measure == "bytes" {
+    let by = if samples::is_size(&change.measure) {
         units::bytes(by)
     } else {
         units::time(by)
     };
     let how = match (change.judged, &change.measure[..]) {
         (Judged::Less, "bytes") => "fewer",
-        (Judged::Less, "cpu_all") => "less",
-        (_, "bytes" | "cpu_all") => "more",
+        (Judged::Less, "cpu_all" | "memory") => "less",
+        (_, "bytes" | "cpu_all" | "memory") => "more",
         (Judged::Less, _) => "shorter",
         _ => "longer",
     };

@@ -134,7 +134,7 @@ fn add(page: &mut Page, results: &Results, series: &Series) {
 fn parts(of: &impl Fn(&str) -> u64) -> String {
     let critical = samples::MEASURES
         .iter()
-        .filter(|measure| !["wall", "cpu_all", "bytes"].contains(measure));
+        .filter(|measure| !["wall", "cpu_all", "bytes", "memory"].contains(measure));
     let mut parts: Vec<(&str, u64)> = critical.map(|measure| (*measure, of(measure))).collect();
     parts.retain(|(_, ns)| *ns > 0);
     parts.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));

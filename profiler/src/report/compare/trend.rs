@@ -4,6 +4,7 @@ use plotters::prelude::*;
 
 use super::table::{self, Line};
 use crate::compare::history::Entry;
+use crate::compare::samples;
 use crate::compare::step::{self, Step};
 use crate::report::terminal::{Page, Paint, Style};
 use crate::report::{text, units};
@@ -103,7 +104,7 @@ pub fn render(lines: &[Course<'_>], measure: &str, style: &Style) -> String {
 }
 
 fn figure(measure: &str) -> impl Fn(u64) -> String + use<> {
-    let bytes = measure == "bytes";
+    let bytes = samples::is_size(measure);
     move |value| if bytes { units::bytes(value) } else { units::time(value) }
 }
 
