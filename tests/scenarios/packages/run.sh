@@ -54,7 +54,12 @@ bench repository-chroot "$few" -- $(plain root repository)
 bench complex-chroot "$few" --series cold --cold "sh -c 'rm -rf used && cp -al root used && sync -f used'" -- \
     $(plain used complex)
 bench complex "$few" --warmup 0 -- $(session complex)
-bench volatile "$few" --warmup 0 -- $(session complex --rm)
+# Acted on: the dependencies are in the image.
+PREBUILT=127.0.0.1:5000/buildroot-$(cat "$SCENARIO/source"):1
+podman run --name seed --network=none --volume ./in:/in:ro "$IMAGE" sh /in/build.sh dependencies >/dev/null 2>&1
+podman commit --quiet seed "$PREBUILT" >/dev/null
+podman rm seed >/dev/null
+bench prebuilt "$few" --warmup 0 -- env IMAGE="$PREBUILT" $(session complex)
 
 show() { "$PHASEGRAPH" "$@" || true; }
 check() { # BUDGET RESULTS BASELINE
@@ -64,8 +69,8 @@ verdict() { sed -n '/^verdict/,$p'; }
 check pull pull '' >"$page/check-pull"
 check simple simple simple-chroot >"$page/check-simple"
 check complex complex complex-chroot >"$page/check-complex"
-check complex volatile complex-chroot >"$page/check-volatile"
-check regression volatile complex >"$page/check-regression"
+check complex prebuilt complex-chroot >"$page/check-prebuilt"
+check regression prebuilt complex >"$page/check-regression"
 
 # A figure of summary.tsv: FOLDER KEY MEASURE COLUMN, for people; KEY is a regular expression, the first that fits counts.
 figure() {
@@ -121,7 +126,7 @@ build() { # NAME FOLDER BASELINE TARGET VERDICT
     build 'simple, `podman run --rm`' simple simple-chroot '< 20 %' "$(said overhead simple)"
     build 'simple, create to rm' session simple-chroot – –
     build 'complex, create to rm' complex complex-chroot '< 30 %' "$(said overhead complex)"
-    build 'complex, the same with `create --rm`' volatile complex-chroot '< 30 %' "$(said overhead volatile)"
+    build 'complex, dependencies in the image' prebuilt complex-chroot '< 30 %' "$(said overhead prebuilt)"
     build 'repository, `podman run --rm`' repository repository-chroot – –
 } >"$page/builds"
 # From which length of a build on the overhead is below a fifth.
@@ -130,7 +135,7 @@ awk -F'\t' '$2 == "total" && $3 == "wall" { median[FILENAME] = $5 }
 {
     echo '| Series | runs | CPU of all threads | largest process | of it in `build` |'
     echo '|---|---:|---:|---:|---:|'
-    for name in pull simple simple-chroot five complex complex-chroot volatile repository repository-chroot; do
+    for name in pull simple simple-chroot five complex complex-chroot prebuilt repository repository-chroot; do
         echo "| $name | $(awk -F'\t' '$2 == "total" && $3 == "wall" { print $4 }' "$name/summary.tsv") | $(figure $name '^total$' cpu_all 5) | $(figure $name '^total$' memory 8) | $(figure $name 'build$' memory 8) |"
     done
 } >"$page/resources"
@@ -141,35 +146,20 @@ unpacking() {
 {
     echo '| Series | dependencies | of it `dpkg --unpack` | on-CPU | run queue | disk | short waits | build |'
     echo '|---|---:|---:|---:|---:|---:|---:|---:|'
-    for name in complex volatile complex-chroot; do
+    for name in complex complex-chroot prebuilt; do
         echo "| $name | $(figure $name '> dependencies$|^dependencies$' wall 5) | $(unpacking $name wall) | $(unpacking $name cpu) | $(unpacking $name runqueue) | $(unpacking $name disk) | $(unpacking $name short_blocked) | $(figure $name 'build$' wall 5) |"
     done
 } >"$page/dependencies"
-# Shares of dpkg's CPU time of some functions, with what they call.
-functions() { # FOLDER
-    local recording
-    for recording in "$1"/*.phg; do
-        "$PHASEGRAPH" flame "$recording" --process dpkg --folded --roots none -o -
-    done | awk '{
-        count = $NF; sub(/ [0-9]+$/, ""); n = split($0, frames, ";"); delete seen; all += count
-        for (i = 1; i <= n; i++) if (!(frames[i] in seen)) { seen[frames[i]] = 1; sum[frames[i]] += count }
-    } END {
-        n = split("do_fsync_[k] ext4_sync_file_[k] find_inode_bit_[k] ovl_create_object_[k] do_unlinkat_[k]", names, " ")
-        for (i = 1; i <= n; i++) printf "%s\t%.1f %%\n", names[i], 100 * sum[names[i]] / all
-    }'
-}
-for name in complex volatile; do functions $name >"functions-$name"; done
-{
-    echo '| Function, with what it calls | complex | volatile |'
-    echo '|---|---:|---:|'
-    paste functions-complex functions-volatile | awk -F'\t' '{ printf "| `%s` | %s | %s |\n", $1, $2, $4 }'
-} >"$page/functions"
+# What the image with its dependencies is larger by.
+size() { podman image inspect --format '{{.Size}}' "$1"; }
+echo "$((($(size "$PREBUILT") - $(size "$IMAGE")) / 1000000)) MB" >"$page/layer"
 mounted() { show layers "$1"/"$(ls "$1" | grep 'phg$' | head -1)" --width 110 | grep '^container ' | head -1 | sed 's/^container [^ ]*  //'; }
-for name in simple complex volatile; do echo "$name: $(mounted $name)"; done >"$page/mounts"
+for name in simple complex; do echo "$name: $(mounted $name)"; done >"$page/mounts"
 
 show diff simple-chroot simple --width 110 | verdict >"$page/diff-simple"
 show diff simple five --width 110 | verdict >"$page/diff-five"
-show diff complex volatile --width 110 | sed -n '/^phase/,$p' >"$page/diff-volatile"
+# Without the long lists of programs that are gone.
+show diff complex prebuilt --width 110 | sed -n '/^phase/,/^found four/p; /^verdict/{s/^/\n/; :all; p; n; b all}' >"$page/diff-prebuilt"
 show show --pareto complex --top 12 --width 110 >"$page/pareto-complex"
 show show --pareto simple --top 8 --width 110 >"$page/pareto-simple"
 show show --pareto pull --top 8 --width 110 >"$page/pareto-pull"
@@ -180,4 +170,4 @@ grep -c '^Package:' in/debs/Packages >"$page/packages"
 cat "$SCENARIO/source" >"$page/source"
 awk -F'\t' '$2 == "total" && $3 == "wall" { printf "%.2f s", $5 / 1e9 }' five/summary.tsv >"$page/five"
 for name in simple complex pull; do cp "$SCENARIO/budgets/$name.toml" "$page/budget-$name"; done
-if [ -n "${KEEP:-}" ]; then cp -r pull simple simple-chroot five session repository repository-chroot complex-chroot complex volatile page "$KEEP"; fi
+if [ -n "${KEEP:-}" ]; then cp -r pull simple simple-chroot five session repository repository-chroot complex-chroot complex prebuilt page "$KEEP"; fi
