@@ -4,7 +4,7 @@
 # Started by `cargo xtask scenario packages` in a mount and network namespace of its own; leaves $WORK/page.
 . "$(dirname "$SCENARIO")/corner.sh"
 
-runs=6 few=3
+runs=6 few=2
 [ "$FULL" = no ] || runs=20 few=10
 page=$WORK/page
 cd "$WORK"
