@@ -3,7 +3,7 @@
 # Started by `cargo xtask scenario deployment` in a mount and network namespace of its own; leaves $WORK/page.
 . "$(dirname "$SCENARIO")/corner.sh"
 
-runs=${RUNS:-4}
+runs=${RUNS:-5}
 [ "$FULL" = no ] || runs=10
 page=$WORK/page
 cd "$WORK"
