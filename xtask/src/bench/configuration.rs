@@ -41,7 +41,7 @@ impl Configuration {
             Configuration::Unprofiled => "unprofiled",
             Configuration::Phasegraph => "phasegraph",
             Configuration::FramePointers => "phasegraph, fp",
-            Configuration::FileCalls => "phasegraph, full",
+            Configuration::FileCalls => "disk full",
             Configuration::PerfRecord => "perf record",
             Configuration::PerfDwarf => "perf, dwarf",
             Configuration::PerfSched => "perf sched",

@@ -101,7 +101,7 @@ How it is measured:
   is printed and the process has ended.
 - *phasegraph, fp* is phasegraph with user stacks by frame pointers (`--rung cpu_sample=cpu-clock`), *perf, dwarf* is
   `perf record -a --call-graph dwarf,16384 -F 99`: both for the build alone, whose stacks are what they are about.
-- *phasegraph, full* is phasegraph with `--disk full`, for the two workloads that work with files. *untar* unpacks onto an
+- *disk full* is phasegraph with `--disk full`, for the two workloads that work with files. *untar* unpacks onto an
   ext4 whose device is a file in memory: a disk that others use varies more than what is measured.
 - A user stack is *whole* when it reaches the outermost frame; samples of tasks without user memory and in the middle of
   an exec are no part of the shares.
