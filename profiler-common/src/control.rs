@@ -16,8 +16,10 @@ pub const COPY_UP_BRACKETED: u32 = 5;
 /// when there is none.
 pub const RENAMES: u32 = 6;
 pub const RENAMING: u32 = 3;
+/// Index: calls on files are counted that began after it, ns.
+pub const FILE_CALLS_SINCE: u32 = RENAMES + 2 * RENAMING;
 /// Length of the map.
-pub const LEN: u32 = RENAMES + 2 * RENAMING;
+pub const LEN: u32 = FILE_CALLS_SINCE + 1;
 
 /// Bits of [`SHED`]: what the overhead cap has switched off.
 pub mod shed {

@@ -43,47 +43,22 @@ const FUNCTIONS: [&str; 1 + control::RENAMING as usize] =
 impl Loaded {
     /// Attaches what tells of copy-ups, on the first rung that there is.
     pub(super) fn attach_copy_ups(&mut self, probe: &'static Probe, btf: &Btf) -> Outcome {
-        let mut outcome = self.outcome(probe);
-        for rung in self.forced.rungs(probe) {
-            let tried = match rung {
-                Rung::Kprobe => self.bracket_copy_ups(probe),
-                _ => self.recognize_copy_ups(probe, btf),
-            };
-            match tried {
-                Ok(detail) => {
-                    outcome.rung = Some(rung);
-                    outcome.detail = detail;
-                    break;
-                }
-                Err(why) => outcome.refused.push((rung, why)),
-            }
-        }
-        outcome
+        self.first_rung(probe, |loaded, rung| match rung {
+            Rung::Kprobe => loaded.bracket_copy_ups(probe),
+            _ => loaded.recognize_copy_ups(probe, btf),
+        })
     }
 
     /// Attaches what tells of deletes of what lower layers have, on the first rung that there is.
     pub(super) fn attach_whiteouts(&mut self, probe: &'static Probe, btf: &Btf) -> Outcome {
-        let mut outcome = self.outcome(probe);
-        for rung in self.forced.rungs(probe) {
-            let tried = match rung {
-                Rung::Kprobe => self
-                    .hook_overlay(WHITEOUTS.0, WHITEOUTS.1)
-                    .map(|link| (link, String::new())),
-                _ => self
-                    .recognize_whiteouts(btf)
-                    .map(|link| (link, "where the upper layer is on ext4".to_owned())),
+        self.first_rung(probe, |loaded, rung| {
+            let link = match rung {
+                Rung::Kprobe => loaded.hook_overlay(WHITEOUTS.0, WHITEOUTS.1)?,
+                _ => loaded.recognize_whiteouts(btf)?,
             };
-            match tried {
-                Ok((link, detail)) => {
-                    self.links.push((probe.program, link));
-                    outcome.rung = Some(rung);
-                    outcome.detail = detail;
-                    break;
-                }
-                Err(why) => outcome.refused.push((rung, why)),
-            }
-        }
-        outcome
+            loaded.links.push((probe.program, link));
+            Ok(String::new())
+        })
     }
 
     fn recognize_whiteouts(&mut self, btf: &Btf) -> Result<Box<dyn Any>, String> {
@@ -104,18 +79,32 @@ impl Loaded {
 
     /// Attaches what tells of files of overlays that are opened, on the first rung that there is.
     pub(super) fn attach_opens(&mut self, probe: &'static Probe) -> Outcome {
+        let forced = self.outcome(probe).forced;
+        self.first_rung(probe, |loaded, rung| {
+            match rung {
+                Rung::Kprobe => {
+                    let link = loaded.hook_overlay(OPENS.0, OPENS.1)?;
+                    loaded.links.push((probe.program, link));
+                }
+                _ if !forced && !loaded.calls_by_tracepoint() => return Err(NOT_PAID.to_owned()),
+                _ => loaded.hook_opens_exit()?,
+            }
+            Ok(String::new())
+        })
+    }
+
+    /// Tries the rungs from the best on until one is taken, which then tells a detail.
+    fn first_rung(
+        &mut self,
+        probe: &'static Probe,
+        mut attach: impl FnMut(&mut Loaded, Rung) -> Result<String, String>,
+    ) -> Outcome {
         let mut outcome = self.outcome(probe);
         for rung in self.forced.rungs(probe) {
-            let tried = match rung {
-                Rung::Kprobe => self
-                    .hook_overlay(OPENS.0, OPENS.1)
-                    .map(|link| self.links.push((probe.program, link))),
-                _ if !outcome.forced && !self.calls_by_tracepoint() => Err(NOT_PAID.to_owned()),
-                _ => self.hook_opens_exit(),
-            };
-            match tried {
-                Ok(()) => {
+            match attach(self, rung) {
+                Ok(detail) => {
                     outcome.rung = Some(rung);
+                    outcome.detail = detail;
                     break;
                 }
                 Err(why) => outcome.refused.push((rung, why)),

@@ -39,7 +39,8 @@ impl Attach {
         match self {
             Attach::State => &[Rung::Storage, Rung::Hash, Rung::HashUntyped],
             Attach::TpBtf(_) | Attach::Asked(_) | Attach::Renamed(..) => &[Rung::TpBtf],
-            Attach::CopyUps | Attach::Whiteouts => &[Rung::Kprobe, Rung::Signature],
+            Attach::CopyUps => &[Rung::Kprobe, Rung::Signature],
+            Attach::Whiteouts => &[Rung::Kprobe, Rung::Rename],
             Attach::Opens => &[Rung::Kprobe, Rung::Classic],
             Attach::Tracepoint(_) => &[Rung::TpBtf, Rung::RawTp],
             Attach::Calls => &[Rung::Fentry, Rung::Kprobe, Rung::Classic],

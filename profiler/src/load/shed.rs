@@ -71,6 +71,12 @@ impl Loaded {
         signals.iter().try_for_each(|name| self.attach_again(name))
     }
 
+    /// Counts calls on files again that begin after `ts`: what a thread was in when they were paused is over, unseen.
+    pub fn resume_file_calls(&mut self, signals: &[&'static str], ts: u64) -> Result<(), LoadError> {
+        self.set_control(control::FILE_CALLS_SINCE, ts)?;
+        self.resume(signals)
+    }
+
     /// Attaches a signal again, on the rung that it had.
     fn attach_again(&mut self, name: &'static str) -> Result<(), LoadError> {
         let probe = PROBES

@@ -157,7 +157,8 @@ impl Guard {
                 loaded.pause(signals(action.lever));
                 Ok(())
             }
-            (Lever::FileCalls | Lever::Pages, false) => loaded.resume(signals(action.lever)),
+            (Lever::FileCalls, false) => loaded.resume_file_calls(signals(action.lever), ts),
+            (Lever::Pages, false) => loaded.resume(signals(action.lever)),
             (Lever::Scheduling, true) => loaded.pause_scheduling(signals(action.lever), bit(shed::SCHEDULING), ts),
             (Lever::Scheduling, false) => loaded.resume_scheduling(signals(action.lever), bit(shed::SCHEDULING)),
             (Lever::Births, _) => loaded.set_shed(bit(shed::BIRTHS)),

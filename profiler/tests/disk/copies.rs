@@ -177,7 +177,7 @@ fn copy_ups() {
     needs_root!();
     // Functions of a module can be hooked once it is there; where it is built in, this fails.
     let _ = Command::new("modprobe").arg("overlay").output();
-    for rung in rungs() {
+    for rung in rungs("signature") {
         let Some(folder) = folder() else { return };
         prepare(&folder.path(""));
         let (session, stamps) = profile(&folder, "copies", &format!("copy_ups={rung}"));
@@ -185,13 +185,13 @@ fn copy_ups() {
     }
 }
 
-/// The rungs that this kernel has.
-pub(crate) fn rungs() -> Vec<&'static str> {
+/// The rungs that this kernel has: hooks on the overlay, and what is taken without them.
+pub(crate) fn rungs(without: &'static str) -> Vec<&'static str> {
     let kprobes = Path::new("/sys/bus/event_source/devices/kprobe").exists();
     if kprobes {
-        vec!["signature", "kprobe"]
+        vec![without, "kprobe"]
     } else {
-        vec!["signature"]
+        vec![without]
     }
 }
 

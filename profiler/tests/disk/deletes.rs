@@ -102,7 +102,7 @@ pub(crate) fn workload() {
 fn whiteouts_are_told() {
     needs_root!();
     let _ = Command::new("modprobe").arg("overlay").output();
-    for rung in rungs() {
+    for rung in rungs("rename") {
         let Some(folder) = folder() else { return };
         prepare(&folder.path(""));
         let (session, stamps) = profile(&folder, "deletes", &format!("whiteouts={rung}"));

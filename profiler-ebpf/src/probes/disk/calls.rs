@@ -8,13 +8,14 @@ use core::mem::offset_of;
 
 use aya_ebpf::{bindings::pt_regs, macros::btf_tracepoint, programs::BtfTracePointContext};
 use profiler_common::{
-    Counter,
+    Counter, control,
     disk::{CallSum, FileCalls, InodeId, RUN_NS},
     kind,
 };
 
 use super::{DiskState, files, get, id_of, profiled};
 use crate::{
+    calls::Calls,
     emit,
     globals::offset,
     task::{self, Task},
@@ -45,61 +46,34 @@ const READ: usize = 0;
 const WRITE: usize = 1;
 const SYNC: usize = 2;
 
-/// System calls of x86-64 that are counted (`arch/x86/entry/syscalls/syscall_64.tbl`): what reads, what writes, what
-/// syncs the file of its first argument.
-const READS: [u32; 5] = [0, 17, 19, 295, 327];
-const WRITES: [u32; 5] = [1, 18, 20, 296, 328];
-const SYNCS: [u32; 3] = [74, 75, 277];
+/// System calls that are counted: what reads, what writes, what syncs the file of its first argument.
+static READS: Calls = Calls::of(&[(0, 0), (17, 17), (19, 19), (295, 295), (327, 327)]);
+static WRITES: Calls = Calls::of(&[(1, 1), (18, 18), (20, 20), (296, 296), (328, 328)]);
+static SYNCS: Calls = Calls::of(&[(74, 75), (277, 277)]);
+static COUNTED: Calls = Calls::of(&[
+    (SENDFILE as usize, SENDFILE as usize),
+    (SPLICE as usize, SPLICE as usize),
+    (COPY_FILE_RANGE as usize, COPY_FILE_RANGE as usize),
+])
+.and(&READS)
+.and(&WRITES)
+.and(&SYNCS);
 /// From one file to another: `sendfile` to its first from its second, the other two from their first to their third.
-const SENDFILE: u32 = 40;
-const SPLICE: u32 = 275;
-const COPY_FILE_RANGE: u32 = 326;
-
-const fn bits(numbers: &[u32]) -> [u64; 6] {
-    let mut bits = [0; 6];
-    let mut index = 0;
-    while index < numbers.len() {
-        bits[numbers[index] as usize / 64] |= 1 << (numbers[index] % 64);
-        index += 1;
-    }
-    bits
-}
-/// A bit for each number: a comparison for each would be a way for the verifier to follow.
-static READ_BITS: [u64; 6] = bits(&READS);
-static WRITE_BITS: [u64; 6] = bits(&WRITES);
-static SYNC_BITS: [u64; 6] = bits(&SYNCS);
-static COUNTED_BITS: [u64; 6] = {
-    let mut all = bits(&[SENDFILE, SPLICE, COPY_FILE_RANGE]);
-    let (read, write, sync) = (bits(&READS), bits(&WRITES), bits(&SYNCS));
-    let mut index = 0;
-    while index < all.len() {
-        all[index] |= read[index] | write[index] | sync[index];
-        index += 1;
-    }
-    all
-};
+const SENDFILE: i32 = 40;
+const SPLICE: i32 = 275;
+const COPY_FILE_RANGE: i32 = 326;
 
 /// Whether a system call reads the file of its first argument and does nothing else.
 #[cfg(not(feature = "task-storage"))]
 #[inline(always)]
 pub fn is_read(syscall: i32) -> bool {
-    holds(&READ_BITS, syscall as u32)
-}
-
-#[inline(always)]
-fn holds(bits: &'static [u64; 6], number: u32) -> bool {
-    if number >= 384 {
-        return false;
-    }
-    // SAFETY: within the array; volatile so that it stays one.
-    let word = unsafe { core::ptr::read_volatile(bits.as_ptr().add((number / 64) as usize)) };
-    word >> (number % 64) & 1 != 0
+    READS.holds(syscall)
 }
 
 /// `sys_enter(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]
 pub fn file_call_begins(ctx: BtfTracePointContext) -> u32 {
-    if !holds(&COUNTED_BITS, ctx.arg::<u64>(1) as u32) {
+    if !COUNTED.holds(ctx.arg::<u64>(1) as i32) {
         return 0;
     }
     emit::done(match profiled(task::current()) {
@@ -116,15 +90,15 @@ pub fn file_call_begins(ctx: BtfTracePointContext) -> u32 {
 #[btf_tracepoint(function = "sys_exit")]
 pub fn file_call_ends(ctx: BtfTracePointContext) -> u32 {
     let regs: *const u8 = ctx.arg(0);
-    let number = task::read::<u64>(regs, offset_of!(pt_regs, orig_rax) as u32) as u32;
-    if !holds(&COUNTED_BITS, number) {
+    let number = task::read::<u64>(regs, offset_of!(pt_regs, orig_rax) as u32) as i32;
+    if !COUNTED.holds(number) {
         return 0;
     }
     let task = task::current();
     let Some(state) = get(task) else { return 0 };
     let began = core::mem::take(&mut state.call_began);
-    if began == 0 {
-        // It began before it could be seen.
+    // Else it began before it could be seen, or what is noted is of a call before a time in which calls were not counted.
+    if began <= emit::control(control::FILE_CALLS_SINCE) {
         return 0;
     }
     let now = task::now();
@@ -137,11 +111,11 @@ pub fn file_call_ends(ctx: BtfTracePointContext) -> u32 {
     };
     let argument = |at: usize| task::read::<u64>(regs, at as u32);
     let first = argument(offset_of!(pt_regs, rdi));
-    if holds(&READ_BITS, number) {
+    if READS.holds(number) {
         add(task, state, first, READ, sum, now);
-    } else if holds(&WRITE_BITS, number) {
+    } else if WRITES.holds(number) {
         add(task, state, first, WRITE, sum, now);
-    } else if holds(&SYNC_BITS, number) {
+    } else if SYNCS.holds(number) {
         add(task, state, first, SYNC, CallSum { bytes: 0, ..sum }, now);
     } else {
         let (from, to) = match number {

@@ -20,6 +20,7 @@ use profiler_common::{
 
 use super::{DiskState, create, files, id_of, overlay, state::Copying};
 use crate::{
+    calls::{Calls, NONE},
     emit::{self, Scratch},
     globals::offset,
     stack,
@@ -33,64 +34,47 @@ static DISK_SCRATCH: Scratch = Scratch::with_max_entries(1, 0);
 /// below lie above it.
 const LOOKED_AT: usize = 48;
 
-/// System calls of x86-64 that can't copy up: those that read and write contents, look at metadata, wait or run programs
-/// (`arch/x86/entry/syscalls/syscall_64.tbl`). The first and the last of a row of numbers, each 1 more: 0 stands for none.
-const PLAIN: &[(usize, usize)] = &[
-    // None; read, write; close to lseek without open; mmap to brk; ioctl to writev.
-    (0, 2),
-    (4, 13),
-    (17, 21),
+/// System calls that can't copy up: those that read and write contents, look at metadata, wait or run programs.
+static PLAIN: Calls = Calls::of(&[
+    (NONE, NONE),
+    // read, write; close to lseek without open; mmap to brk; ioctl to writev.
+    (0, 1),
+    (3, 12),
+    (16, 20),
     // mremap to madvise.
-    (26, 29),
+    (25, 28),
     // sendfile; execve, exit, wait4; fsync, fdatasync; ftruncate, getdents.
-    (41, 41),
-    (60, 62),
-    (75, 76),
-    (78, 79),
+    (40, 40),
+    (59, 61),
+    (74, 75),
+    (77, 78),
     // readlink; statfs, fstatfs; sync; readahead; futex; getdents64; fadvise64; exit_group, epoll_wait.
-    (90, 90),
-    (138, 139),
-    (163, 163),
-    (188, 188),
-    (203, 203),
-    (218, 218),
-    (222, 222),
-    (232, 233),
+    (89, 89),
+    (137, 138),
+    (162, 162),
+    (187, 187),
+    (202, 202),
+    (217, 217),
+    (221, 221),
+    (231, 232),
     // newfstatat; splice to vmsplice; epoll_pwait; fallocate; preadv, pwritev; syncfs.
-    (263, 263),
-    (276, 279),
-    (282, 282),
-    (286, 286),
-    (296, 297),
-    (307, 307),
+    (262, 262),
+    (275, 278),
+    (281, 281),
+    (285, 285),
+    (295, 296),
+    (306, 306),
     // execveat; copy_file_range to pwritev2; statx; io_uring_enter.
-    (323, 323),
-    (327, 329),
-    (333, 333),
-    (427, 427),
-];
-/// The same as bits: a comparison for each would be a way for the verifier to follow.
-static PLAIN_BITS: [u64; 8] = {
-    let mut bits = [0; 8];
-    let mut row = 0;
-    while row < PLAIN.len() {
-        let (mut number, last) = PLAIN[row];
-        while number <= last {
-            bits[number / 64] |= 1 << (number % 64);
-            number += 1;
-        }
-        row += 1;
-    }
-    bits
-};
+    (322, 322),
+    (326, 328),
+    (332, 332),
+    (426, 426),
+]);
 
 /// Whether a system call may copy up. Of each run of pages in one that may, the stack is looked at.
 #[inline(always)]
 pub fn possible(syscall: i32) -> bool {
-    let number = (syscall + 1) as usize & 511;
-    // SAFETY: within the array; volatile so that it stays one.
-    let bits = unsafe { core::ptr::read_volatile(PLAIN_BITS.as_ptr().add(number / 64)) };
-    bits >> (number % 64) & 1 == 0
+    !PLAIN.holds(syscall)
 }
 
 /// Whether the overlay's own functions tell of copy-ups.

@@ -27,6 +27,8 @@ pub enum Rung {
     TaskIterator,
     /// By its traces: what it does, and the kernel stack it does it with.
     Signature,
+    /// By the renames of the file system that it is done with.
+    Rename,
 }
 
 /// What is to be known of a rung; [`Rung`]'s methods give it.
@@ -51,6 +53,7 @@ impl Rung {
         Rung::Clock,
         Rung::TaskIterator,
         Rung::Signature,
+        Rung::Rename,
     ];
 
     const fn facts(self) -> Facts {
@@ -127,6 +130,12 @@ impl Rung {
                 needs: "`page_added`, `page_dirtied`; /proc/kallsyms with addresses",
                 lost: "the file that was copied when it was in the page cache; a copy-up's last moments on a CPU; where \
                        the upper layer is not on ext4, copy-ups of directories, links and empty files",
+            },
+            Rung::Rename => Facts {
+                name: "rename",
+                since: "5.8",
+                needs: "BTF of ext4; /proc/kallsyms with addresses",
+                lost: "deletes where the upper layer is not on ext4",
             },
         }
     }
