@@ -48,6 +48,10 @@ busybox_root() {
     echo 'root:x:0:' >"$1/etc/group"
 }
 
+# show WORDS: phasegraph, whose exit status is a verdict here. verdict: from a verdict on, of what is read.
+show() { "$PHASEGRAPH" "$@" || true; }
+verdict() { sed -n '/^verdict/,$p'; }
+
 # Whatever ends this script, what it started ends with it: a bench ends its command; a container goes on without its client.
 ending() {
     trap '' INT TERM HUP
@@ -60,6 +64,8 @@ ending() {
         [ "$(wc -w </proc/$$/task/$$/children)" -gt 1 ] || break
     done
     [ -z "${CONTAINERS_CONF:-}" ] || podman rm --all --force --time 0 >/dev/null 2>&1 || true
+    # The cgroups are the host's, also below this mount.
+    rmdir /sys/fs/cgroup/libpod_parent/conmon /sys/fs/cgroup/libpod_parent 2>/dev/null || true
 }
 trap ending EXIT
 

@@ -101,8 +101,6 @@ $(container fixed "$mebibytes") >/dev/null
 docker stop --time 60 profiler >/dev/null
 wait "$recording"
 
-show() { "$PHASEGRAPH" "$@" || true; }
-verdict() { sed -n '/^verdict/,$p'; }
 figure() { # FOLDER PHASE MEASURE [COLUMN]: of summary.tsv, ns; the median
     awk -F'\t' -v phase="$2" -v measure="$3" -v column="${4:-5}" \
         '($2 == phase || $2 ~ " > " phase "$") && $3 == measure { print $column }' "$1/summary.tsv"

@@ -9,28 +9,8 @@ page=$WORK/page
 cd "$WORK"
 podman_settings runc
 
-# The registry that images are pulled from, on loopback.
-cat >registry.yml <<YML
-version: 0.1
-log: {level: warn}
-storage: {filesystem: {rootdirectory: $WORK/registry}}
-http: {addr: 127.0.0.1:5000}
-YML
-docker-registry serve registry.yml >/dev/null 2>&1 &
-registry=$!
-end() {
-    podman rm --all --force --time 0 >/dev/null 2>&1 || true
-    kill "$registry" 2>/dev/null || true
-    rmdir /sys/fs/cgroup/libpod_parent/conmon /sys/fs/cgroup/libpod_parent 2>/dev/null || true
-}
-trap end EXIT
-listens() { grep -q ':1388 00000000:0000 0A' /proc/net/tcp /proc/net/tcp6; }
-for _ in $(seq 600); do
-    if listens; then break; fi
-    kill -0 "$registry" || { echo "docker-registry has ended" >&2; exit 1; }
-    sleep 0.05
-done
-listens || { echo "docker-registry does not listen after 30 s" >&2; exit 1; }
+# Images are pulled from a registry on loopback.
+local_registry
 
 # Two versions of each image: the second one has another file /version. db-made is db with a cluster
 # in the image.
@@ -92,7 +72,6 @@ bench() { # NAME OPTIONS...: a run that fails is no reason to stop, anything els
 bench warm --param way=base,fast,shared,made,adopted --warmup 0
 bench cold --param way=base,prepull --series cold --cold "bash $recipe cool {way}"
 
-show() { "$PHASEGRAPH" "$@" || true; }
 echo "$runs" >"$page/runs"
 awk -F'\t' '$5 == "total" { all++; good += $3 == "ok" } END { printf "%d of %d", good, all }' warm/runs.tsv cold/runs.tsv >"$page/succeeded"
 {

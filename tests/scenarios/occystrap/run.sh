@@ -31,8 +31,6 @@ sed -n '/BEGIN CERT/,/END CERT/p;/END CERT/q' "$("$WORK/venv/bin/python" -c 'imp
 bench certificate --cold 'rm -rf out/dir' --param j=4 -- \
     env SSL_CERT_FILE="$WORK/one.pem" $tool -j '{j}' process "$source" dir://out/dir
 
-show() { "$PHASEGRAPH" "$@" || true; }
-verdict() { sed -n '/^verdict/,$p'; }
 echo "\`$(uname -s) $(uname -r | cut -d- -f1)\`, $(nproc) CPUs, $($WORK/venv/bin/pip list 2>/dev/null | awk '$1 == "occystrap" { print $1, $2 }'), \
 $(python3 --version), $(docker-registry --version | head -1 | cut -d' ' -f1,3), $(date -u +%F)" >"$page/host"
 echo "$runs" >"$page/runs"

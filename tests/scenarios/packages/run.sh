@@ -61,11 +61,9 @@ podman commit --quiet seed "$PREBUILT" >/dev/null
 podman rm seed >/dev/null
 bench prebuilt "$few" --warmup 0 -- env IMAGE="$PREBUILT" $(session complex)
 
-show() { "$PHASEGRAPH" "$@" || true; }
 check() { # BUDGET RESULTS BASELINE
     show check --budget "$SCENARIO/budgets/$1.toml" ${3:+--baseline "$3"} "$2" --width 110
 }
-verdict() { sed -n '/^verdict/,$p'; }
 check pull pull '' >"$page/check-pull"
 check simple simple simple-chroot >"$page/check-simple"
 check complex complex complex-chroot >"$page/check-complex"

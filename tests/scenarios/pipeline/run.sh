@@ -34,7 +34,6 @@ bench together together "$runs"
 rm -f count
 FAILING=yes bench failing sequential "$failing" --warmup 0
 
-show() { "$PHASEGRAPH" "$@" || true; }
 column() { # FOLDER KEY COLUMN: a figure of summary.tsv, in seconds
     awk -F'\t' -v key="$2" -v column="$3" '$2 == key && $3 == "wall" { printf "%.2f s", $column / 1e9 }' "$1/summary.tsv"
 }
