@@ -20,7 +20,7 @@ mod links;
 
 pub use links::ExchangeIx;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 
 use links::Links;
@@ -182,6 +182,7 @@ pub struct Paths<'a> {
     links: Links<'a>,
     /// Of each operation, once it was asked for.
     operations: Vec<OnceCell<Path>>,
+    classifier: RefCell<Classifier>,
 }
 
 impl<'a> Paths<'a> {
@@ -199,6 +200,7 @@ impl<'a> Paths<'a> {
             threads,
             links: Links::new(session),
             operations: vec![OnceCell::new(); session.operations.len()],
+            classifier: RefCell::default(),
         }
     }
 
@@ -211,7 +213,7 @@ impl<'a> Paths<'a> {
         let waits = |ix: ThreadIx| {
             let thread = self.session.threads.get(ix.ix());
             let last = thread.and_then(|thread| before(thread, phase.span.to));
-            last.is_some_and(|last| matches!(last.state, State::Blocked { .. }))
+            last.is_some_and(|last| last.span.to > phase.span.to && matches!(last.state, State::Blocked { .. }))
         };
         // An event that cut nobody's time, while the main thread waits on: whom its operation waited for then.
         let instead = last.filter(|last| waits(*last)).and_then(|_| {
@@ -370,7 +372,7 @@ impl<'a> Paths<'a> {
 
     /// Whether it is how a server waits to be asked: at many files, or for a connection, which tells of no other end.
     fn for_requests(&self, state: State) -> bool {
-        let class = Classifier::default().classify(self.session, state);
+        let class = self.classifier.borrow_mut().classify(self.session, state);
         class.detail == POLL || class.wait == Wait::Network || class.wait == Wait::Ipc
     }
 }

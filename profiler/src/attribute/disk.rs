@@ -102,8 +102,7 @@ pub struct Disk {
 
 /// Whether a recording has calls that read, write and sync files.
 pub fn counts_calls(session: &Session) -> bool {
-    let mut probes = session.meta.probes.iter();
-    probes.any(|(name, rung)| name == "file_call_ends" && !rung.starts_with("not "))
+    session.rung_of("file_call_ends").is_some()
 }
 
 impl Disk {

@@ -112,12 +112,18 @@ pub struct CopyUp {
     pub bytes: u64,
 }
 
-/// A file, and what one container (or none) did to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileUse {
+/// A file in its layer (or none), for one container (or none).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
     pub container: Option<ContainerIx>,
     pub layer: Option<LayerIx>,
     pub file: FileIx,
+}
+
+/// A file, and what one container (or none) did to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileUse {
+    pub place: Place,
     pub cold: u64,
     pub written: u64,
 }
@@ -125,10 +131,8 @@ pub struct FileUse {
 /// A file, and the calls by which one container (or none) read, wrote and synced it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileCalls {
-    pub container: Option<ContainerIx>,
-    pub layer: Option<LayerIx>,
-    /// Where the caller has that of an overlay, the one of the layer, as far as it is known.
-    pub file: FileIx,
+    /// Where the caller has a file of an overlay, the one of the layer, as far as it is known.
+    pub place: Place,
     pub sums: [CallSum; 3],
 }
 
@@ -177,12 +181,12 @@ impl Systems {
     fn new(session: &Session) -> Systems {
         let told = session.files.iter().filter(|file| file.told && file.magic != 0);
         let mounts = || session.overlays.iter().filter(|mount| mount.driver == "overlay");
-        let mut probes = session.meta.probes.iter();
+        let rung = session.rung_of("copy_ups");
         Systems {
             known: told.map(|file| (file.id.dev, file.magic)).collect(),
             overlays: mounts().map(|mount| mount.dev).filter(|dev| *dev != 0).collect(),
             merged: mounts().map(|mount| mount.merged.clone()).collect(),
-            by_signature: probes.any(|(signal, rung)| signal == "copy_ups" && rung.starts_with("signature")),
+            by_signature: rung.is_some_and(|rung| rung.starts_with("signature")),
         }
     }
 
@@ -213,8 +217,8 @@ impl Table {
         let mut uses = Uses::new();
         let files = files(session, &layers, &owners, &mut uses);
         for done in &files {
-            let size = session.files.get(done.file.ix()).map_or(0, |file| file.size);
-            let used = uses.entry((done.container, done.layer)).or_default();
+            let size = session.files.get(done.place.file.ix()).map_or(0, |file| file.size);
+            let used = uses.entry((done.place.container, done.place.layer)).or_default();
             used.read_files += u64::from(done.cold > 0);
             used.cold = used.cold.saturating_add(done.cold);
             used.distinct = used.distinct.saturating_add(done.cold.min(size));
@@ -228,7 +232,7 @@ impl Table {
         }
         let calls = calls(session, &layers, &owners);
         for told in &calls {
-            let used = uses.entry((told.container, told.layer)).or_default();
+            let used = uses.entry((told.place.container, told.place.layer)).or_default();
             used.read = used.read.saturating_add(told.sums[0].bytes);
         }
         let copy_ups = copy_ups(session, &layers, &owners);
@@ -320,25 +324,25 @@ pub fn limits(session: &Session) -> Vec<String> {
 
 /// Whether the recording was made with what it takes.
 pub fn measured(session: &Session) -> bool {
-    let has = |signal: &str| {
-        let probes = &mut session.meta.probes.iter();
-        probes.any(|(name, rung)| name == signal && !rung.starts_with("not "))
-    };
-    has("page_added") || !session.page_runs.is_empty() || !session.copy_ups.is_empty()
+    session.rung_of("page_added").is_some() || !session.page_runs.is_empty() || !session.copy_ups.is_empty()
 }
 
 /// Adds up the page runs by file; what was read at a container's start goes into `uses` at once.
 fn files(session: &Session, layers: &Layers, owners: &Owners<'_>, uses: &mut Uses) -> Vec<FileUse> {
     let page = session.page();
     let started = starts(session);
-    type Touched = (Option<ContainerIx>, Option<LayerIx>, FileIx);
-    let mut sums: HashMap<Touched, (u64, u64)> = HashMap::new();
+    let mut sums: HashMap<Place, (u64, u64)> = HashMap::new();
     for run in &session.page_runs {
         let ts = run.span.from;
         let container = owners.container(run.thread, run.cgroup, ts);
         let layer = layers.of_file(session, run.file, ts);
         let (cold, written) = (u64::from(run.read()) * page, u64::from(run.written()) * page);
-        let sum = sums.entry((container, layer, run.file)).or_default();
+        let place = Place {
+            container,
+            layer,
+            file: run.file,
+        };
+        let sum = sums.entry(place).or_default();
         *sum = (sum.0.saturating_add(cold), sum.1.saturating_add(written));
         if container.is_some_and(|ix| started.get(ix.ix()).is_some_and(|started| ts < *started)) {
             let used = uses.entry((container, layer)).or_default();
@@ -348,17 +352,11 @@ fn files(session: &Session, layers: &Layers, owners: &Owners<'_>, uses: &mut Use
     let mut files: Vec<FileUse> = sums
         .into_iter()
         .filter(|(_, (cold, written))| *cold > 0 || *written > 0)
-        .map(|((container, layer, file), (cold, written))| FileUse {
-            container,
-            layer,
-            file,
-            cold,
-            written,
-        })
+        .map(|(place, (cold, written))| FileUse { place, cold, written })
         .collect();
     files.sort_unstable_by_key(|done| {
         let bytes = done.cold.saturating_add(done.written);
-        (std::cmp::Reverse(bytes), done.container, done.layer, done.file)
+        (std::cmp::Reverse(bytes), done.place)
     });
     files
 }
@@ -381,29 +379,25 @@ fn calls(session: &Session, layers: &Layers, owners: &Owners<'_>) -> Vec<FileCal
             uppers.insert(mount.dev, *upper);
         }
     }
-    type Called = (Option<ContainerIx>, Option<LayerIx>, FileIx);
-    let mut sums: HashMap<Called, [CallSum; 3]> = HashMap::new();
+    let mut sums: HashMap<Place, [CallSum; 3]> = HashMap::new();
     for told in &session.file_calls {
         let ts = told.span.from;
         let file = beneath.get(&told.file).copied().unwrap_or(told.file);
         let dev = session.files.get(file.ix()).map_or(0, |file| file.id.dev);
         let layer = uppers.get(&dev).copied().or_else(|| layers.of_file(session, file, ts));
-        let container = owners.container(told.thread, told.cgroup, ts);
-        let all = sums.entry((container, layer, file)).or_default();
+        let place = Place {
+            container: owners.container(told.thread, told.cgroup, ts),
+            layer,
+            file,
+        };
+        let all = sums.entry(place).or_default();
         for (sum, part) in all.iter_mut().zip([told.read, told.written, told.synced]) {
             sum.add(&part);
         }
     }
-    let mut calls: Vec<FileCalls> = sums
-        .into_iter()
-        .map(|((container, layer, file), sums)| FileCalls {
-            container,
-            layer,
-            file,
-            sums,
-        })
-        .collect();
-    calls.sort_unstable_by_key(|told| (std::cmp::Reverse(told.ns()), told.container, told.layer, told.file));
+    let told = sums.into_iter();
+    let mut calls: Vec<FileCalls> = told.map(|(place, sums)| FileCalls { place, sums }).collect();
+    calls.sort_unstable_by_key(|told| (std::cmp::Reverse(told.ns()), told.place));
     calls
 }
 

@@ -225,6 +225,13 @@ pub struct Overlaid {
 const DEEPEST: usize = 256;
 
 impl Session {
+    /// By which rung the recording has a signal; `None` when it has not.
+    pub fn rung_of(&self, signal: &str) -> Option<&str> {
+        let mut probes = self.meta.probes.iter();
+        let (_, rung) = probes.find(|(name, rung)| name == signal && !rung.starts_with("not "))?;
+        Some(rung)
+    }
+
     /// Size of a page, bytes.
     pub fn page(&self) -> u64 {
         match self.meta.page_size {

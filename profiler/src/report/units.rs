@@ -75,6 +75,16 @@ pub fn count(count: u64) -> String {
     text
 }
 
+/// A size in a table, where nothing is a dot.
+pub fn bytes_cell(size: u64) -> String {
+    if size == 0 { "·".to_owned() } else { bytes(size) }
+}
+
+/// A count in a table, where nothing is a dot.
+pub fn count_cell(number: u64) -> String {
+    if number == 0 { "·".to_owned() } else { count(number) }
+}
+
 /// `1 process`, `2,000 processes`.
 pub fn of(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })

@@ -106,6 +106,23 @@ fn told(session: &Session, path: &Path) -> Vec<(u64, u64, u32, &'static str)> {
     told
 }
 
+/// A phase of no operation.
+fn phase(span: Span, main: Option<ThreadIx>, processes: Vec<ProcessIx>) -> Phase {
+    Phase {
+        kind: PhaseKind::Create,
+        label: Vec::new(),
+        span,
+        open: false,
+        parent: None,
+        operation: None,
+        container: None,
+        main,
+        processes,
+        bytes: None,
+        evidence: (String::new(), String::new()),
+    }
+}
+
 fn operation(session: &mut Session, span: Span) {
     let process = process_ix(session, CLIENT.tgid, CLIENT.start);
     session.operations.push(Operation {
@@ -253,19 +270,7 @@ fn phases() {
     let client = process_ix(&session, CLIENT.tgid, CLIENT.start);
     let child = process_ix(&session, CHILD.tgid, CHILD.start);
     let mut add = |span, main, processes| {
-        session.phases.push(Phase {
-            kind: PhaseKind::Create,
-            label: Vec::new(),
-            span,
-            open: false,
-            parent: None,
-            operation: None,
-            container: None,
-            main,
-            processes,
-            bytes: None,
-            evidence: (String::new(), String::new()),
-        });
+        session.phases.push(phase(span, main, processes));
     };
     let main = Some(ThreadIx(0));
     add(span(2_500, 5_500), main, vec![client, child]);
@@ -310,17 +315,8 @@ fn phases_within_a_wait() {
     let main = thread_ix(&session, CLIENT);
     for processes in [vec![client, child], vec![client]] {
         session.phases.push(Phase {
-            kind: PhaseKind::Step,
-            label: Vec::new(),
-            span: span(2_500, 5_300),
-            open: false,
-            parent: None,
             operation: Some(OperationIx(0)),
-            container: None,
-            main: Some(main),
-            processes,
-            bytes: None,
-            evidence: (String::new(), String::new()),
+            ..phase(span(2_500, 5_300), Some(main), processes)
         });
     }
     let paths = Paths::new(&session);
@@ -358,19 +354,7 @@ fn circles() {
     assert_eq!(told(&session, &path).len(), 3);
     let child = thread_ix(&session, CHILD);
     session.threads[child.ix()].maker = Some(child);
-    session.phases.push(Phase {
-        kind: PhaseKind::Run,
-        label: Vec::new(),
-        span: span(1_000, 4_000),
-        open: true,
-        parent: None,
-        operation: None,
-        container: None,
-        main: Some(child),
-        processes: Vec::new(),
-        bytes: None,
-        evidence: (String::new(), String::new()),
-    });
+    session.phases.push(phase(span(1_000, 4_000), Some(child), Vec::new()));
     let path = Paths::new(&session).of_phase(PhaseIx(0));
     assert_eq!(told(&session, &path)[0], (1_000, 3_000, 0, "unattributed"));
 }

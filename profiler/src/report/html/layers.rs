@@ -62,9 +62,9 @@ pub(super) fn moves(session: &Session, table: &Table) -> Vec<LayerTable> {
     });
     let files = table.files.iter().take(MOVES).map(|file| {
         vec![
-            layers::bytes(file.cold),
-            layers::bytes(file.written),
-            layers::file(session, table, file),
+            units::bytes_cell(file.cold),
+            units::bytes_cell(file.written),
+            layers::file(session, table, &file.place),
         ]
     });
     let tables = [

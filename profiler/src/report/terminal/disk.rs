@@ -41,10 +41,10 @@ pub(super) fn add(page: &mut Page, session: &Session, disk: &Disk, selection: &S
         let note = format!("and {} with less", units::of(listed.more as u64, "phase", "phases"));
         page.line(&[(Paint::Dim, &note)]);
     }
-    if disk.full {
+    let called = |(_, traffic): &&(String, Traffic)| traffic.calls.iter().any(|sum| sum.calls > 0);
+    let rows: Vec<_> = listed.rows.iter().filter(called).cloned().collect();
+    if !rows.is_empty() {
         page.heading("file calls", CALLS_DETAIL);
-        let called = |(_, traffic): &(String, Traffic)| traffic.calls.iter().any(|sum| sum.calls > 0);
-        let rows: Vec<_> = listed.rows.iter().filter(|row| called(row)).cloned().collect();
         table(page, &CALLS, &rows, calls);
     }
     if selection.title.is_empty() {
@@ -139,38 +139,28 @@ fn table(page: &mut Page, columns: &[&str], rows: &[(String, Traffic)], figures:
     }
 }
 
-fn bytes(bytes: u64) -> String {
-    match bytes {
-        0 => "·".to_owned(),
-        bytes => units::bytes(bytes),
-    }
-}
-
-fn count(count: u64) -> String {
-    match count {
-        0 => "·".to_owned(),
-        count => units::count(count),
-    }
-}
-
 fn calls(traffic: &Traffic) -> Vec<String> {
     let [read, written, synced] = &traffic.calls;
     let mut cells = Vec::new();
     for sum in [read, written] {
-        cells.extend([count(sum.calls), bytes(sum.bytes), units::cell(sum.ns)]);
+        cells.extend([
+            units::count_cell(sum.calls),
+            units::bytes_cell(sum.bytes),
+            units::cell(sum.ns),
+        ]);
     }
-    cells.extend([count(synced.calls), units::cell(synced.ns)]);
+    cells.extend([units::count_cell(synced.calls), units::cell(synced.ns)]);
     cells
 }
 
 fn figures(traffic: &Traffic) -> Vec<String> {
     vec![
-        bytes(traffic.cold),
-        bytes(traffic.dirtied),
-        bytes(traffic.written_back),
-        count(traffic.copy_ups),
+        units::bytes_cell(traffic.cold),
+        units::bytes_cell(traffic.dirtied),
+        units::bytes_cell(traffic.written_back),
+        units::count_cell(traffic.copy_ups),
         units::cell(traffic.stall),
-        count(traffic.whiteouts),
+        units::count_cell(traffic.whiteouts),
     ]
 }
 

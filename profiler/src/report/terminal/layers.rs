@@ -1,10 +1,13 @@
 //! `layers`: what each container read, wrote and copied up of each layer of its root file system.
 
+mod lists;
+
+pub(in crate::report) use lists::file;
+
 use super::page::{Page, Paint, Style, column_widths};
 use crate::attribute::layers::{CopyUp, FileCalls, FileUse, Stack, Table, Use};
 use crate::attribute::{calls, layers};
 use crate::model::disk::{self, magic};
-use crate::model::layers::LayerIx;
 use crate::model::share::sum;
 use crate::model::{ContainerIx, Session};
 use crate::recording::record::Role;
@@ -74,11 +77,19 @@ pub fn render(session: &Session, options: &Options, style: &Style) -> Result<Str
     }
     let copied: Vec<&CopyUp> = table.copy_ups.iter().filter(|copy| is_asked(copy.container)).collect();
     copy_ups(&mut page, session, &table, &copied, options.top);
-    let files: Vec<&FileUse> = table.files.iter().filter(|file| is_asked(file.container)).collect();
-    top_files(&mut page, session, &table, &files, options.top);
-    let calls: Vec<&FileCalls> = table.calls.iter().filter(|calls| is_asked(calls.container)).collect();
-    top_calls(&mut page, session, &table, &calls, options.top);
-    top_directories(&mut page, session, &table, &files, options.top);
+    let files: Vec<&FileUse> = table
+        .files
+        .iter()
+        .filter(|file| is_asked(file.place.container))
+        .collect();
+    lists::files(&mut page, session, &table, &files, options.top);
+    let calls: Vec<&FileCalls> = table
+        .calls
+        .iter()
+        .filter(|calls| is_asked(calls.place.container))
+        .collect();
+    lists::calls(&mut page, session, &table, &calls, options.top);
+    lists::directories(&mut page, session, &table, &files, options.top);
     Ok(page.finish())
 }
 
@@ -194,37 +205,20 @@ pub(in crate::report) fn columns(table: &Table) -> impl Iterator<Item = &'static
 fn figures(table: &Table, used: &Use, size: Option<u64>) -> Vec<String> {
     let mut cells = vec![
         size.map_or_else(|| "?".to_owned(), units::bytes),
-        count(used.opened),
-        bytes(used.cold),
+        units::count_cell(used.opened),
+        units::bytes_cell(used.cold),
         match size {
             Some(size) if used.distinct > 0 => units::share(used.distinct.min(size), size),
             _ => "·".to_owned(),
         },
-        bytes(used.written),
-        count(used.copy_ups),
+        units::bytes_cell(used.written),
+        units::count_cell(used.copy_ups),
         units::cell(used.stall),
     ];
     if table.full {
-        cells.push(bytes(used.read));
+        cells.push(units::bytes_cell(used.read));
     }
     cells
-}
-
-/// A size in a table, where nothing is a dot.
-pub(in crate::report) fn bytes(bytes: u64) -> String {
-    if bytes == 0 {
-        "·".to_owned()
-    } else {
-        units::bytes(bytes)
-    }
-}
-
-fn count(count: u64) -> String {
-    if count == 0 {
-        "·".to_owned()
-    } else {
-        units::count(count)
-    }
 }
 
 fn others(page: &mut Page, table: &Table) {
@@ -273,7 +267,7 @@ fn copy_ups(page: &mut Page, session: &Session, table: &Table, copied: &[&CopyUp
         );
         page.paragraph(&label, Paint::Plain, &copy_up(session, table, copy));
     }
-    more(page, copied.len(), top);
+    lists::more(page, copied.len(), top);
 }
 
 /// `/srv/config.bin from layer abababababab, by sh (pid 12): openat, in run of web`: a copy-up without its figures.
@@ -326,146 +320,6 @@ fn nothing_copied(session: &Session, told: &disk::CopyUp) -> Option<String> {
         Some(magic::TMPFS | magic::RAMFS) => format!("how much of {size} is not told of tmpfs"),
         _ => format!("which shares its {size} with the layer below, or copied what describes it alone"),
     })
-}
-
-fn top_files(page: &mut Page, session: &Session, table: &Table, files: &[&FileUse], top: usize) {
-    if files.is_empty() {
-        return;
-    }
-    page.heading("files", "read cold and written, most bytes first");
-    let head = ["read cold", "written"].map(str::to_owned).to_vec();
-    let mut cells = vec![head];
-    let mut what = vec!["file".to_owned()];
-    for file in files.iter().take(top) {
-        cells.push(vec![bytes(file.cold), bytes(file.written)]);
-        what.push(self::file(session, table, file));
-    }
-    listed(page, &cells, &what);
-    more(page, files.len(), top);
-}
-
-fn top_calls(page: &mut Page, session: &Session, table: &Table, calls: &[&FileCalls], top: usize) {
-    if calls.is_empty() {
-        return;
-    }
-    page.heading(
-        "file calls",
-        "read, written and synced by calls, most time in them first",
-    );
-    let head = ["time", "reads", "read", "writes", "written", "syncs"]
-        .map(str::to_owned)
-        .to_vec();
-    let mut cells = vec![head];
-    let mut what = vec!["file".to_owned()];
-    for told in calls.iter().take(top) {
-        let [read, written, synced] = &told.sums;
-        cells.push(vec![
-            units::cell(told.ns()),
-            count(read.calls),
-            bytes(read.bytes),
-            count(written.calls),
-            bytes(written.bytes),
-            count(synced.calls),
-        ]);
-        let file = FileUse {
-            container: told.container,
-            layer: told.layer,
-            file: told.file,
-            cold: 0,
-            written: 0,
-        };
-        what.push(self::file(session, table, &file));
-    }
-    listed(page, &cells, &what);
-    more(page, calls.len(), top);
-}
-
-fn top_directories(page: &mut Page, session: &Session, table: &Table, files: &[&FileUse], top: usize) {
-    let mut directories: std::collections::BTreeMap<(Option<LayerIx>, String), (u64, u64, u64)> = Default::default();
-    for file in files {
-        let path = path(session, table, file);
-        let directory = match path.rsplit_once('/') {
-            Some(("", _)) => "/".to_owned(),
-            Some((directory, _)) => directory.to_owned(),
-            None => continue,
-        };
-        let sum = directories.entry((file.layer, directory)).or_default();
-        *sum = (
-            sum.0.saturating_add(file.cold),
-            sum.1.saturating_add(file.written),
-            sum.2 + 1,
-        );
-    }
-    if directories.is_empty() {
-        return;
-    }
-    let mut sorted: Vec<_> = directories.into_iter().collect();
-    let most = |(cold, written, _): &(u64, u64, u64)| std::cmp::Reverse(cold.saturating_add(*written));
-    sorted.sort_by(|(a, sum), (b, other)| most(sum).cmp(&most(other)).then_with(|| a.cmp(b)));
-    page.heading("directories", "the same by directory");
-    let head = ["read cold", "written", "files"].map(str::to_owned).to_vec();
-    let mut cells = vec![head];
-    let mut what = vec!["directory".to_owned()];
-    for ((layer, directory), (cold, written, files)) in sorted.iter().take(top) {
-        cells.push(vec![bytes(*cold), bytes(*written), units::count(*files)]);
-        what.push(format!("{}{directory}", prefix(table, *layer)));
-    }
-    listed(page, &cells, &what);
-    more(page, sorted.len(), top);
-}
-
-fn listed(page: &mut Page, cells: &[Vec<String>], what: &[String]) {
-    let widths = column_widths(cells);
-    for (index, (cells, what)) in cells.iter().zip(what).enumerate() {
-        let mut line = String::new();
-        for (cell, width) in cells.iter().zip(&widths) {
-            line.push_str(&text::right(cell, *width));
-            line.push_str("  ");
-        }
-        let paint = if index == 0 { Paint::Dim } else { Paint::Plain };
-        page.line(&[(paint, &line), (paint, what)]);
-    }
-}
-
-fn more(page: &mut Page, number: usize, top: usize) {
-    if number > top {
-        let more = format!("{} more (--top N)", units::count((number - top) as u64));
-        page.line(&[(Paint::Dim, &more)]);
-    }
-}
-
-/// `abababababab:` before a path within a layer.
-fn prefix(table: &Table, layer: Option<LayerIx>) -> String {
-    layer.map_or_else(String::new, |ix| format!("{}:", names::layer(table.layers.get(ix))))
-}
-
-/// `abababababab:/etc/passwd (web)`
-pub(in crate::report) fn file(session: &Session, table: &Table, file: &FileUse) -> String {
-    let by = match file.container {
-        Some(ix) => format!(" ({})", names::container(session, ix)),
-        None => String::new(),
-    };
-    let path = path(session, table, file);
-    format!("{}{path}{by}", prefix(table, file.layer))
-}
-
-fn path(session: &Session, table: &Table, file: &FileUse) -> String {
-    let path = match file.layer {
-        Some(layer) => table.layers.path_in(session, file.file, layer),
-        None => session.path_on_disk(file.file),
-    };
-    let own = session.files.get(file.file.ix());
-    match own {
-        Some(own) if own.magic == magic::BLOCK_DEVICE => {
-            format!(
-                "[the file system's own data on device {}:{}]",
-                own.rdev >> 20,
-                own.rdev & 0xf_ffff
-            )
-        }
-        _ if path.is_empty() => "[without a name]".to_owned(),
-        _ => text::visible(&path),
-    }
 }
 
 #[cfg(test)]
