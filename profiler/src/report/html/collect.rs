@@ -76,6 +76,7 @@ pub(super) fn data(session: &Session, baseline: Option<&Session>) -> Data {
         flame: flame(tree, stacks, paths),
         baseline,
         waits,
+        disk: layers::traffic(session),
         layers: layers::stacks(session, &table),
         moves: layers::moves(session, &table),
         findings: findings

@@ -27,9 +27,11 @@ pub(super) struct Data {
     /// An earlier recording to compare with.
     pub(super) baseline: Option<Baseline>,
     pub(super) waits: Vec<Wait>,
-    pub(super) layers: Vec<LayerTable>,
+    /// Tables of what containers and phases read and wrote, and of devices.
+    pub(super) disk: Vec<PlainTable>,
+    pub(super) layers: Vec<PlainTable>,
     /// Tables of copy-ups and of files.
-    pub(super) moves: Vec<LayerTable>,
+    pub(super) moves: Vec<PlainTable>,
     pub(super) findings: Vec<Finding>,
     pub(super) trust: Trust,
     /// Name and value.
@@ -202,7 +204,7 @@ pub(super) struct Wait {
 
 /// A table whose cells are harmless text; the last column is on the left, the others on the right but for the first.
 #[derive(Debug, Serialize)]
-pub(super) struct LayerTable {
+pub(super) struct PlainTable {
     pub(super) title: String,
     pub(super) detail: String,
     pub(super) head: Vec<&'static str>,

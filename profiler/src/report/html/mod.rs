@@ -83,7 +83,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
-    use crate::model::Session;
+    use crate::model::{Session, disk};
     use crate::report::fixture;
 
     fn page(session: &Session) -> String {
@@ -199,5 +199,59 @@ mod tests {
         let bytes: u64 = rows.skip(1).step_by(3).map(|bytes| bytes.as_u64().unwrap()).sum();
         assert_eq!(bytes, 19 * fixture::disk::PAGE);
         assert!(!data.to_string().contains("\\u001b"));
+    }
+
+    /// Make sure that disk traffic, deletes, calls and devices stand on the page.
+    #[test]
+    fn traffic_is_there() {
+        let mut session = fixture::disk::with_disk();
+        let thread = session.copy_ups[0].thread;
+        session.whiteouts.push(disk::Whiteout {
+            ts: session.copy_ups[0].span.from,
+            thread,
+            syscall: 87,
+            cgroup: 0,
+        });
+        session
+            .meta
+            .probes
+            .push(("file_call_ends".to_owned(), "tp_btf".to_owned()));
+        session.file_calls.push(disk::FileCalls {
+            thread,
+            span: session.copy_ups[0].span,
+            file: session.page_runs[0].file,
+            read: disk::CallSum {
+                calls: 7,
+                bytes: 28_672,
+                ns: 9_000,
+            },
+            written: disk::CallSum::default(),
+            synced: disk::CallSum::default(),
+            cgroup: 0,
+        });
+        let data = data(&page(&session));
+        let tables = data["disk"].as_array().unwrap();
+        let titles: Vec<_> = tables.iter().map(|table| &table["title"]).collect();
+        assert_eq!(titles, ["Disk", "File calls", "Block devices"]);
+        let container = |table: &serde_json::Value| table["rows"][0].as_array().unwrap().clone();
+        assert_eq!(
+            container(&tables[0]),
+            [
+                "container buildah-buildah1234567890",
+                "41.0 kB",
+                "36.9 kB",
+                "24.6 kB",
+                "1",
+                "20.0 ms",
+                "1"
+            ]
+        );
+        assert_eq!(container(&tables[1])[1..4], ["7", "28.7 kB", "9.00 µs"]);
+        assert_eq!(tables[2]["rows"][0][0], "device 8:0");
+        let detail = data["layers"][0]["detail"].as_str().unwrap();
+        assert!(detail.contains("1 name of lower layers deleted"), "{detail}");
+        let moves = data["moves"].as_array().unwrap();
+        let called = moves.iter().find(|table| table["title"] == "Files by calls").unwrap();
+        assert_eq!(called["rows"][0][0], "9.00 µs");
     }
 }

@@ -13,7 +13,7 @@ const PHASES: usize = 12;
 const CONTAINERS: usize = 8;
 /// Widest name.
 const NAME: usize = 34;
-const COLUMNS: [&str; 6] = [
+pub(in crate::report) const COLUMNS: [&str; 6] = [
     "read cold",
     "made dirty",
     "of it flushed",
@@ -21,15 +21,16 @@ const COLUMNS: [&str; 6] = [
     "stall",
     "deleted",
 ];
-const CALLS: [&str; 8] = ["reads", "bytes", "time", "writes", "bytes", "time", "syncs", "time"];
-const CALLS_DETAIL: &str = "calls that read, wrote and synced files, and the time in them, waits included";
-const DETAIL: &str = "pages read from disk, made dirty, flushed; names deleted in lower layers";
+pub(in crate::report) const CALLS: [&str; 8] = ["reads", "bytes", "time", "writes", "bytes", "time", "syncs", "time"];
+pub(in crate::report) const CALLS_DETAIL: &str =
+    "calls that read, wrote and synced files, and the time in them, waits included";
+pub(in crate::report) const DETAIL: &str = "pages read from disk, made dirty, flushed; names deleted in lower layers";
 
 pub(super) fn add(page: &mut Page, session: &Session, disk: &Disk, selection: &Selection) {
     if !measured(session) {
         return;
     }
-    let listed = listed(session, disk, selection);
+    let listed = listed(session, disk, selection, PHASES, CONTAINERS);
     let devices = requests(session);
     if listed.rows.is_empty() && devices.is_empty() {
         return;
@@ -41,28 +42,46 @@ pub(super) fn add(page: &mut Page, session: &Session, disk: &Disk, selection: &S
         let note = format!("and {} with less", units::of(listed.more as u64, "phase", "phases"));
         page.line(&[(Paint::Dim, &note)]);
     }
-    let called = |(_, traffic): &&(String, Traffic)| traffic.calls.iter().any(|sum| sum.calls > 0);
-    let rows: Vec<_> = listed.rows.iter().filter(called).cloned().collect();
+    let rows = listed.called();
     if !rows.is_empty() {
         page.heading("file calls", CALLS_DETAIL);
         table(page, &CALLS, &rows, calls);
     }
     if selection.title.is_empty() {
         for ((dev, op), sum) in &devices {
-            let label = format!("device {}:{} ", dev >> 20, dev & 0xf_ffff);
-            page.paragraph(&label, Paint::Plain, &told(*op, sum));
+            page.paragraph(&format!("{} ", device(*dev)), Paint::Plain, &told(*op, sum));
         }
     }
 }
 
-/// Containers and phases with their traffic.
-struct Listed {
-    rows: Vec<(String, Traffic)>,
-    /// Phases left out.
-    more: usize,
+/// `device 254:0`
+pub(in crate::report) fn device(dev: u32) -> String {
+    format!("device {}:{}", dev >> 20, dev & 0xf_ffff)
 }
 
-fn listed(session: &Session, disk: &Disk, selection: &Selection) -> Listed {
+/// Containers and phases with their traffic.
+pub(in crate::report) struct Listed {
+    pub(in crate::report) rows: Vec<(String, Traffic)>,
+    /// Phases left out.
+    pub(in crate::report) more: usize,
+}
+
+impl Listed {
+    /// Those whose calls were counted.
+    pub(in crate::report) fn called(&self) -> Vec<(String, Traffic)> {
+        let called = |(_, traffic): &&(String, Traffic)| traffic.calls.iter().any(|sum| sum.calls > 0);
+        self.rows.iter().filter(called).cloned().collect()
+    }
+}
+
+/// At most so many phases and containers, those with most traffic.
+pub(in crate::report) fn listed(
+    session: &Session,
+    disk: &Disk,
+    selection: &Selection,
+    phases_told: usize,
+    containers_told: usize,
+) -> Listed {
     let mut rows = Vec::new();
     let phases = match &selection.phases {
         Some(phases) => phases.clone(),
@@ -73,7 +92,7 @@ fn listed(session: &Session, disk: &Disk, selection: &Selection) -> Listed {
             let name = names::container(session, crate::model::ContainerIx(ix));
             (format!("container {name}"), *traffic)
         });
-        rows.extend(summed(named.collect(), CONTAINERS));
+        rows.extend(summed(named.collect(), containers_told));
         if !disk.nobody.is_empty() {
             rows.push(("no container".to_owned(), disk.nobody));
         }
@@ -82,7 +101,7 @@ fn listed(session: &Session, disk: &Disk, selection: &Selection) -> Listed {
         let label = format!("{} {}", ix.0, names::phase(session, *ix));
         (label, disk.phases.get(ix.ix()).copied().unwrap_or_default())
     };
-    let (busiest, rest) = most(phases.iter().map(of_phase).collect(), PHASES);
+    let (busiest, rest) = most(phases.iter().map(of_phase).collect(), phases_told);
     rows.extend(busiest);
     Listed { rows, more: rest.len() }
 }
@@ -139,7 +158,8 @@ fn table(page: &mut Page, columns: &[&str], rows: &[(String, Traffic)], figures:
     }
 }
 
-fn calls(traffic: &Traffic) -> Vec<String> {
+/// Cells of [`CALLS`].
+pub(in crate::report) fn calls(traffic: &Traffic) -> Vec<String> {
     let [read, written, synced] = &traffic.calls;
     let mut cells = Vec::new();
     for sum in [read, written] {
@@ -153,7 +173,8 @@ fn calls(traffic: &Traffic) -> Vec<String> {
     cells
 }
 
-fn figures(traffic: &Traffic) -> Vec<String> {
+/// Cells of [`COLUMNS`].
+pub(in crate::report) fn figures(traffic: &Traffic) -> Vec<String> {
     vec![
         units::bytes_cell(traffic.cold),
         units::bytes_cell(traffic.dirtied),
@@ -165,7 +186,7 @@ fn figures(traffic: &Traffic) -> Vec<String> {
 }
 
 /// `read: 1,200 requests, 45.0 MB; queued half of them within 10.0 µs, 99 % within 1.00 ms; …`
-fn told(op: u32, sum: &Requests) -> String {
+pub(in crate::report) fn told(op: u32, sum: &Requests) -> String {
     let within = |times: &[u64]| {
         format!(
             "half within {}, 99 % within {}",

@@ -2,7 +2,7 @@
 
 mod lists;
 
-pub(in crate::report) use lists::file;
+pub(in crate::report) use lists::{CALLS, CALLS_DETAIL, call_cells, file};
 
 use super::page::{Page, Paint, Style, column_widths};
 use crate::attribute::layers::{CopyUp, FileCalls, FileUse, Stack, Table, Use};
@@ -117,19 +117,24 @@ fn stack(page: &mut Page, session: &Session, table: &Table, stack: &Stack) {
     }
 }
 
-/// What a container, or none, deleted of lower layers.
 fn deletes(page: &mut Page, table: &Table, container: Option<ContainerIx>) {
-    let Some(count) = table.whiteouts.get(&container) else {
-        return;
-    };
+    if let Some(told) = deleted(table, container) {
+        page.paragraph("", Paint::Plain, &told);
+    }
+}
+
+/// What a container, or none, deleted of lower layers, if anything.
+pub(in crate::report) fn deleted(table: &Table, container: Option<ContainerIx>) -> Option<String> {
+    let count = table.whiteouts.get(&container)?;
     let names = units::of(*count, "name", "names");
     let by = if container.is_none() {
         " by processes of no container"
     } else {
         ""
     };
-    let told = format!("{names} of lower layers deleted{by}: a whiteout for each in the upper layer");
-    page.paragraph("", Paint::Plain, &told);
+    Some(format!(
+        "{names} of lower layers deleted{by}: a whiteout for each in the upper layer"
+    ))
 }
 
 /// Whose root file system it is, and what it is made of.

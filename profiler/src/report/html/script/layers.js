@@ -1,4 +1,4 @@
-// Layers: tables whose cells are ready to be shown.
+// Disk, layers and files: tables whose cells are ready to be shown.
 
 /** The last column of `left` tables is text; else the first one is. */
 function plainTable({ title, detail, head, rows, more }, left) {
@@ -14,6 +14,6 @@ function plainTable({ title, detail, head, rows, more }, left) {
 }
 
 function showLayers(data) {
-  const all = [...data.layers.map((table) => plainTable(table, false)), ...data.moves.map((table) => plainTable(table, true))];
+  const all = [...data.disk.map((table) => plainTable(table, table.head.length === 2)), ...data.layers.map((table) => plainTable(table, false)), ...data.moves.map((table) => plainTable(table, true))];
   replace(byId("layers-list"), all.length ? all : el("p", { class: "none", text: "No root file system made of layers was seen, and nothing was read or written." }));
 }

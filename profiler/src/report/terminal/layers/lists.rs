@@ -9,6 +9,10 @@ use crate::model::layers::LayerIx;
 use crate::report::terminal::page::{Page, Paint, column_widths};
 use crate::report::{names, text, units};
 
+/// Columns of files' calls, and what they mean.
+pub(in crate::report) const CALLS: [&str; 6] = ["time", "reads", "read", "writes", "written", "syncs"];
+pub(in crate::report) const CALLS_DETAIL: &str = "read, written and synced by calls, most time in them first";
+
 pub(super) fn files(page: &mut Page, session: &Session, table: &Table, files: &[&FileUse], top: usize) {
     if files.is_empty() {
         return;
@@ -29,29 +33,28 @@ pub(super) fn calls(page: &mut Page, session: &Session, table: &Table, calls: &[
     if calls.is_empty() {
         return;
     }
-    page.heading(
-        "file calls",
-        "read, written and synced by calls, most time in them first",
-    );
-    let head = ["time", "reads", "read", "writes", "written", "syncs"]
-        .map(str::to_owned)
-        .to_vec();
-    let mut cells = vec![head];
+    page.heading("file calls", CALLS_DETAIL);
+    let mut cells = vec![CALLS.map(str::to_owned).to_vec()];
     let mut what = vec!["file".to_owned()];
     for told in calls.iter().take(top) {
-        let [read, written, synced] = &told.sums;
-        cells.push(vec![
-            units::cell(told.ns()),
-            units::count_cell(read.calls),
-            units::bytes_cell(read.bytes),
-            units::count_cell(written.calls),
-            units::bytes_cell(written.bytes),
-            units::count_cell(synced.calls),
-        ]);
+        cells.push(call_cells(told));
         what.push(self::file(session, table, &told.place));
     }
     listed(page, &cells, &what);
     more(page, calls.len(), top);
+}
+
+/// Cells of [`CALLS`].
+pub(in crate::report) fn call_cells(told: &FileCalls) -> Vec<String> {
+    let [read, written, synced] = &told.sums;
+    vec![
+        units::cell(told.ns()),
+        units::count_cell(read.calls),
+        units::bytes_cell(read.bytes),
+        units::count_cell(written.calls),
+        units::bytes_cell(written.bytes),
+        units::count_cell(synced.calls),
+    ]
 }
 
 pub(super) fn directories(page: &mut Page, session: &Session, table: &Table, files: &[&FileUse], top: usize) {
