@@ -19,6 +19,7 @@ pub mod kernel;
 pub mod listen;
 pub mod memory;
 pub mod net;
+pub mod preempt;
 pub mod sched;
 pub mod task;
 pub mod unwind;
@@ -27,7 +28,7 @@ pub use counter::Counter;
 
 /// Version of this contract. Raised with every change of a layout or a meaning; the checked-in eBPF object carries
 /// it in its manifest and in the `CONTRACT` global, and a mismatch refuses to load.
-pub const CONTRACT_VERSION: u32 = 4;
+pub const CONTRACT_VERSION: u32 = 5;
 
 /// Asserts size and field offsets of a shared type at compile time.
 #[macro_export]

@@ -8,6 +8,7 @@
 mod calls;
 mod emit;
 mod globals;
+mod preempt;
 mod probes;
 mod stack;
 mod task;

@@ -17,6 +17,7 @@ use super::{adopt, raw::typed, sched};
 use crate::{
     emit::{self, Scratch},
     globals::offset,
+    preempt,
     task::{self, Task},
 };
 
@@ -30,50 +31,59 @@ static TRACK_CGROUP: HashMap<u64, u32> = HashMap::with_max_entries(16_384, 0);
 /// `cgroup_mkdir(struct cgroup *cgrp, const char *path)`
 #[btf_tracepoint(function = "cgroup_mkdir")]
 pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_directory(&ctx, cgroup_op::MKDIR))
 }
 
 /// `cgroup_rmdir(struct cgroup *cgrp, const char *path)`
 #[btf_tracepoint(function = "cgroup_rmdir")]
 pub fn cgroup_rmdir(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_directory(&ctx, cgroup_op::RMDIR))
 }
 
 /// `cgroup_release(struct cgroup *cgrp, const char *path)`: 25 to 50 ms after rmdir, in a kworker.
 #[btf_tracepoint(function = "cgroup_release")]
 pub fn cgroup_release(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_directory(&ctx, cgroup_op::RELEASE))
 }
 
 /// `cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task, bool threadgroup)`
 #[btf_tracepoint(function = "cgroup_attach_task")]
 pub fn cgroup_attach_task(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_attach(&ctx))
 }
 
 /// `cgroup_notify_populated(struct cgroup *cgrp, const char *path, int val)`
 #[btf_tracepoint(function = "cgroup_notify_populated")]
 pub fn cgroup_notify_populated(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_populated(&ctx))
 }
 
 #[raw_tracepoint(tracepoint = "cgroup_mkdir")]
 pub fn cgroup_mkdir_raw(ctx: RawTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_directory(&typed(&ctx), cgroup_op::MKDIR))
 }
 
 #[raw_tracepoint(tracepoint = "cgroup_rmdir")]
 pub fn cgroup_rmdir_raw(ctx: RawTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_directory(&typed(&ctx), cgroup_op::RMDIR))
 }
 
 #[raw_tracepoint(tracepoint = "cgroup_release")]
 pub fn cgroup_release_raw(ctx: RawTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_directory(&typed(&ctx), cgroup_op::RELEASE))
 }
 
 #[raw_tracepoint(tracepoint = "cgroup_notify_populated")]
 pub fn cgroup_notify_populated_raw(ctx: RawTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_populated(&typed(&ctx)))
 }
 

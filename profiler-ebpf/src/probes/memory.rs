@@ -14,6 +14,7 @@ use super::cgroup;
 use crate::{
     emit,
     globals::{enabled, has, offset},
+    preempt,
     task::{self, Task},
 };
 
@@ -35,6 +36,7 @@ static MEMORY_TOLD: PerCpuArray<Told> = PerCpuArray::with_max_entries(1, 0);
 /// 6.16 (where it has its second argument) before `exit_mm`, with the memory still there.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn memory_exit(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_exit(&ctx))
 }
 
@@ -42,6 +44,7 @@ pub fn memory_exit(ctx: BtfTracePointContext) -> u32 {
 /// added the old program's peak to the process's.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn memory_exec(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_exec(&ctx))
 }
 

@@ -20,6 +20,7 @@ use profiler_common::{
 use crate::{
     emit::{self, Scratch},
     globals::offset,
+    preempt,
     task::{self, Task},
 };
 
@@ -47,12 +48,14 @@ pub fn in_engine() -> bool {
 /// `sock_send_length(struct sock *sk, int ret, int flags)`; since 6.3 (6e6eda44b939).
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn sock_send_length(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_send(&ctx))
 }
 
 /// `tcp_rcv_space_adjust(struct sock *sk)`: a process has taken bytes; since 4.16.
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub fn tcp_rcv_space_adjust(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     received(ctx.arg(0));
     0
 }
@@ -60,6 +63,7 @@ pub fn tcp_rcv_space_adjust(ctx: BtfTracePointContext) -> u32 {
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`; since 4.16.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_state(&ctx))
 }
 

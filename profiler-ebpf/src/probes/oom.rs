@@ -7,6 +7,7 @@ use super::memory::{self, MemoryCgroup};
 use crate::{
     emit,
     globals::{enabled, offset},
+    preempt,
     task::{self, Task},
 };
 
@@ -14,6 +15,7 @@ use crate::{
 /// task is the one whose allocation failed. Told of the whole host: whoever is killed, the host was short.
 #[btf_tracepoint(function = "mark_victim")]
 pub fn oom_victim(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_victim(&ctx))
 }
 

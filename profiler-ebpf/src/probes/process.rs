@@ -18,6 +18,7 @@ use super::{adopt, io, sched};
 use crate::{
     emit::{self, Scratch},
     globals::{enabled, offset},
+    preempt,
     task::{self, Task},
 };
 
@@ -34,18 +35,21 @@ static TRACK_COMM: HashMap<[u8; COMM_LEN], u32> = HashMap::with_max_entries(256,
 /// `copy_process`, when the child has its ids, its cgroup and its namespaces.
 #[btf_tracepoint(function = "task_newtask")]
 pub fn task_newtask(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_newtask(&ctx))
 }
 
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_exec(&ctx))
 }
 
 /// `sched_process_exit(struct task_struct *p[, bool group_dead])`; the second since 6.16.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_exit(&ctx))
 }
 

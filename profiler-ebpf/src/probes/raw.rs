@@ -21,7 +21,7 @@ mod tasks {
 
     use super::typed;
     use crate::{
-        emit,
+        emit, preempt,
         probes::{cgroup, process, sched},
     };
 
@@ -38,21 +38,25 @@ mod tasks {
 
     #[raw_tracepoint(tracepoint = "task_newtask")]
     pub fn task_newtask_raw(ctx: RawTracePointContext) -> u32 {
+        let _held = preempt::hold();
         emit::done(process::try_newtask(&typed(&ctx)))
     }
 
     #[raw_tracepoint(tracepoint = "sched_process_exec")]
     pub fn sched_process_exec_raw(ctx: RawTracePointContext) -> u32 {
+        let _held = preempt::hold();
         emit::done(process::try_exec(&typed(&ctx)))
     }
 
     #[raw_tracepoint(tracepoint = "sched_process_exit")]
     pub fn sched_process_exit_raw(ctx: RawTracePointContext) -> u32 {
+        let _held = preempt::hold();
         emit::done(process::try_exit(&typed(&ctx)))
     }
 
     #[raw_tracepoint(tracepoint = "cgroup_attach_task")]
     pub fn cgroup_attach_task_raw(ctx: RawTracePointContext) -> u32 {
+        let _held = preempt::hold();
         emit::done(cgroup::try_attach(&typed(&ctx)))
     }
 }

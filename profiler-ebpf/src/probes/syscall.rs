@@ -27,7 +27,7 @@ use super::{listen, net, sched};
 use crate::{
     emit::{self, Scratch},
     globals::offset,
-    task,
+    preempt, task,
 };
 
 #[map]
@@ -60,12 +60,14 @@ const RESULT: usize = 16;
 /// for each call.
 #[fentry]
 pub fn call_fentry(ctx: FEntryContext) -> i32 {
+    let _held = preempt::hold();
     emit::done(try_function(ctx.arg(0))) as i32
 }
 
 /// As [`call_fentry`]; the result follows the one argument.
 #[fexit]
 pub fn call_fexit(ctx: FExitContext) -> i32 {
+    let _held = preempt::hold();
     emit::done(try_exit(ctx.arg::<i64>(1), None)) as i32
 }
 

@@ -203,6 +203,11 @@ pub fn own_cost() -> io::Result<(u64, u64, u64)> {
     Ok((ns(usage.ru_utime), ns(usage.ru_stime), usage.ru_maxrss as u64 * 1024))
 }
 
+/// The running kernel's release; empty when it can't be had.
+pub fn release() -> String {
+    uname().0
+}
+
 /// `6.1.0-56-cloud-amd64` is (6, 1).
 pub fn version(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());

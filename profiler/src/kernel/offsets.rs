@@ -1,9 +1,6 @@
 //! Struct offsets from the running kernel's BTF, with the names that members had across versions.
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::Path,
-};
+use std::{collections::HashMap, path::Path};
 
 use super::calls;
 use btfparse::{Error, ErrorKind, Integer32Value, Offset, Readable, TypeInformation, TypeVariant};
@@ -251,6 +248,8 @@ pub struct Resolved {
     pub absent: Vec<&'static str>,
     /// What is missing for it, each once.
     pub lost: Vec<&'static str>,
+    /// Ids of `bpf_preempt_disable` and `bpf_preempt_enable`, since 6.10.
+    pub preempt: Option<[u32; 2]>,
 }
 
 /// The whole file in memory: the parser reads a few bytes at a time.
@@ -273,18 +272,18 @@ struct Types {
     types: TypeInformation,
     structs: HashMap<String, u32>,
     typedefs: HashMap<String, u32>,
-    functions: HashSet<String>,
+    functions: HashMap<String, u32>,
 }
 
 impl Types {
     fn new(types: TypeInformation) -> Types {
-        let (mut structs, mut typedefs, mut functions) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let (mut structs, mut typedefs, mut functions) = (HashMap::new(), HashMap::new(), HashMap::new());
         for (id, variant) in types.get() {
             let Some(name) = types.name_of(*id) else { continue };
             match variant {
                 TypeVariant::Struct(_) => _ = structs.entry(name).or_insert(*id),
                 TypeVariant::Typedef(_) => _ = typedefs.entry(name).or_insert(*id),
-                TypeVariant::Func(_) => _ = functions.insert(name),
+                TypeVariant::Func(_) => _ = functions.entry(name).or_insert(*id),
                 _ => {}
             }
         }
@@ -390,7 +389,7 @@ impl Types {
     }
 
     fn has_function(&self, name: &str) -> bool {
-        self.functions.contains(name)
+        self.functions.contains_key(name)
     }
 }
 
@@ -512,7 +511,10 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
         pad: 0,
         descriptor_calls: calls::at_descriptor(),
     };
+    let function = |name: &str| types.functions.get(name).copied();
+    let preempt = function("bpf_preempt_disable").zip(function("bpf_preempt_enable"));
     Ok(Resolved {
+        preempt: preempt.map(|(disable, enable)| [disable, enable]),
         offsets,
         features,
         absent,

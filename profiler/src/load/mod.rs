@@ -14,6 +14,7 @@ mod maps;
 pub mod object;
 mod overlay;
 pub mod perf;
+mod preempt;
 pub mod registry;
 mod shed;
 pub mod tracefs;
@@ -132,7 +133,10 @@ fn load_object(
         Rung::Storage => object::storage(),
         _ => object::hash(),
     };
-    loader.load(bytes).map_err(|why| LoadError::Object(Box::new(why)))
+    let object = preempt::patched(bytes, preempt::functions(resolved))?;
+    loader
+        .load(object.bytes())
+        .map_err(|why| LoadError::Object(Box::new(why)))
 }
 
 impl Loaded {

@@ -15,6 +15,7 @@ use super::id_of;
 use crate::{
     emit,
     globals::{enabled, has, offset},
+    preempt,
     probes::cgroup,
     task::{self, Task},
 };
@@ -29,12 +30,14 @@ static ISSUED: HashMap<u64, BlockIo> = HashMap::with_max_entries(8192, 0);
 /// `block_rq_issue(struct request *rq)`; `struct request_queue *q` before it before 5.11 (a54895fa057c).
 #[btf_tracepoint(function = "block_rq_issue")]
 pub fn block_issue(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_issue(&ctx))
 }
 
 /// `block_rq_complete(struct request *rq, blk_status_t error, unsigned int nr_bytes)`; `int error` before 5.16.
 #[btf_tracepoint(function = "block_rq_complete")]
 pub fn block_complete(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_complete(&ctx))
 }
 

@@ -18,6 +18,7 @@ use crate::{
     calls::Calls,
     emit,
     globals::offset,
+    preempt,
     task::{self, Task},
 };
 
@@ -76,6 +77,7 @@ pub fn file_call_begins(ctx: BtfTracePointContext) -> u32 {
     if !COUNTED.holds(ctx.arg::<u64>(1) as i32) {
         return 0;
     }
+    let _held = preempt::hold();
     emit::done(match profiled(task::current()) {
         Ok(Some(state)) => {
             state.call_began = task::now();
@@ -94,6 +96,7 @@ pub fn file_call_ends(ctx: BtfTracePointContext) -> u32 {
     if !COUNTED.holds(number) {
         return 0;
     }
+    let _held = preempt::hold();
     let task = task::current();
     let Some(state) = get(task) else { return 0 };
     let began = core::mem::take(&mut state.call_began);

@@ -23,7 +23,7 @@ use crate::{
     calls::{Calls, NONE},
     emit::{self, Scratch},
     globals::offset,
-    stack,
+    preempt, stack,
     task::{self, Known, Task},
 };
 
@@ -307,6 +307,7 @@ fn send(task: Task, state: &mut DiskState, flags: u32) {
 /// `ext4_allocate_inode(struct inode *inode, struct inode *dir, int mode)`: at the end of `__ext4_new_inode`.
 #[btf_tracepoint(function = "ext4_allocate_inode")]
 pub fn inode_made(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_made(&ctx))
 }
 

@@ -24,6 +24,7 @@ use profiler_common::{
 use crate::{
     emit,
     globals::{enabled, has, offset},
+    preempt,
     task::{self, Known, Task},
 };
 pub use state::{DiskState, get};
@@ -33,6 +34,7 @@ use state::{Run, create};
 /// `__filemap_add_folio`, in the thread that wants the pages.
 #[btf_tracepoint(function = "mm_filemap_add_to_page_cache")]
 pub fn page_added(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_added(&ctx))
 }
 
@@ -40,6 +42,7 @@ pub fn page_added(ctx: BtfTracePointContext) -> u32 {
 /// `struct page *page` before 5.16. Where the kernel accounts a page as dirty that was not.
 #[btf_tracepoint(function = "writeback_dirty_folio")]
 pub fn page_dirtied(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_dirtied(&ctx))
 }
 
@@ -47,6 +50,7 @@ pub fn page_dirtied(ctx: BtfTracePointContext) -> u32 {
 /// is told.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn pages_exec(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     let task: Task = ctx.arg(0);
     state::renamed(task, ctx.arg(1));
     boundary(task, task::now());
@@ -56,6 +60,7 @@ pub fn pages_exec(ctx: BtfTracePointContext) -> u32 {
 /// `sched_process_exit(struct task_struct *p[, bool group_dead])`; the second since 6.16.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn pages_exit(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     let task: Task = ctx.arg(0);
     boundary(task, task::now());
     forget(task);

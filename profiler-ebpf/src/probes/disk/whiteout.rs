@@ -12,6 +12,7 @@ use profiler_common::{Counter, control, disk::Whiteout, kind};
 use crate::{
     emit,
     globals::offset,
+    preempt,
     task::{self, Known, Task},
 };
 
@@ -48,6 +49,7 @@ pub fn whiteout_placed(ctx: BtfTracePointContext) -> u32 {
     {
         return 0;
     }
+    let _held = preempt::hold();
     let task = task::current();
     if task::get(task).is_none() || !renames(ctx.arg(1)) {
         return 0;

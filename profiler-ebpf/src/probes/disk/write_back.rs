@@ -9,7 +9,7 @@ use aya_ebpf::{
 use profiler_common::{Counter, disk::WriteBack, kind};
 
 use super::{block::is_kernel_thread, files, id_of};
-use crate::{emit, globals::offset, task};
+use crate::{emit, globals::offset, preempt, task};
 
 /// When the write-back began that a thread does, and of which inode; by thread.
 #[map]
@@ -18,6 +18,7 @@ static WRITING: HashMap<u64, [u64; 2]> = HashMap::with_max_entries(1024, 0);
 /// `writeback_single_inode_start(struct inode *inode, struct writeback_control *wbc, unsigned long nr_to_write)`.
 #[btf_tracepoint(function = "writeback_single_inode_start")]
 pub fn write_back_begins(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     let inode: u64 = ctx.arg(0);
     let task = task::current();
     if !is_kernel_thread(task) && task::get(task).is_none() {
@@ -34,6 +35,7 @@ pub fn write_back_begins(ctx: BtfTracePointContext) -> u32 {
 /// `__writeback_single_inode`.
 #[btf_tracepoint(function = "writeback_single_inode")]
 pub fn write_back_ends(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
     emit::done(try_end(&ctx))
 }
 
