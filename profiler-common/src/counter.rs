@@ -21,6 +21,19 @@ macro_rules! counters {
                 match self { $( Counter::$name => $text, )+ }
             }
 
+            /// Whether something is missing for it.
+            pub const fn is_loss(self) -> bool {
+                !matches!(
+                    self,
+                    Counter::SampleUntracked
+                        | Counter::NewtaskAgain
+                        | Counter::ExecAgain
+                        | Counter::ExitAgain
+                        | Counter::MemoryAgain
+                        | Counter::PagesAgain
+                )
+            }
+
             /// The counter of that number, if there is one.
             pub fn from_id(id: u32) -> Option<Counter> {
                 match id { $( $id => Some(Counter::$name), )+ _ => None }
@@ -82,6 +95,11 @@ counters! {
     RunUntold = 60, "page_run_untold", "files whose pages a thread read or wrote while it ended: they are not in the recording";
     RingWhiteout = 61, "ring_full.whiteout", "deletes of what lies in lower layers lost: ring full";
     RingFileCalls = 62, "ring_full.file_calls", "calls that read and wrote files lost: ring full";
+    NewtaskAgain = 63, "again.task_newtask", "process births that the second of two programs told (not a loss)";
+    ExecAgain = 64, "again.sched_process_exec", "execs that the second of two programs told (not a loss)";
+    ExitAgain = 65, "again.sched_process_exit", "process ends that the second of two programs told (not a loss)";
+    MemoryAgain = 66, "again.memory_exit", "memory of ended processes that the second of two programs told (not a loss)";
+    PagesAgain = 67, "again.pages_exit", "last pages of ended threads that the second of two programs told (not a loss)";
 }
 
 /// Length of the `COUNTERS` map; larger than the counters there are, so that a new one needs no new map.

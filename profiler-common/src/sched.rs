@@ -154,8 +154,10 @@ pub struct TaskState {
     pub io_sum: u64,
     /// Summing window in which it was told.
     pub io_window: u32,
-    pub pad: u32,
+    /// Bits of [`done`].
+    pub done: u32,
 }
+
 layout!(
     TaskState,
     size = 112,
@@ -167,6 +169,15 @@ layout!(
     sum_cpu = 40,
     state = 68
 );
+
+/// What the first of two programs on a tracepoint has told, so that the second leaves it: where preemption is on, the
+/// kernel leaves out the first while another thread is in the middle of it on this CPU.
+pub mod done {
+    pub const EXEC: u32 = 1 << 0;
+    pub const EXIT: u32 = 1 << 1;
+    pub const MEMORY: u32 = 1 << 2;
+    pub const PAGES: u32 = 1 << 3;
+}
 
 /// [`TaskState::off`] of a thread of whose scheduling nothing is known since its `from`: the overhead cap had it
 /// switched off. It is known again from the thread's next switch.

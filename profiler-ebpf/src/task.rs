@@ -9,7 +9,10 @@ use profiler_common::{
     sched::{SYSCALL_NOT_ASKED, TaskState},
 };
 
-use crate::globals::{enabled, has, offset};
+use crate::{
+    emit,
+    globals::{enabled, has, offset},
+};
 
 /// A kernel's `struct task_struct *`, as a program was given it (so that the verifier knows its type).
 pub type Task = *mut aya_ebpf::bindings::task_struct;
@@ -222,6 +225,22 @@ mod state {
 #[inline(always)]
 pub fn get(task: Task) -> Option<*mut TaskState> {
     state::get(task)
+}
+
+/// Whether the first of two programs on a tracepoint has done its part for the running thread: it marks it, and the second
+/// (`AGAIN`) takes the mark away or, where there is none, counts that it does it instead.
+#[inline(always)]
+pub fn is_done<const AGAIN: bool>(state: &mut TaskState, event: u32, again: Counter) -> bool {
+    if !AGAIN {
+        state.done |= event;
+        return false;
+    }
+    let done = state.done & event != 0;
+    state.done &= !event;
+    if !done {
+        emit::count(again);
+    }
+    done
 }
 
 /// Begins to profile a thread.

@@ -8,6 +8,7 @@ use aya_ebpf::{
 use profiler_common::{
     Counter, kind,
     memory::{Memory, moment},
+    sched::done,
 };
 
 use super::cgroup;
@@ -37,7 +38,14 @@ static MEMORY_TOLD: PerCpuArray<Told> = PerCpuArray::with_max_entries(1, 0);
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn memory_exit(ctx: BtfTracePointContext) -> u32 {
     let _held = preempt::hold();
-    emit::done(try_exit(&ctx))
+    emit::done(try_exit::<false>(&ctx))
+}
+
+/// As [`memory_exit`], where the kernel left that out.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn memory_exit_again(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
+    emit::done(try_exit::<true>(&ctx))
 }
 
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`: behind `exec_mmap`, which has
@@ -49,9 +57,11 @@ pub fn memory_exec(ctx: BtfTracePointContext) -> u32 {
 }
 
 #[inline(always)]
-fn try_exit(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+fn try_exit<const AGAIN: bool>(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let task: Task = ctx.arg(0);
-    if task::get(task).is_none() {
+    let Some(state) = task::get(task) else { return Ok(()) };
+    // SAFETY: points into the map; the running thread's own state.
+    if task::is_done::<AGAIN>(unsafe { &mut *state }, done::MEMORY, Counter::MemoryAgain) {
         return Ok(());
     }
     let signal = task::read_ptr(task.cast(), offset!(task_signal));

@@ -10,7 +10,7 @@ use profiler_common::{
     Counter,
     control::{BIRTHS_OF_CPU, BIRTHS_OF_PARENT, BIRTHS_SHIFT, shed},
     kind,
-    sched::{GAP, NO_USER_STACK, STATE_PREEMPTED, TaskState},
+    sched::{GAP, NO_USER_STACK, STATE_PREEMPTED, TaskState, done},
     task::{ARGV_LEN, COMM_LEN, Exec, Exit, FILENAME_LEN, Fork, TELL},
 };
 
@@ -43,14 +43,35 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> u32 {
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(ctx: BtfTracePointContext) -> u32 {
     let _held = preempt::hold();
-    emit::done(try_exec(&ctx))
+    emit::done(try_exec::<false>(&ctx))
 }
 
 /// `sched_process_exit(struct task_struct *p[, bool group_dead])`; the second since 6.16.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(ctx: BtfTracePointContext) -> u32 {
     let _held = preempt::hold();
-    emit::done(try_exit(&ctx))
+    emit::done(try_exit::<false>(&ctx))
+}
+
+/// As [`task_newtask`], where the kernel left that out.
+#[btf_tracepoint(function = "task_newtask")]
+pub fn task_newtask_again(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
+    emit::done(try_newtask_again(&ctx))
+}
+
+/// As [`sched_process_exec`], where the kernel left that out.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn sched_process_exec_again(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
+    emit::done(try_exec::<true>(&ctx))
+}
+
+/// As [`sched_process_exit`], where the kernel left that out.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn sched_process_exit_again(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
+    emit::done(try_exit::<true>(&ctx))
 }
 
 /// Births on this CPU and the window they were in.
@@ -82,6 +103,17 @@ fn may_bear(parent: &mut TaskState, now: u64) -> bool {
     here[0] += 1;
     parent.births += 1;
     true
+}
+
+/// A child that is not profiled although its parent is was left out.
+#[inline(always)]
+fn try_newtask_again(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+    let child: Task = ctx.arg(0);
+    if task::get(task::current()).is_none() || task::get(child).is_some() || emit::shed(shed::BIRTHS) {
+        return Ok(());
+    }
+    emit::count(Counter::NewtaskAgain);
+    try_newtask(ctx)
 }
 
 #[inline(always)]
@@ -123,7 +155,7 @@ pub(super) fn try_newtask(ctx: &BtfTracePointContext) -> Result<(), Counter> {
 }
 
 #[inline(always)]
-pub(super) fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+pub(super) fn try_exec<const AGAIN: bool>(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let task: Task = ctx.arg(0);
     let old_tid: u32 = ctx.arg(1);
     let binprm: *const u8 = ctx.arg(2);
@@ -131,9 +163,13 @@ pub(super) fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     task::renamed(task, old_tid);
     let now = match task::get(task) {
         Some(state) => {
-            let now = task::now();
             // SAFETY: points into the map; the running thread's own state.
-            sched::boundary(task, unsafe { &mut *state }, now);
+            let state = unsafe { &mut *state };
+            if task::is_done::<AGAIN>(state, done::EXEC, Counter::ExecAgain) {
+                return Ok(());
+            }
+            let now = task::now();
+            sched::boundary(task, state, now);
             now
         }
         None => {
@@ -142,9 +178,18 @@ pub(super) fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
             };
             // SAFETY: points into a map that only user space writes.
             if unsafe { *how } == TELL {
+                // Nothing is kept of it that could tell whether the first did.
+                if AGAIN {
+                    return Ok(());
+                }
                 task::now()
             } else {
-                adopt::running(task)?
+                let now = adopt::running(task)?;
+                if let Some(state) = task::get(task) {
+                    // SAFETY: as above.
+                    task::is_done::<AGAIN>(unsafe { &mut *state }, done::EXEC, Counter::ExecAgain);
+                }
+                now
             }
         }
     };
@@ -211,14 +256,17 @@ pub(super) fn try_exec(ctx: &BtfTracePointContext) -> Result<(), Counter> {
 }
 
 #[inline(always)]
-pub(super) fn try_exit(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+pub(super) fn try_exit<const AGAIN: bool>(ctx: &BtfTracePointContext) -> Result<(), Counter> {
     let task: Task = ctx.arg(0);
     let Some(state) = task::get(task) else {
         return Ok(());
     };
-    let now = task::now();
     // SAFETY: points into the map; the running thread's own state.
     let state = unsafe { &mut *state };
+    if task::is_done::<AGAIN>(state, done::EXIT, Counter::ExitAgain) {
+        return Ok(());
+    }
+    let now = task::now();
     sched::boundary(task, state, now);
     let base: *const u8 = task.cast();
     let event = Exit {

@@ -45,13 +45,13 @@ mod tasks {
     #[raw_tracepoint(tracepoint = "sched_process_exec")]
     pub fn sched_process_exec_raw(ctx: RawTracePointContext) -> u32 {
         let _held = preempt::hold();
-        emit::done(process::try_exec(&typed(&ctx)))
+        emit::done(process::try_exec::<false>(&typed(&ctx)))
     }
 
     #[raw_tracepoint(tracepoint = "sched_process_exit")]
     pub fn sched_process_exit_raw(ctx: RawTracePointContext) -> u32 {
         let _held = preempt::hold();
-        emit::done(process::try_exit(&typed(&ctx)))
+        emit::done(process::try_exit::<false>(&typed(&ctx)))
     }
 
     #[raw_tracepoint(tracepoint = "cgroup_attach_task")]

@@ -21,7 +21,11 @@ impl Loaded {
     pub fn attach(&mut self, btf: &Btf) -> Result<(), LoadError> {
         for probe in PROBES {
             match probe.attach {
-                Attach::TpBtf(_) | Attach::Asked(_) | Attach::Renamed(..) | Attach::Tracepoint(_) => {
+                Attach::TpBtf(_)
+                | Attach::Asked(_)
+                | Attach::Again(_)
+                | Attach::Renamed(..)
+                | Attach::Tracepoint(_) => {
                     let Some(at) = self
                         .ladder
                         .iter()
@@ -58,6 +62,7 @@ impl Loaded {
     pub(super) fn attach_one(&mut self, probe: &'static Probe, rung: Rung) -> Result<(), String> {
         let (Attach::TpBtf(tracepoint)
         | Attach::Asked(tracepoint)
+        | Attach::Again(tracepoint)
         | Attach::Renamed(tracepoint, _)
         | Attach::Tracepoint(tracepoint)) = probe.attach
         else {

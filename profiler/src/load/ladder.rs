@@ -89,7 +89,11 @@ impl Loaded {
 
     /// Whether a signal is wanted by whoever records.
     pub(super) fn is_asked(&self, probe: &Probe) -> bool {
-        self.file_calls || !matches!(probe.attach, Attach::Asked(_))
+        match probe.attach {
+            Attach::Asked(_) => self.file_calls,
+            Attach::Again(_) => self.preemptible,
+            _ => true,
+        }
     }
 
     /// Nothing tried yet.
@@ -166,6 +170,7 @@ pub(super) fn load(program: &mut Program, rung: Rung, attach: Attach, btf: &Btf)
             Rung::TpBtf,
             Attach::TpBtf(tracepoint)
             | Attach::Asked(tracepoint)
+            | Attach::Again(tracepoint)
             | Attach::Tracepoint(tracepoint)
             | Attach::Tail(tracepoint),
         ) => <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf)),

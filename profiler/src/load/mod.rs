@@ -96,6 +96,8 @@ pub struct Loaded {
     can_unwind: bool,
     /// As [`LoadOptions::file_calls`].
     file_calls: bool,
+    /// Whether this kernel calls a tracepoint's programs with preemption on.
+    preemptible: bool,
     /// Once they were looked for.
     overlay_texts: Option<Result<overlay::Texts, String>>,
     /// Keeps the kernel's run-time statistics of BPF programs on.
@@ -201,6 +203,7 @@ impl Loaded {
             tracefs: options.tracefs.clone(),
             can_unwind: unwind::possible(&resolved.offsets),
             file_calls: options.file_calls,
+            preemptible: preempt::needed(),
             overlay_texts: None,
             _statistics: statistics,
         };

@@ -22,9 +22,14 @@ const KERNEL_FUNCTION: u8 = 2 << 4;
 /// `r0 = 0`: what a call leaves there is nothing.
 const NOTHING: [u8; INSTRUCTION] = [0xb7, 0, 0, 0, 0, 0, 0, 0];
 
+/// Whether this kernel calls a tracepoint's programs with preemption on.
+pub(super) fn needed() -> bool {
+    host::version(&host::release()).is_some_and(|version| version >= NEEDED_SINCE)
+}
+
 /// Ids of the kernel's functions in its BTF, where they are needed.
 pub(super) fn functions(resolved: &Resolved) -> Option<[u32; 2]> {
-    if host::version(&host::release())? < NEEDED_SINCE {
+    if !needed() {
         return None;
     }
     if resolved.preempt.is_none() {

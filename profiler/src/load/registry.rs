@@ -13,6 +13,8 @@ pub enum Attach {
     TpBtf(&'static str),
     /// The same, where it is asked for.
     Asked(&'static str),
+    /// The same again, where the kernel leaves the first program out when it is in the middle of another thread's.
+    Again(&'static str),
     /// The same, with the name that it had before.
     Renamed(&'static str, &'static str),
     /// A tracepoint, BTF-typed or raw; the raw one's program has the name with `_raw`.
@@ -38,7 +40,7 @@ impl Attach {
     pub const fn rungs(self) -> &'static [Rung] {
         match self {
             Attach::State => &[Rung::Storage, Rung::Hash, Rung::HashUntyped],
-            Attach::TpBtf(_) | Attach::Asked(_) | Attach::Renamed(..) => &[Rung::TpBtf],
+            Attach::TpBtf(_) | Attach::Asked(_) | Attach::Again(_) | Attach::Renamed(..) => &[Rung::TpBtf],
             Attach::CopyUps => &[Rung::Kprobe, Rung::Signature],
             Attach::Whiteouts => &[Rung::Kprobe, Rung::Rename],
             Attach::Opens => &[Rung::Kprobe, Rung::Classic],
@@ -258,6 +260,46 @@ pub const PROBES: &[Probe] = &[
         gives: "the last pages that threads read and wrote",
         since: "5.8",
         prototype: "sched_process_exit(struct task_struct *p); with bool group_dead since 6.16",
+    },
+    Probe {
+        program: "task_newtask_again",
+        attach: Attach::Again("task_newtask"),
+        required: false,
+        gives: "births that the kernel left out of task_newtask",
+        since: "7.0",
+        prototype: "task_newtask(struct task_struct *task, u64 clone_flags)",
+    },
+    Probe {
+        program: "sched_process_exec_again",
+        attach: Attach::Again("sched_process_exec"),
+        required: false,
+        gives: "execs that it left out of sched_process_exec",
+        since: "7.0",
+        prototype: "sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)",
+    },
+    Probe {
+        program: "sched_process_exit_again",
+        attach: Attach::Again("sched_process_exit"),
+        required: false,
+        gives: "ends that it left out of sched_process_exit",
+        since: "7.0",
+        prototype: "sched_process_exit(struct task_struct *p, bool group_dead)",
+    },
+    Probe {
+        program: "memory_exit_again",
+        attach: Attach::Again("sched_process_exit"),
+        required: false,
+        gives: "the most in memory that it left out of memory_exit",
+        since: "7.0",
+        prototype: "sched_process_exit(struct task_struct *p, bool group_dead)",
+    },
+    Probe {
+        program: "pages_exit_again",
+        attach: Attach::Again("sched_process_exit"),
+        required: false,
+        gives: "the last pages that it left out of pages_exit",
+        since: "7.0",
+        prototype: "sched_process_exit(struct task_struct *p, bool group_dead)",
     },
     Probe {
         program: "copy_ups",

@@ -141,6 +141,8 @@ impl Cost {
 
 /// Beginning of the names of the sampling clock's programs.
 const CPU_SAMPLER: &str = "cpu_";
+/// Second programs on a tracepoint are called as the first, with this behind.
+const AGAIN: &str = "_again";
 
 /// A cause of loss that is not zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,7 +177,7 @@ pub fn losses(session: &Session) -> Vec<Loss> {
                     || format!("unknown counter {id}: the recording is from a newer phasegraph"),
                     |counter| counter.text().to_owned(),
                 ),
-                is_loss: counter != Some(Counter::SampleUntracked),
+                is_loss: counter.is_none_or(Counter::is_loss),
             }
         })
         .collect();
@@ -197,13 +199,24 @@ pub fn losses(session: &Session) -> Vec<Loss> {
         losses.undecodable,
         "events that could not be decoded (a defect, please report)",
     );
+    let again = |program: &str| {
+        let name = format!("again.{program}");
+        let counter = Counter::ALL.iter().find(|counter| counter.name() == name)?;
+        let counted = losses.counters.iter().find(|(id, _)| *id == *counter as u32)?;
+        Some(counted.1)
+    };
     for (program, _, _, missed) in &session.self_cost.programs {
+        // The second of two programs has nothing to tell but for what the first one missed.
+        if program.ends_with(AGAIN) {
+            continue;
+        }
+        let missed = missed.saturating_sub(again(program).unwrap_or(0));
         let text = if program.starts_with(CPU_SAMPLER) {
             "CPU samples dropped by the kernel: they hit a running BPF program".to_owned()
         } else {
-            format!("runs of {program} dropped by the kernel: the program interrupted itself")
+            format!("runs of {program} dropped by the kernel: it was in the middle of another on the same CPU")
         };
-        add(&format!("recursion_misses.{program}"), *missed, &text);
+        add(&format!("recursion_misses.{program}"), missed, &text);
     }
     for (name, count) in &losses.named {
         add(name, *count, name);

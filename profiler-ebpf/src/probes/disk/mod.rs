@@ -19,6 +19,7 @@ use profiler_common::{
     Counter,
     disk::{InodeId, PageRun, RUN_NS, run_flag},
     kind,
+    sched::done,
 };
 
 use crate::{
@@ -61,10 +62,29 @@ pub fn pages_exec(ctx: BtfTracePointContext) -> u32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn pages_exit(ctx: BtfTracePointContext) -> u32 {
     let _held = preempt::hold();
+    try_exit::<false>(&ctx);
+    0
+}
+
+/// As [`pages_exit`], where the kernel left that out.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn pages_exit_again(ctx: BtfTracePointContext) -> u32 {
+    let _held = preempt::hold();
+    try_exit::<true>(&ctx);
+    0
+}
+
+#[inline(always)]
+fn try_exit<const AGAIN: bool>(ctx: &BtfTracePointContext) {
     let task: Task = ctx.arg(0);
+    match task::get(task) {
+        // SAFETY: points into the map; the running thread's own state.
+        Some(state) if task::is_done::<AGAIN>(unsafe { &mut *state }, done::PAGES, Counter::PagesAgain) => return,
+        None if AGAIN => return,
+        _ => {}
+    }
     boundary(task, task::now());
     forget(task);
-    0
 }
 
 #[inline(always)]

@@ -12,7 +12,10 @@ const UPDATE: &str = "PHASEGRAPH_UPDATE_DOCS";
 fn attached(attach: Attach) -> String {
     match attach {
         Attach::State => "each profiled thread".to_owned(),
-        Attach::TpBtf(tracepoint) | Attach::Asked(tracepoint) | Attach::Tracepoint(tracepoint) => {
+        Attach::TpBtf(tracepoint)
+        | Attach::Asked(tracepoint)
+        | Attach::Again(tracepoint)
+        | Attach::Tracepoint(tracepoint) => {
             format!("tracepoint `{tracepoint}`")
         }
         Attach::Renamed(now, before) => format!("tracepoint `{now}`, once `{before}`"),
@@ -152,6 +155,7 @@ fn probes_say_what_they_rely_on() {
         assert!((5, 8) <= version, "{}: the ring buffer came with 5.8", probe.program);
         if let Attach::TpBtf(tracepoint)
         | Attach::Asked(tracepoint)
+        | Attach::Again(tracepoint)
         | Attach::Renamed(tracepoint, _)
         | Attach::Tracepoint(tracepoint) = probe.attach
         {

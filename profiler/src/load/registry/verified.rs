@@ -176,6 +176,7 @@ fn tracepoint(program: &str) -> &'static str {
         .and_then(|probe| match probe.attach {
             Attach::TpBtf(name)
             | Attach::Asked(name)
+            | Attach::Again(name)
             | Attach::Renamed(name, _)
             | Attach::Tracepoint(name)
             | Attach::Tail(name) => Some(name),
