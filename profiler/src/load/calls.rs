@@ -16,7 +16,7 @@ use super::{
     attach::CALLS_SIGNAL,
     error::{chain, refusal},
     ladder::Outcome,
-    perf,
+    perf, preempt,
     registry::{CALLS, Call, Probe, Rung},
     tracefs::Tracefs,
 };
@@ -31,7 +31,12 @@ impl Loaded {
         let mut outcome = self.outcome(probe);
         let mut taken: Vec<(Rung, usize)> = Vec::new();
         let mut left: Vec<(&Call, String)> = CALLS.iter().map(|call| (call, String::new())).collect();
-        for rung in self.forced.rungs(probe) {
+        let mut rungs = self.forced.rungs(probe);
+        if preempt::cuts_into_functions() {
+            // A program on a function that is cut into keeps out those of other threads; one on a breakpoint is not cut into.
+            rungs.sort_by_key(|rung| *rung != Rung::Kprobe);
+        }
+        for rung in rungs {
             let before = left.len();
             match self.attach_by(rung, &mut left, btf) {
                 Ok(()) => taken.push((rung, before - left.len())),

@@ -27,6 +27,14 @@ pub(super) fn needed() -> bool {
     host::version(&host::release()).is_some_and(|version| version >= NEEDED_SINCE)
 }
 
+/// Whether another thread can take the CPU in the middle of a program on a function (`fentry`, `fexit`), which runs as the
+/// function does: on kernels built for that too.
+pub(super) fn cuts_into_functions() -> bool {
+    // `#1 SMP PREEMPT_DYNAMIC Debian 6.12…`: what is dynamic is voluntary if nobody has chosen otherwise.
+    let built = std::fs::read_to_string("/proc/sys/kernel/version").unwrap_or_default();
+    needed() || built.split(' ').any(|word| word == "PREEMPT" || word == "PREEMPT_RT")
+}
+
 /// Ids of the kernel's functions in its BTF, where they are needed.
 pub(super) fn functions(resolved: &Resolved) -> Option<[u32; 2]> {
     if !needed() {

@@ -5,6 +5,7 @@ use super::support::check::{assert_agrees, assert_order, operation, scenario};
 use super::support::containerd::Containerd;
 use super::support::coverage;
 use super::support::host::{Skip, succeed};
+use super::support::machine::slowness;
 use super::support::registry::{ADDRESS, Registry};
 use super::support::workload;
 
@@ -64,8 +65,9 @@ fn ctr_run() {
 fn ctr_life() {
     let (containerd, image) = scenario!(with_image());
     // As pid 1 the stopwatch does not care for SIGTERM, so that `stop` has a length.
+    let seconds = format!("{:.1}", 1.2 * f64::from(slowness()));
     let script = format!(
-        "ctr run -d --cpu-shares=0 --null-io {image} phg-two /stamp two /bin/sleep 1.2; \
+        "ctr run -d --cpu-shares=0 --null-io {image} phg-two /stamp two /bin/sleep {seconds}; \
          ctr task exec --exec-id one phg-two /bin/echo hi; ctr task kill --signal SIGTERM phg-two; \
          while ctr task ls | grep -q RUNNING; do sleep 0.05; done; ctr task delete phg-two; \
          ctr container delete phg-two"

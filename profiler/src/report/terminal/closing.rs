@@ -293,4 +293,24 @@ mod tests {
         assert!(lines[0].is_loss && lines[0].count == 5 && lines[0].text.contains("CPU samples"));
         assert!(lines[1].count == 6 && lines[1].text.contains("sched_switch"));
     }
+
+    /// Make sure that of what a program missed only that is lost which the second one did not tell.
+    #[test]
+    fn second_programs_are_no_losses() {
+        let mut session = crate::report::fixture::session();
+        let program = |name: &str, missed| (name.into(), 1, 1, missed);
+        session.self_cost.programs = vec![
+            program("task_newtask", 8),
+            program("task_newtask_again", 2),
+            program("sched_process_exit", 3),
+        ];
+        session.losses.counters = vec![(Counter::NewtaskAgain as u32, 8), (Counter::ExitAgain as u32, 2)];
+        let lines = figures::losses(&session);
+        let lost: Vec<_> = lines.iter().filter(|line| line.is_loss).collect();
+        assert_eq!((lines.len(), lost.len()), (3, 1));
+        assert_eq!(
+            (&lost[0].name[..], lost[0].count),
+            ("recursion_misses.sched_process_exit", 1)
+        );
+    }
 }
