@@ -41,7 +41,7 @@ pub(super) fn traffic(session: &Session) -> Vec<PlainTable> {
             "Disk",
             disk::DETAIL,
             &disk::COLUMNS,
-            &listed.rows,
+            &listed.moved(),
             listed.more,
             disk::figures,
         ),

@@ -36,7 +36,7 @@ pub(super) fn add(page: &mut Page, session: &Session, disk: &Disk, selection: &S
         return;
     }
     page.heading("disk", DETAIL);
-    table(page, &COLUMNS, &listed.rows, figures);
+    table(page, &COLUMNS, &listed.moved(), figures);
     if listed.more > 0 {
         // No sum: a phase's traffic is that of the phases it lies in, too.
         let note = format!("and {} with less", units::of(listed.more as u64, "phase", "phases"));
@@ -67,6 +67,19 @@ pub(in crate::report) struct Listed {
 }
 
 impl Listed {
+    /// Those with more than calls.
+    pub(in crate::report) fn moved(&self) -> Vec<(String, Traffic)> {
+        let alone = |(_, traffic): &&(String, Traffic)| {
+            let calls = traffic.calls;
+            *traffic
+                == Traffic {
+                    calls,
+                    ..Traffic::default()
+                }
+        };
+        self.rows.iter().filter(|row| !alone(row)).cloned().collect()
+    }
+
     /// Those whose calls were counted.
     pub(in crate::report) fn called(&self) -> Vec<(String, Traffic)> {
         let called = |(_, traffic): &&(String, Traffic)| traffic.calls.iter().any(|sum| sum.calls > 0);
