@@ -114,7 +114,7 @@ pub struct Cost {
     /// Run time of all BPF programs, ns; `None` when the kernel's statistics were off.
     pub bpf_ns: Option<u64>,
     pub bpf_runs: u64,
-    /// Runs that the kernel dropped because a program interrupted itself.
+    /// Runs that the kernel dropped because a program was in the middle of another on the same CPU.
     pub bpf_missed: u64,
     /// User and system time of the process, ns.
     pub process_ns: u64,

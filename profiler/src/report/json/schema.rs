@@ -590,6 +590,6 @@ pub struct Program {
     pub name: String,
     pub run_ns: u64,
     pub runs: u64,
-    /// Runs that were dropped because the program interrupted itself.
+    /// Runs that were dropped because the program was in the middle of another on the same CPU.
     pub missed: u64,
 }

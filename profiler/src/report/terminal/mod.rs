@@ -197,7 +197,7 @@ mod tests {
         let mut session = fixture::session();
         session.closed = None;
         session.damage.push("block 7 is damaged".into());
-        session.losses.counters = vec![(4, 12_345), (63, 1)];
+        session.losses.counters = vec![(4, 12_345), (9_999, 1)];
         session.losses.named = vec![("arena \x1b full".into(), 3)];
         session.phases[4].open = true;
         let style = Style {
@@ -211,7 +211,7 @@ mod tests {
             "block 7 is damaged",
             "12,345",
             "scheduling intervals lost",
-            "unknown counter 63",
+            "unknown counter 9999",
             "7.30 s open",
             r"arena \x1b full",
         ] {
