@@ -11,6 +11,14 @@ pub(crate) fn announce(text: impl AsRef<str>) {
     eprintln!("xtask: {}", text.as_ref());
 }
 
+/// The cargo that runs this. What it builds goes to the workspace's `target`, whatever the caller's environment says: machines and
+/// measurements look there.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.env_remove("CARGO_TARGET_DIR");
+    cargo
+}
+
 /// Runs `command`, which must succeed, and shows it first.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     announce(line(command));

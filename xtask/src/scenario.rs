@@ -122,13 +122,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         debian::install(&missing)?;
     }
     let workspace = workspace()?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     exec::run(
-        cargo
+        exec::cargo()
             .current_dir(&workspace)
             .args(["build", "--release", "--locked", "-p", "phasegraph"]),
     )?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), Into::into);
+    let target = workspace.join("target");
     let work = tempfile::Builder::new().prefix("phasegraph-scenario-").tempdir()?;
     std::fs::create_dir(work.path().join("page"))?;
     let scenario = workspace.join("tests/scenarios").join(name);

@@ -1,6 +1,5 @@
 //! `cargo xtask test`: sets up what the tests need, and runs them all on a freshly built eBPF object.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -103,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 const AGAIN: usize = 8;
 
 fn cargo_test(full: bool, objects: Option<&Path>) -> anyhow::Result<Command> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    let mut cargo = exec::cargo();
     cargo
         .current_dir(workspace()?)
         .args(["test", "--workspace", "--no-fail-fast", "--locked"]);

@@ -21,7 +21,6 @@ mod workload;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -274,7 +273,7 @@ fn phasegraph(given: Option<&Path>) -> anyhow::Result<PathBuf> {
         return path.canonicalize().with_context(|| path.display().to_string());
     }
     let workspace = workspace()?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    let mut cargo = exec::cargo();
     cargo
         .current_dir(&workspace)
         .args(["build", "--release", "--locked", "--package", "phasegraph"]);

@@ -1,6 +1,5 @@
 //! The programs that go into a machine: built as for the host's own tests, by the same cargo.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -79,7 +78,7 @@ pub(crate) fn programs(tests: &[&str], objects: Option<&Path>) -> anyhow::Result
 
 /// Has cargo build something; the programs, and whether they are tests.
 fn cargo(words: &[String], objects: Option<&Path>) -> anyhow::Result<Vec<(Target, bool, PathBuf)>> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    let mut command = exec::cargo();
     if let Some(objects) = objects {
         command.env("PHASEGRAPH_EBPF_DIR", objects);
     }

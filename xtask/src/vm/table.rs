@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::Context as _;
 
@@ -45,9 +44,8 @@ fn verified(folder: &Path) -> anyhow::Result<()> {
     if files.is_empty() {
         return Ok(());
     }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     exec::run(
-        Command::new(cargo)
+        exec::cargo()
             .current_dir(workspace()?)
             .args([
                 "test",
