@@ -83,6 +83,8 @@ fn user_with_ranges() -> Option<(u32, String)> {
 fn rootless_podman() {
     needs_root!();
     skip!(not_own());
+    let unified = fs::read_to_string("/sys/fs/cgroup/unified/cgroup.controllers").unwrap_or_default();
+    skip!((!unified.trim().is_empty()).then_some("crun takes no hybrid cgroups with controllers in cgroup2"));
     let user = user_with_ranges();
     skip!(
         user.is_none()
