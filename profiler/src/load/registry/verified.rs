@@ -36,6 +36,7 @@ const LIMITS: &[(&str, u32)] = &[
     ("flush_tasks", 70_000),
     ("pages_exec", 40_000),
     ("pages_exit", 40_000),
+    ("pages_exit_again", 40_000),
     ("inode_made", 40_000),
     ("write_back_ends", 50_000),
     ("copy_up_ends", 50_000),
