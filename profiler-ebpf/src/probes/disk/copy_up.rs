@@ -409,6 +409,9 @@ pub fn copy_up_ends(_ctx: ProbeContext) -> u32 {
     if !upper.is_null() {
         state.copying.upper = id_of(upper);
         state.copying.host = upper as u64;
+    } else if lower.is_null() {
+        // Before 5.11 modules do not tell their types: of what has no pages the overlay's own name is all there is.
+        files::tell(overlay, state.copying.overlay, state.copying.to);
     }
     // What has no upper file after it was not copied: the file system is full, a signal came.
     let failed = upper.is_null() && !lower.is_null();

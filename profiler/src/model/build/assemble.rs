@@ -42,6 +42,8 @@ pub(super) fn assemble(session: &mut Session, tasks: Vec<Task>) {
         let fatal_execs = group.fatal_execs();
         let mut threads: Vec<Thread> = Vec::with_capacity(group.tasks.len());
         let mut all_places = Vec::new();
+        // One whose end was told and that has not left its CPU for the last time does not live on.
+        let mut lives = false;
         for (index, mut task) in group.tasks.into_iter().enumerate() {
             let life = life(&task, session.span, &mut tally, |last| {
                 // It can't have outlived its process, another thread's exec, or the reuse of its number.
@@ -49,6 +51,7 @@ pub(super) fn assemble(session: &mut Session, tasks: Vec<Task>) {
                 let exec = execs.map(|(ts, _)| *ts).min();
                 [death, exec, reuse.next(task.id, last)].into_iter().flatten().min()
             });
+            lives |= life.open && task.exits.is_empty();
             all_places.append(&mut task.places);
             let task_execs = std::mem::take(&mut task.execs);
             let birth = task.birth.take();
@@ -79,7 +82,7 @@ pub(super) fn assemble(session: &mut Session, tasks: Vec<Task>) {
             from: threads.iter().map(|thread| thread.span.from).min().unwrap_or(0),
             to: threads.iter().map(|thread| thread.span.to).max().unwrap_or(0),
         };
-        process.open = threads.iter().any(|thread| thread.open);
+        process.open = lives;
         if process.open {
             (process.exit_code, process.exited) = (None, None);
         }

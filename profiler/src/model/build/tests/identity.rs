@@ -117,6 +117,24 @@ fn no_code_while_it_lives() {
     assert!(process(&session, 20, 100).open);
 }
 
+/// Make sure that a process has its exit code although the recording ended between its exit and its last switch.
+#[test]
+fn code_before_the_last_switch() {
+    let main = leader(20, 100);
+    let open = Cycle {
+        flags: flag::OPEN | flag::PREEMPTED,
+        ..cycle(main, [100, 100, 310, 310, 320])
+    };
+    let records = vec![
+        fork(leader(1, 1), main, 100).into(),
+        exit(main, 300, 9).into(),
+        open.into(),
+    ];
+    let session = session(span(0, 320), records);
+    assert_eq!(process(&session, 20, 100).exit_code, Some(9));
+    assert!(!process(&session, 20, 100).open);
+}
+
 /// Make sure that a thread whose birth was lost is made up from its first event, and that this is told.
 #[test]
 fn lost_birth() {
