@@ -21,11 +21,7 @@ impl Loaded {
     pub fn attach(&mut self, btf: &Btf) -> Result<(), LoadError> {
         for probe in PROBES {
             match probe.attach {
-                Attach::TpBtf(_)
-                | Attach::Asked(_)
-                | Attach::Again(_)
-                | Attach::Renamed(..)
-                | Attach::Tracepoint(_) => {
+                attach if attach.tracepoint().is_some() => {
                     let Some(at) = self
                         .ladder
                         .iter()
@@ -52,7 +48,7 @@ impl Loaded {
                     judge(probe, &outcome)?;
                     self.ladder.push(outcome);
                 }
-                Attach::State | Attach::TaskIterator | Attach::Tail(_) | Attach::Clock => {}
+                _ => {}
             }
         }
         Ok(())
@@ -60,12 +56,7 @@ impl Loaded {
 
     /// Attaches a signal that is loaded on this rung.
     pub(super) fn attach_one(&mut self, probe: &'static Probe, rung: Rung) -> Result<(), String> {
-        let (Attach::TpBtf(tracepoint)
-        | Attach::Asked(tracepoint)
-        | Attach::Again(tracepoint)
-        | Attach::Renamed(tracepoint, _)
-        | Attach::Tracepoint(tracepoint)) = probe.attach
-        else {
+        let Some(tracepoint) = probe.attach.tracepoint() else {
             return Err(format!("`{}` is no tracepoint", probe.program));
         };
         let name = program_of(probe.program, rung);

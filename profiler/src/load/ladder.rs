@@ -166,19 +166,18 @@ impl Loaded {
 /// Loads a program for a rung; `None` when what it hangs on has no such rung, or is not known yet.
 pub(super) fn load(program: &mut Program, rung: Rung, attach: Attach, btf: &Btf) -> Option<Result<(), ProgramError>> {
     Some(match (rung, attach) {
-        (
-            Rung::TpBtf,
-            Attach::TpBtf(tracepoint)
-            | Attach::Asked(tracepoint)
-            | Attach::Again(tracepoint)
-            | Attach::Tracepoint(tracepoint)
-            | Attach::Tail(tracepoint),
-        ) => <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf)),
         (Rung::TpBtf, Attach::Renamed(now, before)) => {
             <&mut BtfTracePoint>::try_from(program).and_then(|program| match program.load(now, btf) {
                 Err(ProgramError::Btf(_)) => program.load(before, btf),
                 loaded => loaded,
             })
+        }
+        (Rung::TpBtf, _) => {
+            let tracepoint = match attach {
+                Attach::Tail(tracepoint) => tracepoint,
+                attach => attach.tracepoint()?,
+            };
+            <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf))
         }
         (Rung::RawTp, _) => <&mut RawTracePoint>::try_from(program).and_then(RawTracePoint::load),
         (Rung::Classic, _) => <&mut TracePoint>::try_from(program).and_then(TracePoint::load),

@@ -36,6 +36,25 @@ pub enum Attach {
 }
 
 impl Attach {
+    /// The tracepoint that a program of its own is attached to, by the name that it has now.
+    pub const fn tracepoint(self) -> Option<&'static str> {
+        match self {
+            Attach::TpBtf(name)
+            | Attach::Asked(name)
+            | Attach::Again(name)
+            | Attach::Renamed(name, _)
+            | Attach::Tracepoint(name) => Some(name),
+            Attach::State
+            | Attach::Calls
+            | Attach::CopyUps
+            | Attach::Whiteouts
+            | Attach::Opens
+            | Attach::Tail(_)
+            | Attach::Clock
+            | Attach::TaskIterator => None,
+        }
+    }
+
     /// The ways in which it can be had, best and cheapest first.
     pub const fn rungs(self) -> &'static [Rung] {
         match self {

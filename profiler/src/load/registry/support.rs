@@ -153,12 +153,7 @@ fn probes_say_what_they_rely_on() {
         let (major, minor) = probe.since.split_once('.').unwrap();
         let version: (u32, u32) = (major.parse().unwrap(), minor.parse().unwrap());
         assert!((5, 8) <= version, "{}: the ring buffer came with 5.8", probe.program);
-        if let Attach::TpBtf(tracepoint)
-        | Attach::Asked(tracepoint)
-        | Attach::Again(tracepoint)
-        | Attach::Renamed(tracepoint, _)
-        | Attach::Tracepoint(tracepoint) = probe.attach
-        {
+        if let Some(tracepoint) = probe.attach.tracepoint() {
             assert!(
                 probe.prototype.starts_with(&format!("{tracepoint}(")),
                 "{}",

@@ -175,13 +175,8 @@ fn tracepoint(program: &str) -> &'static str {
         .iter()
         .find(|probe| probe.program == program)
         .and_then(|probe| match probe.attach {
-            Attach::TpBtf(name)
-            | Attach::Asked(name)
-            | Attach::Again(name)
-            | Attach::Renamed(name, _)
-            | Attach::Tracepoint(name)
-            | Attach::Tail(name) => Some(name),
-            _ => None,
+            Attach::Tail(name) => Some(name),
+            attach => attach.tracepoint(),
         })
         .unwrap_or(match program {
             "inode_made" => "ext4_allocate_inode",
