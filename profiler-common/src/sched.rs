@@ -157,7 +157,6 @@ pub struct TaskState {
     /// Bits of [`done`].
     pub done: u32,
 }
-
 layout!(
     TaskState,
     size = 112,
@@ -171,7 +170,7 @@ layout!(
 );
 
 /// What the first of two programs on a tracepoint has told, so that the second leaves it: where preemption is on, the
-/// kernel leaves out the first while another thread is in the middle of it on this CPU.
+/// kernel leaves out the first while another thread is in the middle of it on this CPU. That of an exec is taken away again.
 pub mod done {
     pub const EXEC: u32 = 1 << 0;
     pub const EXIT: u32 = 1 << 1;

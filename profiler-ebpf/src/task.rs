@@ -6,7 +6,7 @@ use aya_ebpf::helpers::{
 };
 use profiler_common::{
     Counter, Header,
-    sched::{SYSCALL_NOT_ASKED, TaskState},
+    sched::{SYSCALL_NOT_ASKED, TaskState, done},
 };
 
 use crate::{
@@ -228,7 +228,7 @@ pub fn get(task: Task) -> Option<*mut TaskState> {
 }
 
 /// Whether the first of two programs on a tracepoint has done its part for the running thread: it marks it, and the second
-/// (`AGAIN`) takes the mark away or, where there is none, counts that it does it instead.
+/// (`AGAIN`) leaves it or, where there is no mark, counts that it does it instead.
 #[inline(always)]
 pub fn is_done<const AGAIN: bool>(state: &mut TaskState, event: u32, again: Counter) -> bool {
     if !AGAIN {
@@ -236,7 +236,12 @@ pub fn is_done<const AGAIN: bool>(state: &mut TaskState, event: u32, again: Coun
         return false;
     }
     let done = state.done & event != 0;
-    state.done &= !event;
+    // A thread execs again, and ends once.
+    if event == done::EXEC {
+        state.done &= !event;
+    } else {
+        state.done |= event;
+    }
     if !done {
         emit::count(again);
     }

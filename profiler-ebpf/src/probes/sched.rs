@@ -13,7 +13,8 @@ use profiler_common::{
     kind,
     sched::{
         ATTENTION_COPY_UP, ATTENTION_STACKS, Cycle, GAP, NO_USER_STACK, STACK_ALWAYS_NS, STACK_EVERY_NS,
-        STATE_PREEMPTED, SYSCALL_NOT_ASKED, TASK_DEAD, TaskState, USER_STACK_STREAMED, WHOLE_NS, flag, new_window,
+        STATE_PREEMPTED, SYSCALL_NOT_ASKED, TASK_DEAD, TaskState, USER_STACK_STREAMED, WHOLE_NS, done, flag,
+        new_window,
     },
     task::Account,
     unwind::{Wait, end},
@@ -336,7 +337,8 @@ fn whole_ns() -> u64 {
 fn emit_cycle(task: Task, state: &mut TaskState, now: u64, wake: u64, flags: u16, blocked: u64) -> Result<(), Counter> {
     let copying = blocked > 0 && state.attention & ATTENTION_COPY_UP != 0;
     let want_stack = (blocked >= STACK_ALWAYS_NS
-        || (blocked >= WHOLE_NS && drawn(blocked))
+        // Of a thread that is on its way out: taking down its namespaces and memory is no system call that would name it.
+        || (blocked >= WHOLE_NS && (state.done & done::EXIT != 0 || drawn(blocked)))
         || (blocked > 0 && state.attention & (ATTENTION_STACKS | ATTENTION_COPY_UP) != 0))
         && !emit::shed(shed::WAIT_STACKS);
     let mut cycle = cycle(task, state, now, wake, flags);
