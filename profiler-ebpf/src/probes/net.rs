@@ -1,12 +1,12 @@
 //! What engines and their clients say over sockets.
 //!
-//! All three programs return after one look-up for a task or a socket that is none of theirs.
+//! All programs return after one look-up for a task or a socket that is none of theirs.
 
 use aya_ebpf::{
     helpers::generated::{bpf_get_current_comm, bpf_probe_read_user, bpf_probe_read_user_str},
-    macros::{btf_tracepoint, map},
+    macros::{btf_tracepoint, fexit, map},
     maps::HashMap,
-    programs::BtfTracePointContext,
+    programs::{BtfTracePointContext, FExitContext},
 };
 use profiler_common::{
     Counter, Header, kind,
@@ -49,7 +49,16 @@ pub fn in_engine() -> bool {
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn sock_send_length(ctx: BtfTracePointContext) -> u32 {
     let _held = preempt::hold();
-    emit::done(try_send(&ctx))
+    emit::done(try_send(ctx.arg(0), ctx.arg(1)))
+}
+
+/// The end of what `sock_sendmsg` calls, from where that tracepoint tells: `int unix_stream_sendmsg(struct socket *sock,
+/// struct msghdr *msg, size_t len)`, `inet_sendmsg` and `inet6_sendmsg`. Before 6.3; the program is loaded once for each.
+#[fexit]
+pub fn sock_send_length_fexit(ctx: FExitContext) -> i32 {
+    let _held = preempt::hold();
+    let socket: *const u8 = ctx.arg(0);
+    emit::done(try_send(task::read_ptr(socket, offset!(socket_sk)), ctx.arg(3))) as i32
 }
 
 /// `tcp_rcv_space_adjust(struct sock *sk)`: a process has taken bytes; since 4.16.
@@ -68,14 +77,9 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> u32 {
 }
 
 #[inline(always)]
-fn try_send(ctx: &BtfTracePointContext) -> Result<(), Counter> {
+fn try_send(sock: *const u8, sent: i32) -> Result<(), Counter> {
     let task = task::current();
-    if task::get(task).is_none() {
-        return Ok(());
-    }
-    let sock: *const u8 = ctx.arg(0);
-    let sent: i32 = ctx.arg(1);
-    if sent <= 0 {
+    if task::get(task).is_none() || sent <= 0 {
         return Ok(());
     }
     let family = task::read::<u16>(sock, offset!(sock_family));

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::Path};
 
-use super::calls;
+use super::{calls, host};
 use btfparse::{Error, ErrorKind, Integer32Value, Offset, Readable, TypeInformation, TypeVariant};
 use profiler_common::kernel::{ABSENT, Features, Offsets};
 
@@ -250,6 +250,9 @@ pub struct Resolved {
     pub lost: Vec<&'static str>,
     /// Ids of `bpf_preempt_disable` and `bpf_preempt_enable`, since 6.10.
     pub preempt: Option<[u32; 2]>,
+    /// Whether hooks on functions wait for threads that sleep there before they are freed: e21aa341785c of 5.12, which stable
+    /// kernels have before that, and its struct with it.
+    pub trampolines_wait: bool,
 }
 
 /// The whole file in memory: the parser reads a few bytes at a time.
@@ -515,6 +518,8 @@ pub fn resolve(path: &Path) -> Result<Resolved, OffsetsError> {
     let preempt = function("bpf_preempt_disable").zip(function("bpf_preempt_enable"));
     Ok(Resolved {
         preempt: preempt.map(|(disable, enable)| [disable, enable]),
+        trampolines_wait: types.structs.contains_key("bpf_tramp_image")
+            || host::version(&host::release()).is_some_and(|version| version >= (5, 12)),
         offsets,
         features,
         absent,

@@ -30,7 +30,10 @@ impl Loaded {
                         continue;
                     };
                     let mut outcome = self.ladder.remove(at);
-                    let result = self.descend(probe, &mut outcome, btf, Loaded::attach_one);
+                    let result = self.descend(probe, &mut outcome, btf, |loaded, probe, rung| match rung {
+                        Rung::Fentry => loaded.hook_sends(probe, btf),
+                        _ => loaded.attach_one(probe, rung),
+                    });
                     self.ladder.insert(at, outcome);
                     result?;
                 }

@@ -8,7 +8,7 @@ use std::{
 
 use aya::{
     Btf,
-    programs::{FEntry, FExit, KProbe, ProgramError, TracePoint},
+    programs::{KProbe, ProgramError, TracePoint},
 };
 
 use super::{
@@ -65,7 +65,7 @@ impl Loaded {
         let mut refused = Vec::new();
         for (call, _) in std::mem::take(left) {
             let hooks = match (rung, &tracefs) {
-                (Rung::Fentry, _) => self.hook_function(call, btf),
+                (Rung::Fentry, _) => self.hook_trampolines(call, btf),
                 (Rung::Kprobe, _) => self.hook_breakpoint(call),
                 (Rung::Classic, Some(tracefs)) => self.hook_tracepoints(call, tracefs),
                 _ => Err(format!("system calls have no rung {rung}")),
@@ -83,31 +83,10 @@ impl Loaded {
         Ok(())
     }
 
-    /// A program is for one function: it is loaded once for each.
-    fn hook_function(&mut self, call: &Call, btf: &Btf) -> Result<Hooks, String> {
+    fn hook_trampolines(&mut self, call: &Call, btf: &Btf) -> Result<Hooks, String> {
         let function = call.function();
-        let mut hook = |name: &'static str| -> Result<Box<dyn Any>, ProgramError> {
-            let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
-            let (link, fd): (Box<dyn Any>, _) = if name == "call_fentry" {
-                let program: &mut FEntry = program.try_into()?;
-                program.load(&function, btf)?;
-                let fd = program.fd()?.as_fd().try_clone_to_owned();
-                let attached = program.attach().and_then(|id| program.take_link(id));
-                program.unload()?;
-                (Box::new(attached?), fd)
-            } else {
-                let program: &mut FExit = program.try_into()?;
-                program.load(&function, btf)?;
-                let fd = program.fd()?.as_fd().try_clone_to_owned();
-                let attached = program.attach().and_then(|id| program.take_link(id));
-                program.unload()?;
-                (Box::new(attached?), fd)
-            };
-            self.functions.push((name, fd?));
-            Ok(link)
-        };
-        let entry = hook("call_fentry").map_err(|why| refusal(&why))?;
-        let exit = hook("call_fexit").map_err(|why| refusal(&why))?;
+        let entry = self.hook_function("call_fentry", &function, btf)?;
+        let exit = self.hook_function("call_fexit", &function, btf)?;
         Ok([entry, exit])
     }
 

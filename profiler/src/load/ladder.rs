@@ -64,6 +64,7 @@ pub fn program_of(signal: &str, rung: Rung) -> String {
     match rung {
         Rung::RawTp => format!("{signal}_raw"),
         Rung::Unwind => super::unwind::CPU.to_owned(),
+        Rung::Fentry => format!("{signal}_fexit"),
         _ => signal.to_owned(),
     }
 }
@@ -148,8 +149,8 @@ impl Loaded {
                 format!("the eBPF object has no program `{name}`")
             });
         };
-        // Most were loaded ahead.
-        if program.fd().is_err() {
+        // Most were loaded ahead. A program on functions is loaded for each of them when it is attached.
+        if program.fd().is_err() && rung != Rung::Fentry {
             let Some(loaded) = load(program, rung, probe.attach, btf) else {
                 return Err(format!("`{}` has no rung {rung}", probe.program));
             };

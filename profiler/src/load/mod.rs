@@ -9,6 +9,7 @@ mod calls;
 mod costs;
 mod error;
 pub mod forced;
+mod functions;
 pub mod ladder;
 mod maps;
 pub mod object;
@@ -98,6 +99,8 @@ pub struct Loaded {
     file_calls: bool,
     /// Whether this kernel calls a tracepoint's programs with preemption on.
     preemptible: bool,
+    /// Whether a hook on a function may be taken away while threads are in it.
+    trampolines_wait: bool,
     /// Once they were looked for.
     overlay_texts: Option<Result<overlay::Texts, String>>,
     /// Keeps the kernel's run-time statistics of BPF programs on.
@@ -204,6 +207,7 @@ impl Loaded {
             can_unwind: unwind::possible(&resolved.offsets),
             file_calls: options.file_calls,
             preemptible: preempt::needed(),
+            trampolines_wait: resolved.trampolines_wait,
             overlay_texts: None,
             _statistics: statistics,
         };

@@ -19,6 +19,8 @@ pub enum Attach {
     Renamed(&'static str, &'static str),
     /// A tracepoint, BTF-typed or raw; the raw one's program has the name with `_raw`.
     Tracepoint(&'static str),
+    /// What sockets send: a tracepoint, or the functions [`SENDS`].
+    Sends(&'static str),
     /// The beginnings and ends of [`CALLS`], each call by itself.
     Calls,
     /// The functions of the overlay that bracket a copy-up, or its traces.
@@ -43,6 +45,7 @@ impl Attach {
             | Attach::Asked(name)
             | Attach::Again(name)
             | Attach::Renamed(name, _)
+            | Attach::Sends(name)
             | Attach::Tracepoint(name) => Some(name),
             Attach::State
             | Attach::Calls
@@ -60,6 +63,7 @@ impl Attach {
         match self {
             Attach::State => &[Rung::Storage, Rung::Hash, Rung::HashUntyped],
             Attach::TpBtf(_) | Attach::Asked(_) | Attach::Again(_) | Attach::Renamed(..) => &[Rung::TpBtf],
+            Attach::Sends(_) => &[Rung::TpBtf, Rung::Fentry],
             Attach::CopyUps => &[Rung::Kprobe, Rung::Signature],
             Attach::Whiteouts => &[Rung::Kprobe, Rung::Rename],
             Attach::Opens => &[Rung::Kprobe, Rung::Classic],
@@ -207,11 +211,13 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         program: "sock_send_length",
-        attach: Attach::TpBtf("sock_send_length"),
+        attach: Attach::Sends("sock_send_length"),
         required: false,
         gives: "downloads, and which client asked an engine for what",
-        since: "6.3",
-        prototype: "sock_send_length(struct sock *sk, int ret, int flags)",
+        since: "5.8",
+        prototype: "sock_send_length(struct sock *sk, int ret, int flags) since 6.3; with \
+                    int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len), inet_sendmsg and \
+                    inet6_sendmsg",
     },
     Probe {
         program: "mount_calls",
@@ -432,6 +438,10 @@ pub const PROBES: &[Probe] = &[
         prototype: "struct bpf_perf_event_data { bpf_user_pt_regs_t regs; __u64 sample_period; __u64 addr; }",
     },
 ];
+
+/// The functions by which sockets send that engines and registries are spoken to with: what `sock_sendmsg` calls, which
+/// tells of them by its tracepoint since 6.3.
+pub const SENDS: [&str; 3] = ["unix_stream_sendmsg", "inet_sendmsg", "inet6_sendmsg"];
 
 /// A system call that is watched.
 #[derive(Clone, Copy, Debug)]

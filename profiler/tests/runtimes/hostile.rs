@@ -7,7 +7,6 @@ use serde_json::Value;
 use super::support::bare::Bare;
 use super::support::check::{assert_order, operation, scenario};
 use super::support::docker::{self, Docker};
-use super::support::host;
 use super::support::machine::emulated;
 use super::support::podman::{self, Podman};
 use super::support::profile::{self, Item, Profile};
@@ -257,8 +256,6 @@ fn monitor_killed() {
 
 /// Runs a container, has the daemon restarted by that signal meanwhile, from outside of what is recorded, and runs another.
 fn daemon_restarted(signal: i32) {
-    // A client is known by what it sends to the daemon.
-    scenario!(host::require_sends());
     let mut docker = scenario!(Docker::new());
     let image = docker::TINY;
     let folder = docker.corner.folder().to_owned();

@@ -61,7 +61,6 @@ fn five(run: &str, image: &str) -> String {
 /// dockerd does the work of all.
 #[test]
 fn docker_five_clients() {
-    scenario!(host::require_sends());
     let docker = scenario!(Docker::new());
     let profile = docker.profile(&["sh", "-c", &five("docker run", docker::TINY)]);
     assert_each_its_own(&profile, docker.corner.folder());
@@ -78,7 +77,6 @@ fn podman_five_clients() {
 /// Make sure that five clients that execute the same in one container at once each keep their own session.
 #[test]
 fn docker_five_execs() {
-    scenario!(host::require_sends());
     let docker = scenario!(Docker::new());
     let image = docker::TINY;
     let execs = "docker exec -d one /bin/sleep 0.2 & ".repeat(CLIENTS);

@@ -147,7 +147,6 @@ const PODMAN: &str = "podman pull -q --tls-verify=false --signature-policy=polic
 /// Make sure that podman's pulls show each layer's download and unpacking with its bytes, one image or three at once.
 #[test]
 fn podman_pull() {
-    scenario!(host::require_sends());
     let podman = scenario!(Podman::new("runc"));
     let registry = scenario!(Registry::new(&podman.corner));
     let push = |registry: &Registry, name: &str, sizes: &[u64]| registry.push(&podman.corner, name, sizes).unwrap();
@@ -158,7 +157,6 @@ fn podman_pull() {
 /// Make sure that buildah's own pull shows the same.
 #[test]
 fn buildah_pull() {
-    scenario!(host::require_sends());
     let podman = scenario!(host::require(&["buildah"]).and_then(|()| Podman::new("runc")));
     let registry = scenario!(Registry::new(&podman.corner));
     let image = scenario!(registry.push(&podman.corner, "built", &[2 * MB, MB]));
@@ -217,7 +215,6 @@ fn build_from(docker: &Docker, buildkit: &str) -> Option<Profile> {
 /// Make sure that the base image that docker's classic builder pulls is shown below the build that asked for it.
 #[test]
 fn docker_build_pull() {
-    scenario!(host::require_sends());
     let docker = scenario!(Docker::new());
     if let Some(profile) = build_from(&docker, "DOCKER_BUILDKIT=0") {
         coverage::assert("docker build", "docker_build_pull", &profile);
@@ -227,7 +224,6 @@ fn docker_build_pull() {
 /// Make sure that the base image that BuildKit pulls is shown below the build that asked for it.
 #[test]
 fn buildkit_pull() {
-    scenario!(host::require_sends());
     let docker = scenario!(Docker::new());
     if let Some(profile) = build_from(&docker, "DOCKER_BUILDKIT=1") {
         coverage::assert("docker build, BuildKit", "buildkit_pull", &profile);
@@ -237,7 +233,6 @@ fn buildkit_pull() {
 /// Make sure that a build's base image that is not there shows as a pull in its FROM.
 #[test]
 fn podman_build_pull() {
-    scenario!(host::require_sends());
     let podman = scenario!(Podman::new("runc"));
     let registry = scenario!(Registry::new(&podman.corner));
     let image = scenario!(registry.push(&podman.corner, "base", &[2 * MB, MB]));
@@ -272,7 +267,6 @@ fn podman_build_pull() {
 /// Make sure that skopeo's copy from a registry shows its downloads; it unpacks nothing.
 #[test]
 fn skopeo_copy() {
-    scenario!(host::require_sends());
     let podman = scenario!(Podman::new("runc"));
     let registry = scenario!(Registry::new(&podman.corner));
     let image = scenario!(registry.push(&podman.corner, "copied", &[2 * MB, MB, 300_000]));
@@ -299,7 +293,6 @@ fn skopeo_copy() {
 /// below the client that asked, one image or three at once.
 #[test]
 fn docker_pull() {
-    scenario!(host::require_sends());
     let docker = scenario!(Docker::new());
     let registry = scenario!(Registry::new(&docker.corner));
     let push = |registry: &Registry, name: &str, sizes: &[u64]| registry.push(&docker.corner, name, sizes).unwrap();
@@ -313,7 +306,6 @@ fn docker_pull() {
 /// took.
 #[test]
 fn ctr_pull() {
-    scenario!(host::require_sends());
     let containerd = scenario!(Containerd::new());
     let registry = scenario!(Registry::new(&containerd.corner));
     let push = |registry: &Registry, name: &str, sizes: &[u64]| registry.push(&containerd.corner, name, sizes).unwrap();
@@ -353,7 +345,6 @@ fn duration(text: &str) -> Option<u64> {
 /// not in its unpacking.
 #[test]
 fn slow_registry() {
-    scenario!(host::require_sends());
     let podman = scenario!(Podman::new("runc"));
     let registry = scenario!(Registry::new(&podman.corner));
     let image = scenario!(registry.push(&podman.corner, "slow", &[2 * MB, MB, 500_000]));

@@ -9,18 +9,6 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct Skip(pub String);
 
-/// Checks that the kernel tells what sockets send, by which downloads and engines' clients are known.
-pub(crate) fn require_sends() -> Result<(), Skip> {
-    let types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
-    let name = b"btf_trace_sock_send_length";
-    if types.windows(name.len()).any(|bytes| bytes == name) {
-        return Ok(());
-    }
-    Err(Skip(
-        "what sockets send is told since Linux 6.3 (`sock_send_length`)".to_owned(),
-    ))
-}
-
 /// Checks that the scenario can run at all: root, and these programs.
 pub(crate) fn require(programs: &[&str]) -> Result<(), Skip> {
     // SAFETY: no arguments, no failure.

@@ -19,10 +19,11 @@ fn attached(attach: Attach) -> String {
             format!("tracepoint `{tracepoint}`")
         }
         Attach::Renamed(now, before) => format!("tracepoint `{now}`, once `{before}`"),
+        Attach::Sends(tracepoint) => format!("tracepoint `{tracepoint}`, or the functions that send"),
         Attach::CopyUps => "functions of the overlay, or tracepoints".to_owned(),
         Attach::Whiteouts => "a function of the overlay, or tracepoint `ext4_mark_inode_dirty`".to_owned(),
         Attach::Opens => "a function of the overlay, or tracepoint `sys_exit_openat`".to_owned(),
-        Attach::Calls => "ten system calls, see below".to_owned(),
+        Attach::Calls => format!("{} system calls, see below", CALLS.len()),
         Attach::Clock => "each CPU".to_owned(),
         Attach::Tail(tracepoint) => format!("after `{tracepoint}`"),
         Attach::TaskIterator => "every task, once".to_owned(),

@@ -15,7 +15,7 @@ use aya::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::super::{LoadOptions, Loaded, load_object};
-use super::{Attach, CALLS, PROBES, Rung};
+use super::{Attach, CALLS, PROBES, Rung, SENDS};
 use crate::kernel::offsets::{self, Resolved};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/verifier.md");
@@ -142,7 +142,8 @@ fn logged(btf: &Btf, resolved: &Resolved, options: &LoadOptions, state: Rung) ->
             Program::PerfEvent(program) => program.load(),
             Program::KProbe(program) => program.load(),
             Program::FEntry(program) => program.load(&CALLS[0].function(), btf),
-            Program::FExit(program) => program.load(&CALLS[0].function(), btf),
+            Program::FExit(program) if name == "call_fexit" => program.load(&CALLS[0].function(), btf),
+            Program::FExit(program) => program.load(SENDS[0], btf),
             Program::Iter(program) => program.load("task", btf),
             other => panic!("{name} is of another type: {other:?}"),
         };
