@@ -164,6 +164,34 @@ fn lower_rung() {
     }
 }
 
+/// Make sure that no function is hooked in which threads sleep where the kernel would free the hook's code under them, and that
+/// the reason is told. Kernels of 5.12 and later never do.
+#[test]
+fn hooks_are_freed_too_early() {
+    needs_root!();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map_while(|number| number.parse::<u32>().ok());
+    if (numbers.next(), numbers.next()) >= (Some(5), Some(12)) {
+        eprintln!("skipped: Linux {release} waits for threads in hooked functions");
+        return;
+    }
+    let folder = Folder::new();
+    let Some(output) = run_with_renamed(&folder, "bpf_tramp_image", "bpf_tramp_amige") else {
+        return;
+    };
+    let (report, _) = recorded(&folder, &output);
+    let calls = probe_of(&report, "mount_calls");
+    assert!(
+        calls.starts_with("kprobe, ") && calls.contains("fentry: before e21aa341785c"),
+        "{calls}"
+    );
+    let sends = probe_of(&report, "sock_send_length");
+    assert!(
+        sends.starts_with("not available") && sends.contains("before e21aa341785c"),
+        "{sends}"
+    );
+}
+
 /// Make sure that a kernel that has no rung of a required signal is refused by the signal's name, what it gives, and why
 /// it can't be had.
 #[test]

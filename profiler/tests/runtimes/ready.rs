@@ -283,7 +283,7 @@ fn own_phases_in_a_container() {
         (run.to(), &serde_json::Value::Bool(false))
     );
     let peak = container.0["peak_rss_bytes"].as_u64().unwrap();
-    assert!((32 << 20..40 << 20).contains(&peak), "{peak}");
+    assert!((32 << 20..40 << 20).contains(&peak), "{peak}: {}", profile.output);
     assert_eq!(own[2].0["peak_rss_bytes"], peak);
 }
 
