@@ -11,8 +11,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use phasegraph::ingest::frames::{Interner, RawStack, Sources};
-use phasegraph::ingest::mappings::{Mappings, What, online_cpus};
+use phasegraph::ingest::mappings::{Mappings, What};
 use phasegraph::ingest::spaces::Spaces;
+use phasegraph::kernel::host::online_cpus;
 use phasegraph::lookup::binaries::Binaries;
 use phasegraph::lookup::locate::{Sighting, Way};
 use phasegraph::recording::record::Record;

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use super::owners::Owners;
 use crate::model::{Container, ContainerIx, PhaseIx, PhaseKind, ProcessIx, Session, Span, ThreadIx};
 use crate::recording::record::{Memory, Moment, Oom, TaskId};
 
@@ -219,33 +220,23 @@ pub fn kills(session: &Session) -> Vec<Kill> {
         return Vec::new();
     }
     let tasks = Tasks::new(session);
-    session.ooms.iter().map(|oom| kill(session, &tasks, oom)).collect()
+    let owners = Owners::new(session);
+    let ooms = session.ooms.iter();
+    ooms.map(|oom| kill(session, &tasks, &owners, oom)).collect()
 }
 
-fn kill(session: &Session, tasks: &Tasks<'_>, oom: &Oom) -> Kill {
+fn kill(session: &Session, tasks: &Tasks<'_>, owners: &Owners<'_>, oom: &Oom) -> Kill {
     let ts = oom.at.ts;
     let process = match oom.victim.tgid {
         0 => tasks.numbered(oom.victim.tid, ts),
         _ => tasks.process(oom.victim),
     };
-    let worked = session.phases.iter().enumerate().filter(|(_, phase)| {
-        phase.span.from <= ts
-            && ts <= phase.span.to
-            && process.is_some_and(|process| phase.processes.contains(&process))
-    });
-    let phase = worked.min_by_key(|(index, phase)| (phase.span.len(), std::cmp::Reverse(*index)));
-    let phase = phase.map(|(index, _)| PhaseIx(index as u32));
-    let by_phase = phase.and_then(|phase| session.phases[phase.ix()].container);
-    let by_cgroup = || {
-        let mut containers = session.containers.iter();
-        let own = containers.position(|container| container.cgroup != 0 && container.cgroup == oom.victim_cgroup)?;
-        Some(ContainerIx(own as u32))
-    };
+    let phase = process.and_then(|process| owners.phase(process, ts));
     Kill {
         ts,
         pid: process.map_or(oom.victim.tid, |process| session.processes[process.ix()].tgid),
         process,
-        container: by_phase.or_else(by_cgroup),
+        container: owners.container_of(process, oom.victim_cgroup, ts),
         phase,
         rss: oom.victim_rss,
         cgroup_peak: oom.memcg_peak,

@@ -204,7 +204,7 @@ fn slowest(
     };
     phases.retain(|ix| {
         let operation = session.phases[ix.ix()].operation;
-        selection.operation.is_none() || selection.operation == operation
+        selection.has_operation(operation)
     });
     phases.sort_by_key(|ix| (std::cmp::Reverse(session.phases[ix.ix()].span.len()), ix.0));
     let mut drawn = Vec::new();

@@ -7,6 +7,7 @@ use super::results::{CopyUps, Host, Outcome, PathShare, PhaseRun, ProgramRun, Ru
 use crate::attribute::critical::{Paths, Reason, Segment};
 use crate::attribute::layers::{self, Table};
 use crate::attribute::memory::Peaks;
+use crate::attribute::owners::{self, Owners};
 use crate::attribute::resources;
 use crate::attribute::waits::Classifier;
 use crate::kernel::host;
@@ -207,7 +208,7 @@ fn waits(session: &Session, classifier: &mut Classifier) -> Vec<WaitRun> {
 /// script's `podman run`) is part of that one's path: it would count twice.
 fn path(session: &Session, keys: &[String], classifier: &mut Classifier) -> Vec<PathShare> {
     let paths = Paths::new(session);
-    let worked = phases_of_processes(session);
+    let owners = Owners::new(session);
     let mut sums: BTreeMap<(Option<usize>, Reason, String), u64> = BTreeMap::new();
     for ix in outermost(session) {
         for segment in paths.of_operation(ix).segments {
@@ -217,10 +218,10 @@ fn path(session: &Session, keys: &[String], classifier: &mut Classifier) -> Vec<
             let program = image.map_or_else(String::new, |image| {
                 text::fit(&text::visible(names::program(image)), 40)
             });
-            let phases = ix.and_then(|ix| worked.get(ix.ix())).map_or(&[][..], Vec::as_slice);
             // Phases' edges cut a segment: each piece belongs to the innermost phase of its own.
-            for piece in pieces(session, phases, segment.span) {
-                let phase = innermost(session, phases, piece);
+            let edges = ix.into_iter().flat_map(|ix| owners.edges(ix));
+            for piece in owners::cut(segment.span, edges) {
+                let phase = ix.and_then(|ix| owners.phase(ix, piece.from)).map(PhaseIx::ix);
                 let cut = |state| {
                     Interval {
                         span: segment.span,
@@ -281,47 +282,6 @@ fn outermost(session: &Session) -> impl Iterator<Item = OperationIx> {
     };
     let all = (0..session.operations.len()).map(|index| OperationIx(u32::try_from(index).unwrap_or(u32::MAX)));
     all.filter(move |ix| !asked(ix))
-}
-
-/// For each process the phases that it worked for.
-fn phases_of_processes(session: &Session) -> Vec<Vec<usize>> {
-    let mut worked = vec![Vec::new(); session.processes.len()];
-    for (index, phase) in session.phases.iter().enumerate() {
-        for process in &phase.processes {
-            if let Some(phases) = worked.get_mut(process.ix()) {
-                phases.push(index);
-            }
-        }
-    }
-    worked
-}
-
-/// A span cut at the edges of phases.
-fn pieces(session: &Session, phases: &[usize], span: Span) -> Vec<Span> {
-    let mut edges: Vec<u64> = phases
-        .iter()
-        .flat_map(|index| [session.phases[*index].span.from, session.phases[*index].span.to])
-        .filter(|edge| span.from < *edge && *edge < span.to)
-        .chain([span.from, span.to])
-        .collect();
-    edges.sort_unstable();
-    edges.dedup();
-    edges
-        .windows(2)
-        .map(|pair| Span {
-            from: pair[0],
-            to: pair[1],
-        })
-        .collect()
-}
-
-/// The shortest of the phases in which a piece lies: a child lies in its parent.
-fn innermost(session: &Session, phases: &[usize], piece: Span) -> Option<usize> {
-    let around = phases.iter().copied().filter(|index| {
-        let span = session.phases[*index].span;
-        span.from <= piece.from && piece.to <= span.to
-    });
-    around.min_by_key(|index| session.phases[*index].span.len())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::daemons::Found;
+use crate::kernel::host;
 
 /// Length of an engine's container id, hexadecimal digits.
 const ID_LEN: usize = 64;
@@ -122,7 +123,7 @@ pub fn running() -> Vec<Running> {
     let root = cgroup_root();
     for pid in pids {
         let process = Path::new("/proc").join(pid.to_string());
-        let argv = fs::read(process.join("cmdline")).unwrap_or_default();
+        let argv = host::command_line(pid);
         let argv: Vec<String> = argv
             .split(|byte| *byte == 0)
             .map(|word| String::from_utf8_lossy(word).into_owned())

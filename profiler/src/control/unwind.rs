@@ -95,6 +95,7 @@ struct Causes {
     crowded: u64,
     refused: u64,
     dropped: u64,
+    evicted: u64,
     other_content: u64,
 }
 
@@ -198,17 +199,22 @@ impl Tables {
             Some(run) => run,
             None => {
                 let count = u32::try_from(table.blocks.len()).unwrap_or(u32::MAX);
-                let run = loop {
-                    if let Some(run) = kernel.room.take(count) {
-                        break Some(run);
-                    }
-                    if !evict(&mut self.slots, kernel) {
-                        break None;
-                    }
-                };
-                let Some(run) = run else {
+                if count > kernel.room.all {
                     self.causes.refused += 1;
                     kernel.enter(key, frame_pointers());
+                    return;
+                }
+                let Some(run) = kernel.room.take(count) else {
+                    // Walks may still read what leaves: the table has its place when they are done with that.
+                    if !kernel.awaits_room() {
+                        for evicted in least_used(&self.slots, count) {
+                            self.causes.evicted += 1;
+                            evict(&mut self.slots, kernel, evicted);
+                        }
+                    }
+                    if self.wanted.len() < MAX_WAITING && !self.wanted.contains(&(key, file)) {
+                        self.wanted.push((key, file));
+                    }
                     return;
                 };
                 if !kernel.place(run, &table) {
@@ -258,6 +264,7 @@ impl Tables {
             crowded,
             refused,
             dropped,
+            evicted,
             other_content,
         } = self.causes;
         [
@@ -273,6 +280,10 @@ impl Tables {
             ("unwind tables: pages of code with too many rows", crowded),
             ("unwind tables: no room in the kernel", refused),
             ("unwind tables: dropped, out of memory", dropped),
+            (
+                "unwind tables: taken out of the kernel for want of room, until they are needed again",
+                evicted,
+            ),
             (
                 "unwind tables: mapped content is not the one that was read",
                 other_content,
@@ -361,18 +372,28 @@ fn frame_pointers() -> FileTable {
     }
 }
 
-/// Takes the table that was asked for least lately out of the kernel. If it is still needed, the next walk misses it.
-/// Whether there was one.
-fn evict(slots: &mut HashMap<FileIx, Slot>, kernel: &mut Kernel) -> bool {
-    let oldest = slots
-        .values_mut()
-        .filter(|slot| slot.placed.is_some())
-        .min_by_key(|slot| slot.used);
-    let Some(slot) = oldest else { return false };
+/// The files whose tables were asked for least lately, as many as have `count` blocks in the kernel.
+fn least_used(slots: &HashMap<FileIx, Slot>, count: u32) -> Vec<FileIx> {
+    let placed = slots
+        .iter()
+        .filter_map(|(file, slot)| Some((slot.used, *file, slot.placed?.count)));
+    let mut placed: Vec<_> = placed.collect();
+    placed.sort_unstable();
+    let mut freed = 0u32;
+    let needed = placed.into_iter().take_while(|(.., blocks)| {
+        let more = freed < count;
+        freed = freed.saturating_add(*blocks);
+        more
+    });
+    needed.map(|(_, file, _)| file).collect()
+}
+
+/// Takes a table out of the kernel. If it is still needed, the next walk misses it.
+fn evict(slots: &mut HashMap<FileIx, Slot>, kernel: &mut Kernel, file: FileIx) {
+    let Some(slot) = slots.get_mut(&file) else { return };
     if let Some(run) = slot.placed.take() {
         kernel.forget(&std::mem::take(&mut slot.keys), run);
     }
-    true
 }
 
 /// The kernel's maps, and what is in them.
@@ -458,6 +479,11 @@ impl Kernel {
         self.leaving[0].push(run);
     }
 
+    /// Whether blocks are on their way back.
+    fn awaits_room(&self) -> bool {
+        self.leaving.iter().any(|runs| !runs.is_empty())
+    }
+
     fn settle(&mut self) {
         let [first, second] = &mut self.leaving;
         for run in second.drain(..) {
@@ -523,7 +549,11 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::kernel::offsets;
+    use crate::load::{LoadOptions, Loaded};
 
     /// Make sure that blocks are given out once, joined again when they come back, and counted.
     #[test]
@@ -538,6 +568,94 @@ mod tests {
         room.give(b);
         assert_eq!(room.free, [Run { first: 0, count: 10 }]);
         assert_eq!(room.take(10), Some(Run { first: 0, count: 10 }));
+    }
+
+    /// Make sure that as many tables leave as give the room that is needed, those unused for longest.
+    #[test]
+    fn least_used_leave() {
+        let slot = |used, count: Option<u32>| Slot {
+            state: State::None,
+            written: None,
+            placed: count.map(|count| Run { first: 0, count }),
+            keys: Vec::new(),
+            used,
+        };
+        let slots: HashMap<FileIx, Slot> = [
+            (FileIx(0), slot(4, Some(9))),
+            (FileIx(1), slot(2, Some(3))),
+            (FileIx(2), slot(1, None)),
+            (FileIx(3), slot(3, Some(3))),
+        ]
+        .into();
+        assert_eq!(least_used(&slots, 1), [FileIx(1)]);
+        assert_eq!(least_used(&slots, 3), [FileIx(1)]);
+        assert_eq!(least_used(&slots, 4), [FileIx(1), FileIx(3)]);
+        assert_eq!(least_used(&slots, 100), [FileIx(1), FileIx(3), FileIx(0)]);
+    }
+
+    /// Make sure that a table for which there is no room has one as soon as nobody reads what is taken out for it, that no
+    /// more is taken out than that, and that what was comes back.
+    #[test]
+    fn more_than_there_is_room_for() {
+        // SAFETY: no arguments.
+        if unsafe { libc::geteuid() } != 0 {
+            eprintln!("skipped: loading eBPF programs needs root");
+            return;
+        }
+        let btf = aya::Btf::from_sys_fs().unwrap();
+        let resolved = offsets::resolve(Path::new(offsets::VMLINUX_BTF)).unwrap();
+        let options = LoadOptions {
+            sample_hz: 99,
+            cpus: vec![0],
+            ring_bytes: 4 << 20,
+            ..LoadOptions::default()
+        };
+        let mut loaded = Loaded::load(&btf, &resolved, &options).unwrap();
+        let mut tables = Tables::new(loaded.take_unwind());
+        let all = tables.kernel.as_ref().unwrap().room.all;
+        let key = |file: FileIx| FileKey {
+            ino: u64::from(file.0) + 1,
+            ..FileKey::VDSO
+        };
+        let files = [FileIx(0), FileIx(1), FileIx(2)];
+        for file in files {
+            assert!(tables.wants(file, 0));
+            let table = Table {
+                first_page: 0,
+                pages: 1,
+                blocks: vec![[0; BLOCK_ROWS]; (all / 5 * 2) as usize],
+                rules: vec![Rule::NONE],
+                crowded: 0,
+            };
+            // On this side there is memory for fewer.
+            tables.slots.get_mut(&file).unwrap().state = State::Ready(Arc::new(table));
+        }
+        let kinds = |tables: &Tables| {
+            let kernel = tables.kernel.as_ref().unwrap();
+            files.map(|file| {
+                kernel
+                    .maps
+                    .files
+                    .get(&Shared(key(file)), 0)
+                    .ok()
+                    .map(|found| found.0.kind)
+            })
+        };
+        tables.link(key(files[0]), files[0]);
+        tables.link(key(files[1]), files[1]);
+        tables.link(key(files[2]), files[2]);
+        // Taken out, and still being read.
+        assert_eq!(kinds(&tables), [None, Some(TABLE), None]);
+        tables.poll();
+        assert_eq!(kinds(&tables), [None, Some(TABLE), None]);
+        tables.poll();
+        assert_eq!(kinds(&tables), [None, Some(TABLE), Some(TABLE)]);
+        tables.link(key(files[0]), files[0]);
+        assert_eq!(kinds(&tables), [None, None, Some(TABLE)]);
+        tables.poll();
+        tables.poll();
+        assert_eq!(kinds(&tables), [Some(TABLE), None, Some(TABLE)]);
+        assert_eq!((tables.causes.evicted, tables.causes.refused), (2, 0));
     }
 
     /// Make sure that without the kernel's maps no table is asked for.

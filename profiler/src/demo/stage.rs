@@ -72,6 +72,7 @@ fn engine(folder: &Path, container: &str) -> Result<(), Error> {
         signals,
         gate: None,
         pid: None,
+        reaped: false,
         cgroup: false,
     };
     let lived = engine.live(&layers, &mut stages);
@@ -97,6 +98,8 @@ struct Engine<'a> {
     gate: Option<PipeWriter>,
     /// The container's first process.
     pid: Option<u32>,
+    /// Its id may be another process's now.
+    reaped: bool,
     /// Whether it has a cgroup of its own.
     cgroup: bool,
 }
@@ -144,10 +147,11 @@ impl Engine<'_> {
     }
 
     /// Waits for the container's first process, which `create` left to this one.
-    fn wait_for_container(&self) -> Result<ExitStatus, Error> {
+    fn wait_for_container(&mut self) -> Result<ExitStatus, Error> {
         loop {
             while let Some((pid, status)) = sys::reap().at(|| "waiting for the container".to_owned())? {
                 if self.pid == u32::try_from(pid).ok() {
+                    self.reaped = true;
                     return Ok(ExitStatus::from_raw(status));
                 }
             }
@@ -161,8 +165,10 @@ impl Engine<'_> {
     /// Leaves nothing behind, whatever happened before.
     fn clean_up(&mut self, layers: &Layers) -> Result<(), Error> {
         self.gate = None;
-        if let Some(pid) = self.pid.and_then(|pid| i32::try_from(pid).ok()) {
-            // Ended and reaped in most cases; its pid namespace goes with it.
+        if let Some(pid) = self.pid.and_then(|pid| i32::try_from(pid).ok())
+            && !self.reaped
+        {
+            // Its pid namespace goes with it.
             _ = sys::kill(pid);
         }
         // No child is left when waiting says so.

@@ -341,9 +341,8 @@ impl Life<'_, '_> {
                 parent: run,
                 operation: asked::for_exec(self.context, self.requests, call)
                     .or_else(|| self.client_at(call.process))
-                    .or_else(|| operation::by_exec(self.requests, call.span.from, argv))
-                    .or_else(|| self.request_at(call.process, call.span.from, &["exec"]))
-                    .or(client),
+                    .or(client)
+                    .or_else(|| self.request_at(call.process, call.span.from, &["exec"])),
                 main: self.context.leader(ended),
                 processes,
                 evidence: (self.exec_of(call), format!("exit of pid {}", process.tgid)),

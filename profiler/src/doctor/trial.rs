@@ -6,8 +6,8 @@ use aya::Btf;
 
 use super::{Check, Refused, Signal, Verdict};
 use crate::{
-    ingest::mappings::{Mappings, online_cpus},
-    kernel::offsets,
+    ingest::mappings::Mappings,
+    kernel::{host, offsets},
     load::{LoadError, LoadOptions, Loaded, forced::Forced, ladder::Outcome, ring_bytes},
 };
 
@@ -39,7 +39,7 @@ pub(super) fn run() -> (Check, Vec<Signal>) {
 
 fn attach() -> Result<Loaded, String> {
     let text = |error: LoadError| error.to_string();
-    let cpus = online_cpus().map_err(|error| format!("the list of CPUs can't be read: {error}"))?;
+    let cpus = host::online_cpus().map_err(|error| format!("the list of CPUs can't be read: {error}"))?;
     drop(Mappings::open(&cpus).map_err(|error| error.to_string())?);
     let resolved = offsets::resolve(Path::new(offsets::VMLINUX_BTF)).map_err(|error| error.to_string())?;
     let btf = Btf::from_sys_fs().map_err(|error| text(error.into()))?;

@@ -6,6 +6,7 @@ use profiler_common::container::call;
 
 use super::{Ingest, decode, marks, redact};
 use crate::{
+    kernel::host,
     lookup::{
         dockerfile, engines,
         state::{self, Root},
@@ -190,7 +191,7 @@ impl Ingest {
 
 /// Arguments and program file of a process that is there already.
 fn program_of(pid: u32) -> (Vec<Vec<u8>>, Vec<u8>) {
-    let argv = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let argv = host::command_line(pid);
     let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     (decode::arguments(&argv), exe.into_os_string().into_encoded_bytes())
 }

@@ -342,28 +342,6 @@ fn parse(kind: u32, misc: u16, bytes: &[u8]) -> Option<Parsed<'_>> {
     }
 }
 
-/// CPUs that are online, from `/sys/devices/system/cpu/online`.
-///
-/// # Errors
-///
-/// When the file can't be read or holds no such list.
-pub fn online_cpus() -> io::Result<Vec<u32>> {
-    const ONLINE: &str = "/sys/devices/system/cpu/online";
-    let text = std::fs::read_to_string(ONLINE)
-        .map_err(|error| io::Error::new(error.kind(), format!("{ONLINE}: {error} (is /sys mounted?)")))?;
-    parse_cpus(&text).ok_or_else(|| io::Error::other(format!("{text:?} is no list of CPUs")))
-}
-
-/// Parses the kernel's list form: `0-3,8`.
-fn parse_cpus(text: &str) -> Option<Vec<u32>> {
-    let mut cpus = Vec::new();
-    for part in text.trim().split(',').filter(|part| !part.is_empty()) {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        cpus.extend(from.parse::<u32>().ok()?..=to.parse::<u32>().ok()?);
-    }
-    Some(cpus)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -429,13 +407,5 @@ mod tests {
             let (a, b) = bytes.split_at(cut);
             assert_eq!(trailing_u64(&[a, b]), 123);
         }
-    }
-
-    /// Make sure that the kernel's CPU lists are read, and others refused.
-    #[test]
-    fn cpu_lists() {
-        assert_eq!(parse_cpus("0-2,5\n"), Some(vec![0, 1, 2, 5]));
-        assert_eq!(parse_cpus("\n"), Some(vec![]));
-        assert_eq!(parse_cpus("0-x"), None);
     }
 }

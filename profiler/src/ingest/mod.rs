@@ -86,6 +86,8 @@ pub struct Ingest {
     mappings_paused: bool,
     /// Programs that began meanwhile.
     unmapped_execs: u64,
+    /// Records that were too large.
+    unwritten: u64,
     work: Work,
     /// Engines and runtimes that ran.
     engines: BTreeSet<&'static str>,
@@ -124,6 +126,7 @@ impl Ingest {
             run_stacks: HashMap::new(),
             mappings_paused: false,
             unmapped_execs: 0,
+            unwritten: 0,
             work: Work::default(),
             engines: BTreeSet::new(),
         }
@@ -375,14 +378,15 @@ impl Ingest {
 
     fn write_out(&mut self) -> Result<(), IngestError> {
         for record in self.out.drain(..) {
-            write(&mut self.writer, &record)?;
+            self.unwritten += write(&mut self.writer, &record)?;
         }
         Ok(())
     }
 
     /// Adds a record of the profiler's own.
     pub fn write(&mut self, record: impl Into<Record>) -> Result<(), IngestError> {
-        write(&mut self.writer, &record.into())
+        self.unwritten += write(&mut self.writer, &record.into())?;
+        Ok(())
     }
 
     /// From here on a SIGKILL can't take what was drained.
@@ -447,6 +451,9 @@ impl Ingest {
                 self.failed_user_stacks,
             ));
         }
+        if self.unwritten > 0 {
+            named.push(("records too large to be written".to_owned(), self.unwritten));
+        }
         if self.unmapped_execs > 0 {
             named.push((
                 "programs begun while their mappings were not recorded, to keep the overhead cap: no names for their \
@@ -497,14 +504,15 @@ impl Ingest {
     }
 }
 
-/// A single record that can't be written (it is too large) is a loss, not the end.
-fn write(writer: &mut Writer, record: &Record) -> Result<(), IngestError> {
+/// A single record that can't be written (it is too large) is a loss, not the end: how many were lost.
+fn write(writer: &mut Writer, record: &Record) -> Result<u64, IngestError> {
     match writer.write(record) {
+        Ok(()) => Ok(0),
         Err(error) if error.is_of_one_record() => {
             tracing::warn!("{error}");
-            Ok(())
+            Ok(1)
         }
-        result => Ok(result?),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::{fs, io};
+use std::{
+    fs,
+    io::{self, Read as _},
+};
 
 use crate::recording::record::{Clock, Meta};
 
@@ -15,7 +18,8 @@ pub fn describe(meta: &mut Meta) {
     meta.kernel = system;
     meta.machine = machine;
     meta.hostname = hostname;
-    meta.cpus = std::thread::available_parallelism().map_or(0, |cpus| u32::try_from(cpus.get()).unwrap_or(0));
+    // Not those that this process may use: shares are of the whole host.
+    meta.cpus = online_cpus().map_or(0, |cpus| u32::try_from(cpus.len()).unwrap_or(0));
     meta.cpu_model = fs::read_to_string("/proc/cpuinfo")
         .ok()
         .and_then(|text| {
@@ -37,6 +41,40 @@ pub fn describe(meta: &mut Meta) {
     if let Some(cores) = cores(Path::new("/sys/devices/system/cpu")) {
         meta.facts.push((CORES.to_owned(), cores.to_string()));
     }
+}
+
+/// Longest command line that is read of a process, bytes: it can make its own as long as it likes.
+const COMMAND_LINE: u64 = 64 << 10;
+
+/// A process's arguments, each with a NUL behind it; empty when there are none or it is gone.
+pub fn command_line(pid: u32) -> Vec<u8> {
+    let mut line = Vec::new();
+    if let Ok(file) = fs::File::open(format!("/proc/{pid}/cmdline")) {
+        _ = file.take(COMMAND_LINE).read_to_end(&mut line);
+    }
+    line
+}
+
+/// CPUs that are online, from `/sys/devices/system/cpu/online`.
+///
+/// # Errors
+///
+/// When the file can't be read or holds no such list.
+pub fn online_cpus() -> io::Result<Vec<u32>> {
+    const ONLINE: &str = "/sys/devices/system/cpu/online";
+    let text = std::fs::read_to_string(ONLINE)
+        .map_err(|error| io::Error::new(error.kind(), format!("{ONLINE}: {error} (is /sys mounted?)")))?;
+    parse_cpus(&text).ok_or_else(|| io::Error::other(format!("{text:?} is no list of CPUs")))
+}
+
+/// Parses the kernel's list form: `0-3,8`.
+fn parse_cpus(text: &str) -> Option<Vec<u32>> {
+    let mut cpus = Vec::new();
+    for part in text.trim().split(',').filter(|part| !part.is_empty()) {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        cpus.extend(from.parse::<u32>().ok()?..=to.parse::<u32>().ok()?);
+    }
+    Some(cpus)
 }
 
 /// Physical cores of the CPUs that are online: those with the same list of siblings are one
@@ -217,6 +255,14 @@ pub fn version(release: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Make sure that the kernel's CPU lists are read, and others refused.
+    #[test]
+    fn cpu_lists() {
+        assert_eq!(parse_cpus("0-2,5\n"), Some(vec![0, 1, 2, 5]));
+        assert_eq!(parse_cpus("\n"), Some(vec![]));
+        assert_eq!(parse_cpus("0-x"), None);
+    }
 
     /// Make sure that the description holds what a reader needs.
     #[test]

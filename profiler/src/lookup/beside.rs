@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
@@ -57,8 +57,20 @@ fn find(root: &Root, path: &[u8], walk: Walk) -> Option<File> {
 }
 
 fn readable(path: &OwnedFd) -> Option<File> {
+    if is_slow(fs_magic(path.as_fd())?) {
+        return None;
+    }
+    regular(path)
+}
+
+/// A regular file at a path that somebody else may have chosen: whatever else lies there is not opened.
+pub fn open_regular(path: &Path) -> Option<File> {
+    regular(&open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?)
+}
+
+fn regular(path: &OwnedFd) -> Option<File> {
     let stat = fstat(path).ok()?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || is_slow(fs_magic(path.as_fd())?) {
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return None;
     }
     let own = format!("/proc/self/fd/{}", path.as_raw_fd());

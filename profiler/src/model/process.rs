@@ -136,15 +136,17 @@ impl Interval {
                 count,
             } if part != self.span => {
                 let [cpu, runqueue, blocked] = share(part.len(), [cpu, runqueue, blocked]);
-                let [count, _] = share(
-                    u64::from(count),
-                    [part.len(), self.span.len().saturating_sub(part.len())],
-                );
+                // Differences of rounded running counts: those of all parts add up to the whole's.
+                let until = |ts: u64| {
+                    let passed = u128::from(ts.saturating_sub(self.span.from)) * u128::from(count);
+                    let passed = passed.checked_div(u128::from(self.span.len())).unwrap_or(0);
+                    u32::try_from(passed).unwrap_or(count)
+                };
                 State::Mixed {
                     cpu,
                     runqueue,
                     blocked,
-                    count: u32::try_from(count).unwrap_or(u32::MAX),
+                    count: until(part.to).saturating_sub(until(part.from)),
                 }
             }
             state => state,
@@ -192,4 +194,47 @@ pub struct Waker {
     pub tid: u32,
     /// From an interrupt: the waker is whoever was interrupted.
     pub interrupt: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Make sure that short intervals keep their times and their number however they are cut.
+    #[test]
+    fn cut_sums() {
+        for count in [0, 1, 2, 7, 1_000, u32::MAX] {
+            let whole = Interval {
+                span: Span { from: 100, to: 1_117 },
+                state: State::Mixed {
+                    cpu: 500,
+                    runqueue: 17,
+                    blocked: 500,
+                    count,
+                },
+            };
+            for parts in [1, 2, 3, 10, 1_017] {
+                let edge = |part: u64| 100 + 1_017 * part / parts;
+                let mut sums = [0; 2];
+                for part in 0..parts {
+                    let span = Span {
+                        from: edge(part),
+                        to: edge(part + 1),
+                    };
+                    let State::Mixed {
+                        cpu,
+                        runqueue,
+                        blocked,
+                        count,
+                    } = whole.clip(span).state
+                    else {
+                        panic!("cut into something else");
+                    };
+                    assert_eq!(cpu + runqueue + blocked, span.len());
+                    sums = [sums[0] + span.len(), sums[1] + u64::from(count)];
+                }
+                assert_eq!(sums, [1_017, u64::from(count)], "{parts} parts");
+            }
+        }
+    }
 }

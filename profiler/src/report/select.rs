@@ -33,7 +33,8 @@ pub struct NoMatch {
 pub struct Selection {
     /// Phases it is made of; `None`: it isn't limited to phases.
     pub phases: Option<Vec<PhaseIx>>,
-    pub operation: Option<OperationIx>,
+    /// Only what these did, all of one name; `None`: whoever did it.
+    pub operations: Option<Vec<OperationIx>>,
     /// Only these processes; `None`: all that the rest allows.
     pub processes: Option<Vec<ProcessIx>>,
     /// What was asked for, for people (harmless text); empty for everything.
@@ -45,7 +46,7 @@ impl Selection {
     pub fn all() -> Selection {
         Selection {
             phases: None,
-            operation: None,
+            operations: None,
             processes: None,
             title: String::new(),
         }
@@ -54,11 +55,15 @@ impl Selection {
     /// Finds what was asked for.
     pub fn find(session: &Session, query: &Query) -> Result<Selection, NoMatch> {
         let mut title = Vec::new();
-        let operation = match &query.operation {
+        let operations = match &query.operation {
             Some(asked) => {
-                let ix = find_operation(session, asked)?;
-                title.push(text::visible(session.operations[ix.ix()].name.as_bytes()));
-                Some(ix)
+                let found = find_operations(session, asked)?;
+                let name = text::visible(asked.as_bytes());
+                title.push(match found.len() {
+                    1 => name,
+                    count => format!("{count} operations {name}"),
+                });
+                Some(found)
             }
             None => None,
         };
@@ -76,7 +81,7 @@ impl Selection {
         };
         let within = |ix: &PhaseIx| {
             let phase = &session.phases[ix.ix()];
-            operation.is_none_or(|operation| phase.operation == Some(operation))
+            is_of(operations.as_deref(), phase.operation)
                 && containers
                     .as_ref()
                     .is_none_or(|found| phase.container.is_some_and(|container| found.contains(&container)))
@@ -106,10 +111,15 @@ impl Selection {
         };
         Ok(Selection {
             phases,
-            operation,
+            operations,
             processes,
             title: title.join(", "),
         })
+    }
+
+    /// Whether what an operation did is part of it, as far as operations decide that.
+    pub fn has_operation(&self, operation: Option<OperationIx>) -> bool {
+        is_of(self.operations.as_deref(), operation)
     }
 
     /// The spans of each process that belong to the selection: disjoint, in order of time, none for a process that
@@ -130,15 +140,16 @@ impl Selection {
                 add(process, phase.span);
             }
         };
-        match (&self.phases, self.operation) {
+        match (&self.phases, &self.operations) {
             (Some(phases), _) => phases.iter().for_each(|phase| add_phase(*phase, &mut add)),
-            (None, Some(ix)) => {
-                let operation = &session.operations[ix.ix()];
-                for process in &operation.processes {
-                    add(process, operation.span);
+            (None, Some(operations)) => {
+                for operation in operations.iter().map(|ix| &session.operations[ix.ix()]) {
+                    for process in &operation.processes {
+                        add(process, operation.span);
+                    }
                 }
                 for phase in all_phases(session) {
-                    if session.phases[phase.ix()].operation == Some(ix) {
+                    if self.has_operation(session.phases[phase.ix()].operation) {
                         add_phase(phase, &mut add);
                     }
                 }
@@ -211,18 +222,24 @@ fn step_number(label: &[u8]) -> &[u8] {
     &label[..end]
 }
 
-fn find_operation(session: &Session, asked: &str) -> Result<OperationIx, NoMatch> {
-    let found = session.operations.iter().position(|operation| operation.name == asked);
-    found.map(|index| OperationIx(index as u32)).ok_or_else(|| NoMatch {
-        what: "operation",
-        asked: asked.to_owned(),
-        known: list(
-            session
-                .operations
-                .iter()
-                .map(|operation| text::visible(operation.name.as_bytes())),
-        ),
-    })
+/// Whether it is one of the operations that were asked for, if any were.
+fn is_of(asked: Option<&[OperationIx]>, operation: Option<OperationIx>) -> bool {
+    asked.is_none_or(|asked| operation.is_some_and(|ix| asked.contains(&ix)))
+}
+
+/// The operations of that name.
+fn find_operations(session: &Session, asked: &str) -> Result<Vec<OperationIx>, NoMatch> {
+    let all = (0..session.operations.len() as u32).map(OperationIx);
+    let found: Vec<OperationIx> = all.filter(|ix| session.operations[ix.ix()].name == asked).collect();
+    if found.is_empty() {
+        let names = session.operations.iter();
+        return Err(NoMatch {
+            what: "operation",
+            asked: asked.to_owned(),
+            known: list(names.map(|operation| text::visible(operation.name.as_bytes()))),
+        });
+    }
+    Ok(found)
 }
 
 /// The containers of that name or id, or whose id begins so.
@@ -372,6 +389,31 @@ mod tests {
             ..Query::default()
         });
         assert!(index.contains("99"), "{index}");
+    }
+
+    /// Make sure that of several operations of one name all are selected, and the title says how many.
+    #[test]
+    fn operations_of_one_name() {
+        let mut session = fixture::session();
+        let mut again = session.operations[0].clone();
+        again.span.from = again.span.to;
+        again.span.to += 1_000;
+        session.span.to = session.span.to.max(again.span.to);
+        for process in &mut session.processes {
+            process.span.to = process.span.to.max(again.span.to);
+        }
+        session.operations.push(again);
+        let name = session.operations[0].name.clone();
+        let query = Query {
+            operation: Some(name.clone()),
+            ..Query::default()
+        };
+        let selection = Selection::find(&session, &query).unwrap();
+        assert_eq!(selection.title, format!("2 operations {name}"));
+        assert!(selection.has_operation(Some(OperationIx(1))) && !selection.has_operation(None));
+        let client = session.operations[0].process;
+        let spans = selection.spans(&session);
+        assert_eq!(spans[client.ix()].last().unwrap().to, session.operations[1].span.to);
     }
 
     /// Make sure that time in overlapping phases is selected once, and clipped to each process's life.

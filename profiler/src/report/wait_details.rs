@@ -32,7 +32,8 @@ impl Detail {
         let mut by_name: BTreeMap<String, u64> = BTreeMap::new();
         for (ix, ns) in &self.at {
             if let Some(name) = awaited::called(session, *ix) {
-                *by_name.entry(name).or_default() += ns;
+                let sum = by_name.entry(name).or_default();
+                *sum = sum.saturating_add(*ns);
             }
         }
         let mut places: Vec<(String, u64)> = by_name.into_iter().collect();
@@ -100,9 +101,10 @@ impl Details {
                 from: own.from,
                 at: BTreeMap::new(),
             });
-            sum.ns += own.len();
+            sum.ns = sum.ns.saturating_add(own.len());
             if let State::Blocked { awaited: Some(at), .. } = state {
-                *sum.at.entry(at).or_default() += own.len();
+                let there = sum.at.entry(at).or_default();
+                *there = there.saturating_add(own.len());
             }
             sum.count += 1;
             if own.len() > sum.longest {

@@ -333,9 +333,40 @@ impl Running {
     }
 }
 
+/// Longest command that a recording keeps, bytes: the kernel takes 2 MiB, a record 1 MiB.
+const COMMAND: usize = 64 << 10;
+
+/// The command's words, up to as many as are kept; what is left out is told by a last one.
+pub(super) fn kept(command: &[OsString]) -> Vec<Vec<u8>> {
+    let mut kept = Vec::new();
+    let mut bytes = 0usize;
+    for (index, word) in command.iter().enumerate() {
+        bytes = bytes.saturating_add(word.len());
+        if bytes > COMMAND {
+            kept.push(format!("[{} more words]", command.len() - index).into_bytes());
+            break;
+        }
+        kept.push(word.as_bytes().to_vec());
+    }
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Make sure that a command of any length fits into a record, and that what is left out is told.
+    #[test]
+    fn long_commands() {
+        let words = |count: usize| vec![OsString::from("x".repeat(1_000)); count];
+        assert_eq!(kept(&words(65)).len(), 65);
+        let long = kept(&words(2_000));
+        assert_eq!(
+            (long.len(), long.last().unwrap().as_slice()),
+            (66, &b"[1935 more words]"[..])
+        );
+        assert_eq!(kept(&[OsString::from("x".repeat(1 << 20))]), [b"[1 more words]"]);
+    }
 
     fn words(words: &[&str]) -> Vec<OsString> {
         words.iter().map(OsString::from).collect()

@@ -6,7 +6,7 @@ use profiler_common::control::shed;
 
 use crate::{
     control::watchdog::{Action, Cost, INTERVAL_NS, Reading, Watchdog, signals},
-    ingest::{Ingest, IngestError, mappings::online_cpus},
+    ingest::{Ingest, IngestError},
     kernel::host,
     load::{LoadError, Loaded},
     recording::{
@@ -167,7 +167,7 @@ impl Guard {
 
     /// Follows CPUs that came online, lets go of those that went offline.
     fn hotplug(&mut self, loaded: &mut Loaded, ingest: &mut Ingest) -> Result<(), IngestError> {
-        let Ok(now) = online_cpus() else { return Ok(()) };
+        let Ok(now) = host::online_cpus() else { return Ok(()) };
         if now == self.cpus {
             return Ok(());
         }

@@ -21,11 +21,7 @@ use aya::Btf;
 
 use crate::{
     control::{containers::Running as RunningContainer, daemons},
-    ingest::{
-        Ingest,
-        mappings::{Mappings, online_cpus},
-        marks, redact,
-    },
+    ingest::{Ingest, mappings::Mappings, marks, redact},
     kernel::{
         host, lockdown,
         offsets::{self, Resolved},
@@ -154,7 +150,7 @@ impl Attached {
     fn new(options: &Options, user: Option<&User>, writer: Writer, started: Instant) -> Result<Attached, Error> {
         // The slow ones side by side: the kernel's types for their members (aya hides those), and its symbols.
         let resolved = std::thread::spawn(|| offsets::resolve(Path::new(offsets::VMLINUX_BTF)));
-        let cpus = online_cpus().map_err(|error| Error::System {
+        let cpus = host::online_cpus().map_err(|error| Error::System {
             what: "the list of CPUs can't be read",
             error,
         })?;
@@ -266,7 +262,7 @@ impl Attached {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             contract: profiler_common::CONTRACT_VERSION,
             sample_hz: options.sample_hz,
-            command: options.command.iter().map(|word| word.as_bytes().to_vec()).collect(),
+            command: command::kept(&options.command),
             cwd: std::env::current_dir()
                 .unwrap_or_default()
                 .as_os_str()

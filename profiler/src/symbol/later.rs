@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::lookup::beside::open_regular;
 use crate::lookup::elf::{self, Segment};
 use crate::model::Session;
 use crate::model::stack::Stacks;
@@ -93,8 +94,7 @@ pub fn improve_with(
         let path = path.unwrap_or_default();
         let mut found = false;
         for candidate in candidates(&image, &path, &options.folders) {
-            if let Ok(open) = File::open(&candidate)
-                && open.metadata().is_ok_and(|file| file.is_file())
+            if let Some(open) = open_regular(&candidate)
                 && look_up(
                     &mut session.stacks,
                     &image,

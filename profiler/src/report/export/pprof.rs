@@ -131,7 +131,7 @@ impl<'a> Builder<'a> {
 
     /// The time of a process in a span in which nothing that labels tell changes.
     fn slice(&mut self, frames: &Frames<'_>, process: ProcessIx, span: Span, classifier: &mut Classifier) {
-        let phase = frames.innermost(process, span.from);
+        let phase = frames.owners().phase(process, span.from);
         let found = phase.and_then(|ix| self.session.phases.get(ix.ix()));
         let operation = found.and_then(|phase| phase.operation);
         let operation = operation.and_then(|ix| self.session.operations.get(ix.ix()));

@@ -13,9 +13,10 @@ impl Facts<'_> {
         );
         let threads = (0..self.session.threads.len() as u32).map(ThreadIx);
         let details = wait_details::within(self.session, threads.clone(), self.session.span, self.classifier);
-        let mut runqueue = 0;
+        let mut runqueue = 0u64;
         for thread in threads {
-            runqueue += resources::thread_within(self.session, thread, self.session.span, self.classifier).runqueue;
+            let times = resources::thread_within(self.session, thread, self.session.span, self.classifier);
+            runqueue = runqueue.saturating_add(times.runqueue);
         }
         if runqueue > 0 {
             finding

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::roots::{Level, Roots};
+use crate::attribute::owners::{self, Owners};
 use crate::attribute::stacks::StackRow;
-use crate::model::{ContainerIx, OperationIx, PhaseIx, Process, ProcessIx, Session, Span};
+use crate::model::{ContainerIx, PhaseIx, Process, ProcessIx, Session, Span};
 use crate::report::{names, text};
 
 /// Parts frames within a line until it is written. No frame holds it ([`text::visible`]), and it sorts before every
@@ -38,45 +39,23 @@ pub(super) type Categories = HashMap<String, Category>;
 pub(in crate::report) struct Frames<'a> {
     session: &'a Session,
     roots: Roots,
-    /// Phases that each process works for.
-    phases: Vec<Vec<PhaseIx>>,
+    owners: Owners<'a>,
     members: Vec<HashSet<ProcessIx>>,
-    /// Operation that each process belongs to, apart from phases.
-    operations: HashMap<ProcessIx, OperationIx>,
-    depths: Vec<usize>,
     stacks: HashMap<u32, String>,
     categories: Categories,
 }
 
 impl<'a> Frames<'a> {
     pub(in crate::report) fn new(session: &'a Session, roots: Roots) -> Frames<'a> {
-        let mut phases = vec![Vec::new(); session.processes.len()];
-        let mut members = Vec::with_capacity(session.phases.len());
-        for (index, phase) in session.phases.iter().enumerate() {
-            let processes: HashSet<ProcessIx> = phase.processes.iter().copied().collect();
-            for process in &processes {
-                if let Some(phases) = phases.get_mut(process.ix()) {
-                    phases.push(PhaseIx(index as u32));
-                }
-            }
-            members.push(processes);
-        }
-        let mut operations = HashMap::new();
-        for (index, operation) in session.operations.iter().enumerate() {
-            for process in &operation.processes {
-                operations.insert(*process, OperationIx(index as u32));
-            }
-        }
-        let depths = (0..session.phases.len() as u32)
-            .map(|ix| path(session, PhaseIx(ix)).len())
-            .collect();
+        let members = session
+            .phases
+            .iter()
+            .map(|phase| phase.processes.iter().copied().collect());
         Frames {
             session,
             roots,
-            phases,
-            members,
-            operations,
-            depths,
+            owners: Owners::new(session),
+            members: members.collect(),
             stacks: HashMap::new(),
             categories: Categories::new(),
         }
@@ -84,22 +63,8 @@ impl<'a> Frames<'a> {
 
     /// Cuts a span of a process wherever its frames change: at edges of its phases and at its execs.
     pub(in crate::report) fn slices(&self, process: ProcessIx, span: Span) -> Vec<Span> {
-        let mut edges = vec![span.from, span.to];
-        for phase in &self.phases[process.ix()] {
-            let phase = self.session.phases[phase.ix()].span;
-            edges.extend([phase.from, phase.to]);
-        }
-        edges.extend(self.session.processes[process.ix()].images.iter().map(|image| image.ts));
-        edges.retain(|edge| span.from <= *edge && *edge <= span.to);
-        edges.sort_unstable();
-        edges.dedup();
-        edges
-            .windows(2)
-            .map(|edge| Span {
-                from: edge[0],
-                to: edge[1],
-            })
-            .collect()
+        let execs = self.session.processes[process.ix()].images.iter().map(|image| image.ts);
+        owners::cut(span, self.owners.edges(process).chain(execs))
     }
 
     /// The frames of a row of time that began at `ts`.
@@ -114,11 +79,11 @@ impl<'a> Frames<'a> {
 
     /// The frames below a row's stack, root first.
     pub(in crate::report) fn below(&self, process: ProcessIx, ts: u64, row: &StackRow) -> Line {
-        let phase = self.innermost(process, ts);
+        let phase = self.owners.phase(process, ts);
         let mut line = Line::default();
         let operation = match phase {
             Some(phase) => self.session.phases[phase.ix()].operation,
-            None => self.operations.get(&process).copied(),
+            None => self.owners.apart(process),
         };
         let has = |level| self.roots.has(level);
         let operation = operation.filter(|_| has(Level::Operation));
@@ -161,30 +126,14 @@ impl<'a> Frames<'a> {
         line
     }
 
-    /// The phases that a process works for at `ts`, in order of their numbers.
-    pub(in crate::report) fn phases_at(&self, process: ProcessIx, ts: u64) -> Vec<PhaseIx> {
-        let phases = self.phases[process.ix()].iter().copied();
-        phases
-            .filter(|ix| self.session.phases[ix.ix()].span.contains(ts))
-            .collect()
-    }
-
-    /// The operation that a process belongs to, apart from phases.
-    pub(in crate::report) fn operation(&self, process: ProcessIx) -> Option<OperationIx> {
-        self.operations.get(&process).copied()
-    }
-
-    /// The deepest of the process's phases at `ts`; of equals the one that began last.
-    pub(in crate::report) fn innermost(&self, process: ProcessIx, ts: u64) -> Option<PhaseIx> {
-        let phases = self.phases[process.ix()].iter().copied();
-        phases
-            .filter(|ix| self.session.phases[ix.ix()].span.contains(ts))
-            .max_by_key(|ix| (self.depths[ix.ix()], self.session.phases[ix.ix()].span.from, ix.0))
+    /// For whom processes work.
+    pub(in crate::report) fn owners(&self) -> &Owners<'a> {
+        &self.owners
     }
 
     /// Programs from the topmost process that works for the same phase (or operation) down to this one.
     fn ancestry(&self, process: ProcessIx, ts: u64, phase: Option<PhaseIx>) -> Vec<&'a [u8]> {
-        let operation = self.operations.get(&process);
+        let operation = self.owners.apart(process);
         let mut chain = Vec::new();
         let (mut ix, mut ts) = (process, ts);
         while chain.len() < DEEPEST {
@@ -195,7 +144,7 @@ impl<'a> Frames<'a> {
             let Some(parent) = own.parent else { break };
             let together = match phase {
                 Some(phase) => self.members[phase.ix()].contains(&parent),
-                None => self.operations.get(&parent) == operation,
+                None => self.owners.apart(parent) == operation,
             };
             // A broken recording could go round.
             if !together || parent == process {

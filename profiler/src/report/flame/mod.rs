@@ -255,7 +255,7 @@ fn paths(session: &Session, selection: &Selection) -> Vec<Path> {
     let paths = Paths::new(session);
     let Some(phases) = &selection.phases else {
         let operations = (0..session.operations.len() as u32).map(OperationIx);
-        let asked = operations.filter(|ix| selection.operation.is_none_or(|asked| asked == *ix));
+        let asked = operations.filter(|ix| selection.has_operation(Some(*ix)));
         return asked.map(|ix| paths.of_operation(ix)).collect();
     };
     let outer = phases.iter().filter(|ix| {

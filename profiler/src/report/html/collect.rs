@@ -10,6 +10,7 @@ use super::strip::{self, Row, STATES, Strip};
 use super::{baseline, facts, layers};
 use crate::attribute::layers::Table;
 use crate::attribute::memory::Peaks;
+use crate::attribute::owners::Owners;
 use crate::attribute::resources::{self, PhaseResources};
 use crate::attribute::waits::Classifier;
 use crate::model::{ContainerIx, OperationIx, Phase, PhaseIx, ProcessIx, Session, Span, ThreadIx};
@@ -381,20 +382,11 @@ impl Collector<'_> {
         let session = self.session;
         let threads = (0..session.threads.len() as u32).map(ThreadIx);
         let details = wait_details::within(session, threads, session.span, &mut self.classifier);
-        let mut depths: Vec<u32> = Vec::with_capacity(session.phases.len());
-        for (index, phase) in session.phases.iter().enumerate() {
-            let above = phase.parent.filter(|parent| parent.ix() < index);
-            depths.push(above.map_or(0, |parent| depths[parent.ix()] + 1));
-        }
+        let owners = Owners::new(session);
         let mut out = Vec::new();
         for one in details.iter().take(WAITS) {
             let process = session.threads.get(one.thread.ix()).map(|thread| thread.process);
-            let phase = all_phases(session)
-                .filter(|ix| {
-                    let phase = &session.phases[ix.ix()];
-                    phase.span.contains(one.from) && process.is_some_and(|process| phase.processes.contains(&process))
-                })
-                .max_by_key(|ix| depths[ix.ix()]);
+            let phase = process.and_then(|process| owners.phase(process, one.from));
             let who = self.thread(one.thread);
             out.push(Wait {
                 state: strip::place(one.wait),

@@ -87,16 +87,16 @@ impl Stacks {
         let mut bytes: Vec<HashMap<u32, Sum>> = Vec::new();
         for process in (0..session.processes.len() as u32).map(ProcessIx) {
             let life = session.processes[process.ix()].span.clip(session.span);
-            let operation = frames.operation(process);
+            let operation = frames.owners().apart(process);
             for slice in slices(session, &frames, process, operation, life) {
                 let operation = operation.filter(|ix| session.operations[ix.ix()].span.contains(slice.from));
-                let owner = match (frames.innermost(process, slice.from), operation) {
+                let owner = match (frames.owners().phase(process, slice.from), operation) {
                     (Some(phase), _) => Owner::Phase(phase),
                     (None, Some(operation)) => Owner::Operation(operation),
                     (None, None) => Owner::Nobody,
                 };
-                let phases = frames.phases_at(process, slice.from);
-                let set = (phases.iter().map(|ix| ix.0).collect(), operation.map(|ix| ix.0));
+                let phases = frames.owners().phases(process, slice.from);
+                let set = (phases.map(|ix| ix.0).collect(), operation.map(|ix| ix.0));
                 let set = *sets.entry(set).or_insert_with_key(|set| {
                     stacks.sets.push(set.clone());
                     sums.push(HashMap::new());
@@ -106,7 +106,7 @@ impl Stacks {
                 let mut times = Times::default();
                 for row in attribute::wall(session, &[process], slice, &mut classifier) {
                     let (leaf, state) = tree.row(&frames, slice.from, &row, strings);
-                    times[state] += row.ns;
+                    times[state] = times[state].saturating_add(row.ns);
                     let sum = sums[set as usize].entry(leaf).or_default();
                     *sum = (sum.0.saturating_add(row.ns), sum.1.saturating_add(row.count));
                 }
@@ -121,7 +121,7 @@ impl Stacks {
                     _ => work.spans.push(slice),
                 }
                 for (sum, part) in work.times.iter_mut().zip(times) {
-                    *sum += part;
+                    *sum = sum.saturating_add(part);
                 }
             }
         }

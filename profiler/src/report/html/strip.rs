@@ -171,7 +171,7 @@ impl Row {
             let ns = u128::from(self.span.len()) * u128::from(index) / u128::from(count);
             self.span.from + u64::try_from(ns).unwrap_or(0)
         };
-        let mut sums = vec![[0; STATES.len()]; usize::try_from(count).unwrap_or(1)];
+        let mut sums = vec![[0u64; STATES.len()]; usize::try_from(count).unwrap_or(1)];
         for (thread, span) in self.lives(session) {
             let index = |ts: u64| {
                 let offset = u128::from(ts.saturating_sub(self.span.from)) * u128::from(count);
@@ -190,7 +190,7 @@ impl Row {
                 let resources = resources::thread_within(session, thread, own, classifier);
                 if let Some(sum) = usize::try_from(bin).ok().and_then(|bin| sums.get_mut(bin)) {
                     for (sum, part) in sum.iter_mut().zip(times(&resources, 0)) {
-                        *sum += part;
+                        *sum = sum.saturating_add(part);
                     }
                 }
             }

@@ -69,7 +69,7 @@ fn selected(session: &Session, selection: &Selection, paths: &Paths<'_>) -> Vec<
     }
     let operations = (0..session.operations.len() as u32).map(OperationIx);
     operations
-        .filter(|ix| selection.operation.is_none_or(|asked| asked == *ix))
+        .filter(|ix| selection.has_operation(Some(*ix)))
         .map(|ix| {
             let name = text::visible(session.operations[ix.ix()].name.as_bytes());
             (name, paths.of_operation(ix))

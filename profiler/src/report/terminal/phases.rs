@@ -25,7 +25,7 @@ pub(super) fn add(page: &mut Page, session: &Session, selection: &Selection, sor
     let operations = (0..session.operations.len() as u32).map(OperationIx).map(Some);
     let mut shown = false;
     for operation in operations.chain([None]) {
-        if selection.operation.is_some() && selection.operation != operation {
+        if !selection.has_operation(operation) {
             continue;
         }
         let tree = Tree {

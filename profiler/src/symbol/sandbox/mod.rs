@@ -225,7 +225,9 @@ impl Sandbox {
 
     /// Ends the parser, and says what all of them took.
     pub fn close(&mut self) -> Cost {
-        if let Some(parser) = self.parser.take() {
+        if let Some(mut parser) = self.parser.take() {
+            // It has nothing to save, and may not want to end.
+            _ = parser.process.kill();
             drop(parser.socket);
             self.reap(parser.process);
         }
@@ -340,9 +342,8 @@ impl Sandbox {
         let Some(parser) = self.parser.take() else { return };
         self.cost.deaths += 1;
         let mut process = parser.process;
-        if of.is_some() {
-            _ = process.kill();
-        }
+        // What has closed its socket need not have ended; what has ended keeps its status.
+        _ = process.kill();
         drop(parser.socket);
         let cause = self.reap(process);
         let failure = of.unwrap_or(cause);
@@ -394,9 +395,6 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        if let Some(parser) = &mut self.parser {
-            _ = parser.process.kill();
-        }
         self.close();
     }
 }
