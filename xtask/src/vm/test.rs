@@ -40,6 +40,10 @@ pub(crate) struct Arguments {
     /// Only rows of the plan whose name contains this
     #[arg(long)]
     row: Option<String>,
+    /// Only tests whose name contains this, of rows that run tests. Their recordings come back into target/vm/logs, and
+    /// target/vm/results stays as it was
+    #[arg(long, conflicts_with = "write_docs")]
+    test: Option<String>,
     /// Write what was found into docs
     #[arg(long)]
     write_docs: bool,
@@ -56,6 +60,7 @@ pub(crate) fn run(cache: &Cache, arguments: &Arguments) -> anyhow::Result<()> {
         tier,
         setup: arguments.setup.as_deref(),
         row: arguments.row.as_deref(),
+        test: arguments.test.as_deref(),
         jobs: arguments.jobs,
     };
     matrix(cache, &names, selection, None)?;
@@ -77,6 +82,7 @@ pub(crate) fn all(full: bool, objects: Option<&Path>) -> anyhow::Result<()> {
         tier: if full { Tier::Full } else { Tier::Smoke },
         setup: None,
         row: None,
+        test: None,
         jobs: None,
     };
     matrix(&Cache::new()?, &kernel::names("all")?, selection, objects)
@@ -88,6 +94,7 @@ struct Selection<'a> {
     tier: Tier,
     setup: Option<&'a str>,
     row: Option<&'a str>,
+    test: Option<&'a str>,
     jobs: Option<u32>,
 }
 
@@ -100,6 +107,7 @@ impl Selection<'_> {
             .map(|setup| {
                 let mut rows = plan::rows(setup.name, self.tier);
                 rows.retain(|row| self.row.is_none_or(|part| row.name.contains(part)));
+                rows.retain(|row| self.test.is_none() || matches!(row.work, Work::Tests(..)));
                 (setup, rows)
             })
             .filter(|(_, rows)| !rows.is_empty())
@@ -140,10 +148,12 @@ fn matrix(
     let worker = || -> anyhow::Result<Vec<String>> {
         let mut failures = Vec::new();
         while let Some(name) = next() {
-            let found = all_of(cache, name, &machines, &programs)?;
+            let found = all_of(cache, name, &machines, &programs, selection.test)?;
             summary(&found, start.elapsed());
             failures.extend(found.failures());
-            keep(found)?;
+            if selection.test.is_none() {
+                keep(found)?;
+            }
         }
         Ok(failures)
     };
@@ -172,6 +182,7 @@ fn all_of(
     name: &'static str,
     machines: &[(&'static Setup, Vec<&'static Row>)],
     programs: &Programs,
+    test: Option<&str>,
 ) -> anyhow::Result<results::Kernel> {
     let kernel = kernel::ready(cache, name)?;
     let mut found = results::Kernel {
@@ -189,8 +200,8 @@ fn all_of(
             programs,
         };
         let folder = logs(name, setup.name)?;
-        let items =
-            machine(&session, rows, &folder, &mut found).with_context(|| format!("{name}, set-up {}", setup.name))?;
+        let items = machine(&session, rows, test, &folder, &mut found)
+            .with_context(|| format!("{name}, set-up {}", setup.name))?;
         found.setups.push(results::Setup {
             name: setup.name.to_owned(),
             items,
@@ -226,12 +237,13 @@ fn needed(machines: &[(&Setup, Vec<&Row>)]) -> Vec<&'static str> {
 fn machine(
     session: &Session<'_>,
     rows: &[&Row],
+    test: Option<&str>,
     folder: &Path,
     found: &mut results::Kernel,
 ) -> anyhow::Result<Vec<results::Item>> {
     let items: Vec<Item> = rows
         .iter()
-        .map(|row| item(row, session.programs))
+        .map(|row| item(row, test, session.programs))
         .collect::<Result<_, _>>()?;
     let seconds: u64 = rows.iter().map(|row| row.seconds).sum();
     let deadline = (BOOT + Duration::from_secs(seconds)) * PATIENCE;
@@ -242,7 +254,8 @@ fn machine(
         if row.name == plan::FACTS {
             take_facts(found, outcome);
         }
-        let mut judged = judge(row.name, outcome.status, log, row.never_skipped);
+        let never_skipped = if test.is_none() { row.never_skipped } else { &[] };
+        let mut judged = judge(row.name, outcome.status, log, never_skipped);
         judged.failures.extend(take_rungs(found, outcome));
         judged
     });
@@ -283,7 +296,7 @@ fn take_rungs(found: &mut results::Kernel, outcome: &Outcome) -> Vec<String> {
 }
 
 /// A row as an item of work.
-fn item(row: &Row, programs: &Programs) -> anyhow::Result<Item> {
+fn item(row: &Row, test: Option<&str>, programs: &Programs) -> anyhow::Result<Item> {
     let line = match row.work {
         Work::Shell(line) => line.to_owned(),
         Work::Tests(name, filters) => {
@@ -293,10 +306,12 @@ fn item(row: &Row, programs: &Programs) -> anyhow::Result<Item> {
             let folder = workspace()?.join("profiler");
             let folder = folder.to_str().context("the checkout's path is not UTF-8")?;
             let mut words = vec![quoted(program), "--test-threads=1 --nocapture".to_owned()];
+            let filters = test.as_ref().map_or(filters, std::slice::from_ref);
             words.extend(filters.iter().map(|filter| quoted(filter)));
+            let keep = test.map_or("", |_| "export PHASEGRAPH_KEEP_RECORDINGS=$OUT\n");
             // cargo runs them in their package.
             format!(
-                "cd {}\nexport PHASEGRAPH_VERIFIED_OUT=/exchange/out/verified\n{}",
+                "cd {}\nexport PHASEGRAPH_VERIFIED_OUT=/exchange/out/verified\n{keep}{}",
                 quoted(folder),
                 words.join(" ")
             )
