@@ -145,8 +145,11 @@ fn is_text(text: &[u8], max: usize, others: &[u8]) -> bool {
     text.len() <= max && text.iter().all(plain)
 }
 
+/// Reads what a path names, in what its process sees.
+type Reader = fn(&Tree, &[u8]) -> Option<Facts>;
+
 /// What reads a file of that path.
-fn reader(path: &[u8]) -> Option<fn(&Tree, &[u8]) -> Option<Facts>> {
+fn reader(path: &[u8]) -> Option<Reader> {
     let mut parts = path.rsplit(|byte| *byte == b'/');
     let (name, folder) = (parts.next()?, parts.next()?);
     let (above, further) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());

@@ -130,7 +130,7 @@ impl Tree {
         let mut at = None;
         for _ in 0..MAX_STEPS {
             let Some(name) = todo.pop() else {
-                return at.map_or_else(|| Ok(self.root.try_clone()?), Ok);
+                return at.map_or_else(|| self.root.try_clone(), Ok);
             };
             if name == b".." {
                 // From the root again: no directory's own `..` is asked, which may lie outside.
