@@ -1,17 +1,14 @@
 //! What births, programs and ends change on the way into the recording: what must be looked up while they are there.
 
-use std::{fs, os::unix::ffi::OsStringExt as _, path::Path};
+use std::os::unix::ffi::OsStringExt as _;
 
 use profiler_common::container::call;
 
 use super::{Ingest, decode, marks, redact};
 use crate::{
     kernel::host,
-    lookup::{
-        dockerfile, engines,
-        state::{self, Root},
-    },
-    recording::record::{Adopt, ContainerState, Exec, Exit, Fork, Lookup, Mark, Record},
+    lookup::{dockerfile, engines, images::Viewer, state, tree::Tree},
+    recording::record::{Adopt, At, ContainerState, Exec, Exit, Fork, Lookup, Mark, Record},
 };
 
 /// `CLONE_THREAD` of `include/uapi/linux/sched.h`.
@@ -39,14 +36,7 @@ impl Ingest {
     /// What engines keep about a container is written before the runtime is called, and may be gone soon after.
     fn container_state(&mut self, exec: &Exec) {
         self.daemons.seen(&exec.argv);
-        let root = if exec.at.mnt_ns == self.own_mnt_ns {
-            Root::open(Path::new("/"))
-        } else {
-            Root::open(&Path::new("/proc").join(exec.at.task.tgid.to_string()).join("root"))
-        };
-        if let Ok(root) = root
-            && let Some(state) = state::created(&exec.argv, &self.daemons, &root)
-        {
+        if let Some(state) = state::created(&exec.argv, &self.daemons, || seen_by(exec.at)) {
             self.tell_state(state);
         }
     }
@@ -54,11 +44,7 @@ impl Ingest {
     /// The same of a container that was there before, by its monitor.
     fn monitored_state(&mut self, adopt: &Adopt) {
         self.daemons.seen(&adopt.argv);
-        let process = Path::new("/proc").join(adopt.at.task.tgid.to_string());
-        let cwd = fs::read_link(process.join("cwd")).unwrap_or_default();
-        if let Ok(root) = Root::open(&process.join("root"))
-            && let Some(state) = state::monitored(&adopt.argv, &cwd, &root)
-        {
+        if let Some(state) = state::monitored(&adopt.argv, || seen_by(adopt.at)) {
             self.tell_state(state);
         }
     }
@@ -120,7 +106,8 @@ impl Ingest {
                 self.stacks.syscall(call);
                 self.overlays.syscall(call);
                 if call.call == call::RENAME && call.result == 0 {
-                    self.images.renamed(call.at.task.tgid, &call.b);
+                    let (mnt_ns, pid) = (call.at.mnt_ns, call.at.task.tgid);
+                    self.images.renamed(Viewer { mnt_ns, pid }, &call.b);
                 }
             }
             _ => {}
@@ -129,27 +116,16 @@ impl Ingest {
 
     /// A build's steps are named by the file it reads, which may be gone or changed later.
     fn build_file(&mut self, exec: &Exec) {
-        let process = Path::new("/proc").join(exec.at.task.tgid.to_string());
-        let (cwd, root) = (process.join("cwd"), process.join("root"));
-        let Some((path, mut instructions)) = dockerfile::look_up(&exec.argv, &cwd, &root) else {
+        let Some((path, mut instructions)) = dockerfile::look_up(&exec.argv, || seen_by(exec.at)) else {
             return;
         };
         if self.redact {
             redact::redact(&mut instructions);
         }
-        // As the client sees it.
-        let path = match (path.strip_prefix(&cwd), path.strip_prefix(&root)) {
-            (Ok(rest), _) => fs::read_link(&cwd)
-                .map(|cwd| cwd.join(rest))
-                .unwrap_or_else(|_| rest.to_owned()),
-            (_, Ok(rest)) => Path::new("/").join(rest),
-            _ => path,
-        };
-        let path = path.into_os_string().into_vec();
         self.out.push(
             Lookup::Dockerfile {
                 build: exec.at.task,
-                path,
+                path: path.into_os_string().into_vec(),
                 instructions,
             }
             .into(),
@@ -187,6 +163,11 @@ impl Ingest {
             }
         }
     }
+}
+
+/// The files that a process sees.
+fn seen_by(at: At) -> Option<Tree> {
+    Tree::of(at.task.tgid, at.mnt_ns)
 }
 
 /// Arguments and program file of a process that is there already.

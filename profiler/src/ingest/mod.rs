@@ -16,8 +16,7 @@ pub mod unwound;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    fs,
-    os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
+    os::unix::ffi::OsStringExt as _,
     path::PathBuf,
 };
 
@@ -65,8 +64,6 @@ pub struct Ingest {
     mnt_ns: HashMap<u32, u32>,
     images: images::Watch,
     overlays: overlay::watch::Watch,
-    /// That of this process; 0 when it can't be had.
-    own_mnt_ns: u32,
     daemons: state::Daemons,
     redact: bool,
     batch: Vec<Event>,
@@ -114,7 +111,6 @@ impl Ingest {
             images: images::Watch::default(),
             overlays: overlay::watch::Watch::default(),
             daemons: state::Daemons::default(),
-            own_mnt_ns: fs::metadata("/proc/self/ns/mnt").map_or(0, |namespace| namespace.ino() as u32),
             redact,
             batch: Vec::new(),
             out: Vec::new(),
@@ -233,7 +229,7 @@ impl Ingest {
         self.map_until(settled);
         self.unwinding.retry(&mut self.stacks, &mut self.out);
         self.overlays.look_up(&mut self.images, &mut self.out);
-        self.images.look_up(&mut self.out);
+        self.images.look_up(&self.mnt_ns, &mut self.out);
         self.stacks.name(&mut self.out);
         self.write_out()?;
         result

@@ -1,16 +1,18 @@
 //! Files that belong to a mapped one: its debug information, and the names that a just-in-time compiler leaves.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat2};
 
 use crate::lookup::elf::{Image, Proof};
-use crate::lookup::locate::{fs_magic, is_slow};
+use crate::lookup::locate::cached;
+use crate::lookup::mounts::Own;
 use crate::lookup::overlay::Layers;
+use crate::lookup::tree;
 
 /// Where distributions put debug information.
 const DEBUG: &[u8] = b"/usr/lib/debug";
@@ -33,7 +35,7 @@ enum Walk {
 }
 
 /// A regular file of a local file system, open for reading.
-fn find(root: &Root, path: &[u8], walk: Walk) -> Option<File> {
+fn find(root: &Root, path: &[u8], walk: Walk, own: &Own) -> Option<File> {
     let directories = match root {
         Root::Host => &[b"/".to_vec()][..],
         Root::Layers(layers) => &layers.0,
@@ -47,35 +49,20 @@ fn find(root: &Root, path: &[u8], walk: Walk) -> Option<File> {
     };
     directories.iter().find_map(|directory| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = std::ffi::OsStr::from_bytes(directory);
-        let directory = openat2(CWD, directory, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).ok()?;
+        // Where a layer's directory is not in the kernel's caches any more, a daemon may have to be waited for.
+        let directory = cached(CWD, directory, flags, ResolveFlags::NO_MAGICLINKS).ok()?;
+        if !own.is_local(&directory) {
+            return None;
+        }
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let path = std::ffi::OsStr::from_bytes(path);
         let file = openat2(&directory, path, flags, Mode::empty(), resolve).ok()?;
-        readable(&file)
+        readable(&file, own)
     })
 }
 
-fn readable(path: &OwnedFd) -> Option<File> {
-    if is_slow(fs_magic(path.as_fd())?) {
-        return None;
-    }
-    regular(path)
-}
-
-/// A regular file at a path that somebody else may have chosen: whatever else lies there is not opened.
-pub fn open_regular(path: &Path) -> Option<File> {
-    regular(&open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?)
-}
-
-fn regular(path: &OwnedFd) -> Option<File> {
-    let stat = fstat(path).ok()?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return None;
-    }
-    let own = format!("/proc/self/fd/{}", path.as_raw_fd());
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    Some(File::from(open(own, flags, Mode::empty()).ok()?))
+fn readable(path: &OwnedFd, own: &Own) -> Option<File> {
+    own.is_local(path).then(|| tree::readable(path.as_fd()).ok()).flatten()
 }
 
 /// Files that may hold the debug information of a mapped file, best first, each with what proves that it does. They are
@@ -88,6 +75,7 @@ pub fn debug_files<'a>(
     root: &'a Root,
     path: &'a [u8],
     folders: &'a [PathBuf],
+    own: &'a Own,
 ) -> impl Iterator<Item = (File, Proof)> + 'a {
     let by_id = by_build_id(&image.build_id);
     let in_folders = folders.iter().filter_map({
@@ -95,7 +83,7 @@ pub fn debug_files<'a>(
         move |folder| {
             let plain = |rest: &[u8]| {
                 let path = folder.join(std::ffi::OsStr::from_bytes(rest));
-                readable(&open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?)
+                readable(&open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?, own)
             };
             let of_id = by_id.as_deref().and_then(plain).map(|file| (file, Proof::BuildId));
             of_id.or_else(|| {
@@ -118,7 +106,7 @@ pub fn debug_files<'a>(
         };
         roots
             .into_iter()
-            .filter_map(move |root| Some((find(&root, &path, Walk::Trusted)?, Proof::BuildId)))
+            .filter_map(move |root| Some((find(&root, &path, Walk::Trusted, own)?, Proof::BuildId)))
     });
     let by_link = image.link.iter().flat_map(move |(name, crc)| {
         let folder = path.rsplitn(2, |byte| *byte == b'/').nth(1).unwrap_or_default();
@@ -128,7 +116,7 @@ pub fn debug_files<'a>(
             ([DEBUG, folder, b"/", name].concat(), Walk::Trusted),
         ]
         .into_iter()
-        .filter_map(move |(path, walk)| Some((find(root, &path, walk)?, Proof::Crc(*crc))))
+        .filter_map(move |(path, walk)| Some((find(root, &path, walk, own)?, Proof::Crc(*crc))))
     });
     in_folders.chain(of_id).chain(by_link)
 }
@@ -142,8 +130,8 @@ fn by_build_id(build_id: &[u8]) -> Option<Vec<u8>> {
 
 /// The map that a just-in-time compiler of a process writes, which knows itself as process `pid` (in its own pid
 /// namespace).
-pub fn perf_map(root: &Root, pid: u32) -> Option<File> {
-    find(root, &perf_map_path(pid), Walk::Hostile)
+pub fn perf_map(root: &Root, pid: u32, own: &Own) -> Option<File> {
+    find(root, &perf_map_path(pid), Walk::Hostile, own)
 }
 
 /// Where [`perf_map`] lies.

@@ -1,15 +1,14 @@
 //! The file that a build reads: found from the client's arguments, read once and bounded, parsed into instructions.
 //!
-//! The client runs as any user, and this as root: only regular files are read, at most [`MAX_BYTES`] of them, and only
-//! what parses as a known instruction is kept.
+//! The client runs as any user, and this as root: files are read by [`Tree`] alone, at most [`MAX_BYTES`] of them, and
+//! only what parses as a known instruction is kept.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Component, Path, PathBuf};
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use crate::detect::cli;
+use crate::lookup::tree::{LastLink, Tree};
 use crate::recording::record::Text;
 
 /// The most that is read of a file.
@@ -39,40 +38,41 @@ const KEYWORDS: [&[u8]; 18] = [
 ];
 
 /// Path and instructions of the file that the build with these arguments reads; `None` when it is no build, or its
-/// file is no regular file that can be read here (standard input, a URL, a git context).
-///
-/// `cwd` is the client's working directory and `root` the root of its file system, e.g. `/proc/PID/cwd` and
-/// `/proc/PID/root`.
-pub fn look_up(argv: &[Text], cwd: &Path, root: &Path) -> Option<(PathBuf, Vec<Text>)> {
-    let path = find(argv, cwd, root)?;
-    let bytes = read(&path).ok()?;
+/// file is no regular file that can be read here (standard input, a URL, a git context). `tree` is what the client sees.
+pub fn look_up(argv: &[Text], tree: impl FnOnce() -> Option<Tree>) -> Option<(PathBuf, Vec<Text>)> {
+    let command = cli::build(argv)?;
+    let tree = tree()?;
+    let found = candidates(&command, &tree.cwd).into_iter().find_map(|path| {
+        let file = tree.file(path.as_os_str().as_bytes(), LastLink::Follow).ok()?;
+        Some((path, file))
+    });
+    let (path, file) = found?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
     let instructions = parse(&bytes);
     (!instructions.is_empty()).then_some((path, instructions))
 }
 
-/// The file that a build with these arguments reads, if it is there.
-pub fn find(argv: &[Text], cwd: &Path, root: &Path) -> Option<PathBuf> {
-    let command = cli::build(argv)?;
-    let local = |path: &[u8]| resolve(path, cwd, root);
+/// Where the file of a build may be, first the place that counts most.
+fn candidates(command: &cli::Command, cwd: &Path) -> Vec<PathBuf> {
+    // Without a working directory a relative path leads nowhere.
+    let local = |path: &[u8]| {
+        let path: PathBuf = cwd.join(os(path)).components().collect();
+        path.is_absolute().then_some(path)
+    };
     let context = command.args.first();
-    if let Some(file) = command.flags.iter().rev().find(|(name, _)| name == b"file") {
-        let file = file.1.as_deref()?;
-        if file == b"-" || is_remote(file) {
-            return None;
-        }
+    if let Some((_, file)) = command.flags.iter().rev().find(|(name, _)| name == b"file") {
+        let Some(file) = file.as_deref().filter(|file| *file != b"-" && !is_remote(file)) else {
+            return Vec::new();
+        };
         // podman and buildah look in the working directory first, then in the context.
-        return [
-            Some(local(file)),
-            context.map(|context| local(context).join(Path::new(os(file)))),
-        ]
-        .into_iter()
-        .flatten()
-        .find(|path| path.is_file());
+        let in_context = context.and_then(|context| Some(local(context)?.join(os(file))));
+        return local(file).into_iter().chain(in_context).collect();
     }
     let directory = match context {
-        Some(context) if context == b"-" || is_remote(context) => return None,
+        Some(context) if context == b"-" || is_remote(context) => None,
         Some(context) => local(context),
-        None => cwd.to_path_buf(),
+        None => local(b""),
     };
     // docker reads only the latter two, podman and buildah prefer the first.
     let names: &[&str] = if command.tool == "docker" {
@@ -80,10 +80,9 @@ pub fn find(argv: &[Text], cwd: &Path, root: &Path) -> Option<PathBuf> {
     } else {
         &["Containerfile", "Dockerfile"]
     };
-    names
-        .iter()
-        .map(|name| directory.join(name))
-        .find(|path| path.is_file())
+    directory.map_or_else(Vec::new, |directory| {
+        names.iter().map(|name| directory.join(name)).collect()
+    })
 }
 
 fn os(bytes: &[u8]) -> &std::ffi::OsStr {
@@ -92,33 +91,6 @@ fn os(bytes: &[u8]) -> &std::ffi::OsStr {
 
 fn is_remote(text: &[u8]) -> bool {
     text.windows(3).any(|window| window == b"://") || text.starts_with(b"git@") || text.starts_with(b"github.com/")
-}
-
-/// Absolute paths start at the client's root, relative ones at its working directory.
-fn resolve(path: &[u8], cwd: &Path, root: &Path) -> PathBuf {
-    let path = Path::new(os(path));
-    match path.components().next() {
-        Some(Component::RootDir) => root.join(path.strip_prefix("/").unwrap_or(path)),
-        _ => cwd.join(path),
-    }
-}
-
-/// Reads a regular file, at most [`MAX_BYTES`] of it.
-///
-/// # Errors
-///
-/// When it can't be opened or read, or is no regular file: a FIFO would block, a device may do anything.
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// The instructions of a Dockerfile, in order, as written, with continued lines joined as the builders join them and
@@ -300,21 +272,26 @@ mod tests {
         for name in ["ctx/Dockerfile", "ctx/Containerfile", "ctx/Other", "Here"] {
             std::fs::write(cwd.join(name), "FROM x").unwrap();
         }
-        let at = |text: &str| find(&argv(text), cwd, cwd).map(|path| path.strip_prefix(cwd).unwrap().to_path_buf());
-        assert_eq!(at("podman build -t app ctx"), Some("ctx/Containerfile".into()));
+        let tree = || Tree::below(folder.path(), PathBuf::from("/"));
+        let at = |text: &str| {
+            let (path, instructions) = look_up(&argv(text), tree)?;
+            assert_eq!(instructions, [b"FROM x".to_vec()]);
+            Some(path)
+        };
+        assert_eq!(at("podman build -t app ctx"), Some("/ctx/Containerfile".into()));
         assert_eq!(
             at("/usr/bin/buildah --root /r bud ctx"),
-            Some("ctx/Containerfile".into())
+            Some("/ctx/Containerfile".into())
         );
-        assert_eq!(at("docker build --network none ctx"), Some("ctx/Dockerfile".into()));
+        assert_eq!(at("docker build --network none ctx"), Some("/ctx/Dockerfile".into()));
         assert_eq!(
             at("docker -H unix:///x buildx build ctx"),
-            Some("ctx/Dockerfile".into())
+            Some("/ctx/Dockerfile".into())
         );
-        assert_eq!(at("podman build -f Here ctx"), Some("Here".into()));
-        assert_eq!(at("podman build --file=Other ctx"), Some("ctx/Other".into()));
-        assert_eq!(at("podman image build -fHere ctx"), Some("Here".into()));
-        assert_eq!(at("podman build /ctx"), Some("ctx/Containerfile".into()));
+        assert_eq!(at("podman build -f Here ctx"), Some("/Here".into()));
+        assert_eq!(at("podman build --file=Other ctx"), Some("/ctx/Other".into()));
+        assert_eq!(at("podman image build -fHere ctx"), Some("/Here".into()));
+        assert_eq!(at("podman build /ctx"), Some("/ctx/Containerfile".into()));
         for none in [
             "podman build -f - ctx",
             "podman build -",
@@ -325,9 +302,26 @@ mod tests {
         ] {
             assert_eq!(at(none), None, "{none}");
         }
-        let (path, instructions) = look_up(&argv("podman build ctx"), cwd, cwd).unwrap();
-        assert!(path.ends_with("ctx/Containerfile"));
-        assert_eq!(instructions, [b"FROM x".to_vec()]);
+    }
+
+    /// Make sure that a link is followed below the client's root, and that nothing is found without a working directory.
+    #[test]
+    fn links_and_places() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("ctx")).unwrap();
+        std::fs::write(folder.path().join("Real"), "FROM y").unwrap();
+        std::os::unix::fs::symlink("/Real", folder.path().join("ctx/Dockerfile")).unwrap();
+        let at = |text: &str, cwd: &str| {
+            let (path, instructions) = look_up(&argv(text), || Tree::below(folder.path(), cwd.into()))?;
+            assert_eq!(instructions, [b"FROM y".to_vec()]);
+            Some(path)
+        };
+        assert_eq!(at("docker build .", "/ctx"), Some("/ctx/Dockerfile".into()));
+        assert_eq!(at("docker build ctx", ""), None);
+        assert_eq!(at("docker build /ctx", ""), Some("/ctx/Dockerfile".into()));
+        // Not the host's file of that name.
+        let outside = folder.path().join("Real");
+        assert_eq!(at(&format!("docker build -f {} ctx", outside.display()), "/"), None);
     }
 
     /// Make sure that a FIFO neither blocks nor is read.
@@ -338,7 +332,7 @@ mod tests {
         let name = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
         // SAFETY: `name` is a NUL-terminated path that outlives the call.
         assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
-        assert!(read(&path).is_err());
-        assert_eq!(find(&argv("docker build ."), folder.path(), folder.path()), None);
+        let tree = || Tree::below(folder.path(), PathBuf::from("/"));
+        assert_eq!(look_up(&argv("docker build ."), tree), None);
     }
 }

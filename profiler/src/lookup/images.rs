@@ -11,28 +11,30 @@
 //! | | `repositories.json` | names of images |
 //! | containerd | `…content/blobs/sha256/DIGEST` | a blob's size; of a manifest its layers |
 //!
-//! The files are the engine's, but a recording must not hang on them: only regular files are read, up to a bound, and
-//! one that is missing, cut or no JSON costs its own information.
+//! The files are the engine's, or of whoever calls itself one: they are read by [`Tree`] alone, up to a bound, what is told
+//! of them must look like ids and names, and one that is missing, cut or no JSON costs its own information.
 
 mod containerd;
 mod containers;
 mod docker;
 mod stacks;
 
-use std::collections::{BTreeMap, HashSet};
-use std::fs::{File, OpenOptions};
-use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::lookup::overlay::Place;
+use crate::lookup::tree::{Folder, Tree};
 use crate::recording::record::{Layer, Record, Stored, Text};
 
 /// The most that is read of a file: a storage with 10,000 layers has 5 MB of `layers.json`.
 const MAX_BYTES: u64 = 16 << 20;
 /// The most files that wait to be read: an engine that renames more between two drains goes short.
 const MAX_PENDING: usize = 4096;
+/// Longest id or digest that is taken, bytes: `sha512:` and 128 digits, and room.
+const MAX_ID: usize = 256;
+/// Longest name of an image that is taken, bytes: a repository's 255, a tag's 128, and room.
+const MAX_NAME: usize = 512;
+/// Processes of a mount namespace that may stand in for one that is gone.
+const MAX_PEERS: usize = 8;
 
 /// What a state file tells.
 #[derive(Debug, Default, PartialEq)]
@@ -41,10 +43,33 @@ struct Facts {
     images: Vec<Stored>,
 }
 
+/// Who saw a path: a process, and its mount namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Viewer {
+    pub mnt_ns: u32,
+    pub pid: u32,
+}
+
+impl Viewer {
+    /// What it sees. For a process that is gone another one of its namespace stands in (`peers`: namespaces of those that
+    /// are there), and never our own process for one of elsewhere: what it named would be other files.
+    fn tree(self, peers: &HashMap<u32, u32>) -> Option<Tree> {
+        let others = peers.iter().filter(|(_, mnt_ns)| **mnt_ns == self.mnt_ns);
+        let others = others
+            .map(|(pid, _)| *pid)
+            .filter(|pid| *pid != self.pid)
+            .take(MAX_PEERS);
+        std::iter::once(self.pid)
+            .chain(others)
+            .find_map(|pid| Tree::of(pid, self.mnt_ns))
+    }
+}
+
 /// Files that engines have put in place and that have not been read yet, and what was told already.
 #[derive(Debug, Default)]
 pub struct Watch {
-    pending: BTreeMap<Text, u32>,
+    /// By mount namespace and path.
+    pending: BTreeMap<(u32, Text), u32>,
     stacks: stacks::Stacks,
     layers: HashSet<Layer>,
     images: HashSet<Stored>,
@@ -52,43 +77,47 @@ pub struct Watch {
 
 impl Watch {
     /// Notes that a process of an engine renamed something to `path`.
-    pub fn renamed(&mut self, pid: u32, path: &[u8]) {
+    pub fn renamed(&mut self, viewer: Viewer, path: &[u8]) {
         if path.starts_with(b"/") && reader(path).is_some() && self.pending.len() < MAX_PENDING {
-            self.pending.insert(path.to_vec(), pid);
+            self.pending.insert((viewer.mnt_ns, path.to_vec()), viewer.pid);
         }
     }
 
-    /// Reads what was noted, and adds what is new to `out`.
-    pub fn look_up(&mut self, out: &mut Vec<Record>) {
-        for (path, pid) in std::mem::take(&mut self.pending) {
+    /// Reads what was noted, and adds what is new to `out`. `peers`: mount namespaces of the processes that are there.
+    pub fn look_up(&mut self, peers: &HashMap<u32, u32>, out: &mut Vec<Record>) {
+        let mut last: Option<(Viewer, Option<Tree>)> = None;
+        for ((mnt_ns, path), pid) in std::mem::take(&mut self.pending) {
             let Some(read) = reader(&path) else { continue };
-            let Some(facts) = as_seen_by(pid, &path, read) else {
-                tracing::debug!(
-                    "{} tells nothing",
-                    Path::new(std::ffi::OsStr::from_bytes(&path)).display()
-                );
+            let viewer = Viewer { mnt_ns, pid };
+            let (_, tree) = match last.take() {
+                Some(known) if known.0 == viewer => last.insert(known),
+                _ => last.insert((viewer, viewer.tree(peers))),
+            };
+            let Some(facts) = tree.as_ref().and_then(|tree| read(tree, &path)) else {
+                tracing::debug!("{} tells nothing", path.escape_ascii());
                 continue;
             };
             self.tell(facts, out);
         }
-        for facts in self.stacks.look_up() {
+        for facts in self.stacks.look_up(peers) {
             self.tell(facts, out);
         }
     }
 
     /// Notes a layer that a mount is made of: what its engine's files say of it is to be told.
-    pub fn needed(&mut self, pid: u32, place: &Place<'_>) {
-        self.stacks.needed(pid, place);
+    pub fn needed(&mut self, viewer: Viewer, place: &Place<'_>) {
+        self.stacks.needed(viewer, place);
     }
 
     fn tell(&mut self, facts: Facts, out: &mut Vec<Record>) {
-        for layer in facts.layers {
+        for layer in facts.layers.into_iter().filter(is_layer) {
             self.stacks.told(&layer);
             if self.layers.insert(layer.clone()) {
                 out.push(layer.into());
             }
         }
-        for image in facts.images {
+        for mut image in facts.images.into_iter().filter(is_image) {
+            image.names.retain(|name| is_text(name, MAX_NAME, b"/@"));
             if self.images.insert(image.clone()) {
                 out.push(image.into());
             }
@@ -96,16 +125,31 @@ impl Watch {
     }
 }
 
-/// Reads a path as the process sees it; it may be gone, and then mostly was in the same mount namespace as this one.
-fn as_seen_by<T>(pid: u32, path: &[u8], read: impl Fn(&Path) -> Option<T>) -> Option<T> {
-    let path = Path::new(std::ffi::OsStr::from_bytes(path));
-    let inside = Path::new("/proc").join(pid.to_string()).join("root");
-    let inside = inside.join(path.strip_prefix("/").unwrap_or(path));
-    read(&inside).or_else(|| read(path))
+fn is_layer(layer: &Layer) -> bool {
+    let texts = [&layer.id, &layer.parent, &layer.chain, &layer.diff, &layer.blob];
+    texts.into_iter().all(|text| is_id(text))
 }
 
+fn is_image(image: &Stored) -> bool {
+    let mut texts = [&image.id, &image.digest].into_iter().chain(&image.layers);
+    texts.all(|text| is_id(text))
+}
+
+/// Whether a text can be the id or digest that an engine keeps; it keeps none of some.
+fn is_id(text: &[u8]) -> bool {
+    is_text(text, MAX_ID, b"")
+}
+
+fn is_text(text: &[u8], max: usize, others: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b":-_.+".contains(byte) || others.contains(byte);
+    text.len() <= max && text.iter().all(plain)
+}
+
+/// Reads what a path names, in what its process sees.
+type Reader = fn(&Tree, &[u8]) -> Option<Facts>;
+
 /// What reads a file of that path.
-fn reader(path: &[u8]) -> Option<fn(&Path) -> Option<Facts>> {
+fn reader(path: &[u8]) -> Option<Reader> {
     let mut parts = path.rsplit(|byte| *byte == b'/');
     let (name, folder) = (parts.next()?, parts.next()?);
     let (above, further) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -121,47 +165,49 @@ fn reader(path: &[u8]) -> Option<fn(&Path) -> Option<Facts>> {
     }
 }
 
-/// A regular file, opened without waiting for anything.
-fn open(path: &Path) -> Option<(File, u64)> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY)
-        .open(path)
-        .ok()?;
-    let found = file.metadata().ok()?;
-    found.is_file().then_some((file, found.len()))
-}
-
-/// The whole of a file that is not too large.
-fn bytes(path: &Path) -> Option<Vec<u8>> {
-    let (file, length) = open(path)?;
-    if length > MAX_BYTES {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(length as usize);
-    file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
-}
-
-fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&bytes(path)?).ok()
+fn json<T: serde::de::DeserializeOwned>(tree: &Tree, path: &[u8]) -> Option<T> {
+    serde_json::from_slice(&tree.read(path, MAX_BYTES).ok()?).ok()
 }
 
 /// `sha256:` and the last part of a path.
-fn digest_of(path: &Path) -> Option<Text> {
-    let name = path.file_name()?.as_bytes();
+fn digest_of(path: &[u8]) -> Option<Text> {
+    let name = path.rsplit(|byte| *byte == b'/').next()?;
     let hex = name.len() == 64 && name.iter().all(u8::is_ascii_hexdigit);
     hex.then(|| [b"sha256:", name].concat())
 }
 
-/// A line of text beside other files.
-fn line(folder: &Path, name: &str) -> Option<Text> {
-    let path: PathBuf = folder.join(name);
-    Some(bytes(&path)?.trim_ascii().to_vec())
+/// An id, digest or number in a file of its own.
+fn line(folder: &Folder, path: &[u8]) -> Option<Text> {
+    let bytes = folder.read(path, MAX_ID as u64).ok()?;
+    let line = bytes.trim_ascii();
+    (!line.is_empty() && is_id(line)).then(|| line.to_vec())
+}
+
+#[cfg(test)]
+mod testing {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    /// Our own.
+    pub(super) fn viewer() -> Viewer {
+        let mnt_ns = std::fs::metadata("/proc/self/ns/mnt").unwrap().ino() as u32;
+        let pid = std::process::id();
+        Viewer { mnt_ns, pid }
+    }
+
+    /// A folder as the root of all.
+    pub(super) fn tree(folder: &Path) -> Tree {
+        Tree::below(folder, PathBuf::new()).unwrap()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::unix::ffi::OsStrExt as _;
+
     use super::*;
 
     /// Make sure that state files are known by where they lie, and nothing else is read.
@@ -200,8 +246,8 @@ mod tests {
         let mut watch = Watch::default();
         let mut look = |what: &str| {
             let mut out = Vec::new();
-            watch.renamed(std::process::id(), path.as_os_str().as_bytes());
-            watch.look_up(&mut out);
+            watch.renamed(testing::viewer(), path.as_os_str().as_bytes());
+            watch.look_up(&HashMap::new(), &mut out);
             assert_eq!(out, [], "{what}");
         };
         look("missing");
@@ -220,5 +266,84 @@ mod tests {
         look("cut");
         File::create(&path).unwrap().set_len(MAX_BYTES + 1).unwrap();
         look("large");
+    }
+
+    /// Make sure that a link to a file of the host, and what does not look like an id, is not told of a layer.
+    #[test]
+    fn hostile_ids() {
+        let folder = tempfile::tempdir().unwrap();
+        let layer = folder.path().join("layerdb/sha256").join("1".repeat(64));
+        std::fs::create_dir_all(&layer).unwrap();
+        std::fs::write(layer.join("diff"), "sha256:01\n").unwrap();
+        let id = layer.join("cache-id");
+        let told = || {
+            let mut out = Vec::new();
+            let mut watch = Watch::default();
+            watch.renamed(testing::viewer(), layer.as_os_str().as_bytes());
+            watch.look_up(&HashMap::new(), &mut out);
+            out.len()
+        };
+        std::os::unix::fs::symlink("/etc/passwd", &id).unwrap();
+        assert_eq!(told(), 0);
+        std::fs::remove_file(&id).unwrap();
+        let long = "a".repeat(MAX_ID + 1);
+        for text in ["root:x:0:0:root:/root:/bin/sh", "a b", "a\nb", "\u{1b}[2J", "", &long] {
+            std::fs::write(&id, text).unwrap();
+            assert_eq!(told(), 0, "{text}");
+        }
+        std::fs::write(&id, "0123456789abcdef-init\n").unwrap();
+        assert_eq!(told(), 1);
+        let mut watch = Watch::default();
+        let mut out = Vec::new();
+        let layer = |diff: &str| Layer {
+            diff: diff.into(),
+            ..Layer::default()
+        };
+        let image = Stored {
+            id: b"sha256:0a".to_vec(),
+            names: vec![
+                b"localhost:5000/app:1".to_vec(),
+                vec![b'n'; MAX_NAME + 1],
+                b"a\nb".to_vec(),
+            ],
+            ..Stored::default()
+        };
+        let facts = Facts {
+            layers: vec![layer("sha256:01"), layer(&long), layer("sha256:<b>")],
+            images: vec![image.clone()],
+        };
+        watch.tell(facts, &mut out);
+        let names = vec![b"localhost:5000/app:1".to_vec()];
+        assert_eq!(out, [layer("sha256:01").into(), Stored { names, ..image }.into()]);
+    }
+
+    /// Make sure that a path of a process that is gone is not looked for in our own tree if it was elsewhere.
+    #[test]
+    fn gone_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("overlay-layers");
+        std::fs::create_dir(&state).unwrap();
+        let path = state.join("layers.json");
+        std::fs::write(&path, r#"[{"id":"aa","diff-digest":"sha256:02"}]"#).unwrap();
+        let told = |viewer: Viewer, peers: &[(u32, u32)]| {
+            let (mut watch, mut out) = (Watch::default(), Vec::new());
+            watch.renamed(viewer, path.as_os_str().as_bytes());
+            watch.look_up(&peers.iter().copied().collect(), &mut out);
+            out.len()
+        };
+        let Viewer { mnt_ns, pid } = testing::viewer();
+        assert_eq!(told(Viewer { mnt_ns, pid: 0 }, &[]), 1);
+        let elsewhere = mnt_ns + 1;
+        assert_eq!(
+            told(
+                Viewer {
+                    mnt_ns: elsewhere,
+                    pid: 0
+                },
+                &[(pid, mnt_ns), (pid + 1, elsewhere)]
+            ),
+            0
+        );
+        assert_eq!(told(Viewer { mnt_ns: elsewhere, pid }, &[]), 0);
     }
 }

@@ -11,7 +11,8 @@
 //! And a hostile path must not lead anywhere: it is walked with `RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS` (what
 //! `d_path` gives holds no links), either within one local file system or from the kernel's caches only
 //! (`RESOLVE_CACHED`: the dentries of a file that was just mapped are there, and a dead FUSE daemon can't stall us),
-//! to a descriptor without effect (`O_PATH`), whose device and inode must be the mapping's before it is opened.
+//! to a descriptor without effect (`O_PATH`), whose device and inode must be the mapping's before it is opened. Whether it
+//! lies on a local file system is told by our mount table: `fstat` and `fstatfs` may ask a daemon themselves.
 //!
 //! What perf calls the file of an overlay differs between kernels: on 6.18.44 the overlay's own device, its inode
 //! number (the backing one's, where all layers are on one file system) and generation 0, as measured; on kernels whose
@@ -25,7 +26,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{
     CWD, FileType, MemfdFlags, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, memfd_create, open, openat2,
 };
@@ -33,22 +33,12 @@ use rustix::io::Errno;
 
 use crate::ingest::mappings::Map;
 use crate::lookup::beside::Root;
-use crate::lookup::mounts::{Mount, mounts_of};
+use crate::lookup::mounts::{Mount, Own, has_changed, mounts_of, seen};
 use crate::lookup::overlay::{Layers, Overlays};
+use crate::lookup::tree::readable;
 
 const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
 const BTRFS_SUPER_MAGIC: i64 = 0x9123_683e;
-/// File systems where a read can wait for a daemon or a network: FUSE, NFS, CIFS, SMB2, Ceph, 9p, AFS, Coda.
-const SLOW: [i64; 8] = [
-    0x6573_5546,
-    0x6969,
-    0xff53_4d42,
-    0xfe53_4d42,
-    0x00c3_6400,
-    0x0102_1997,
-    0x5346_414f,
-    0x7375_7245,
-];
 
 /// By what way a file was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +101,8 @@ pub struct Sighting<'a> {
 #[derive(Debug, Default)]
 pub struct Locator {
     pub overlays: Overlays,
+    /// Tells where a read can stall.
+    pub own: Own,
     /// Mounts of our own namespace by device, as they were at first: later ones may be a container's, which its
     /// engine wants to unmount.
     mounts: HashMap<u32, Vec<Mount>>,
@@ -128,10 +120,10 @@ impl Locator {
     /// [`Miss`].
     pub fn locate(&mut self, wanted: &Sighting<'_>) -> Result<Found, Miss> {
         if wanted.map.path.starts_with(b"/memfd:") && wanted.map.dev == self.memory_dev() {
-            return Self::by_process(wanted);
+            return self.by_process(wanted);
         }
         let by_handle = self.by_handle(wanted);
-        let by_path = by_handle.or_else(|first| Self::by_host_path(wanted).map_err(|miss| miss.max(first)));
+        let by_path = by_handle.or_else(|first| self.by_host_path(wanted).map_err(|miss| miss.max(first)));
         by_path.or_else(|first| self.by_layer(wanted).map_err(|miss| miss.max(first)))
     }
 
@@ -158,7 +150,7 @@ impl Locator {
                 continue;
             }
             if let Ok(path) = handle.open(dir.as_fd()) {
-                return admit(path.as_fd(), Way::Handle, map);
+                return self.admit(path.as_fd(), Way::Handle, map);
             }
         }
         Err(Miss::Gone)
@@ -166,7 +158,7 @@ impl Locator {
 
     /// What the path of a mapping that was found by its handle counts from; `None` when nothing says so.
     pub fn root_of(&mut self, wanted: &Sighting<'_>) -> Option<Root> {
-        if Self::by_host_path(wanted).is_ok() {
+        if self.by_host_path(wanted).is_ok() {
             return Some(Root::Host);
         }
         self.by_layer(wanted).ok().map(|found| found.root)
@@ -174,10 +166,10 @@ impl Locator {
 
     /// A program that was put into memory and executed there, as runc and buildah do with their own. It lies on no mount
     /// that anybody could unmount.
-    fn by_process(wanted: &Sighting<'_>) -> Result<Found, Miss> {
+    fn by_process(&self, wanted: &Sighting<'_>) -> Result<Found, Miss> {
         let program = format!("/proc/{}/exe", wanted.pid);
         let path = open(program, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|_| Miss::Gone)?;
-        admit(path.as_fd(), Way::Process, &wanted.map)
+        self.admit(path.as_fd(), Way::Process, &wanted.map)
     }
 
     fn memory_dev(&mut self) -> u32 {
@@ -187,17 +179,17 @@ impl Locator {
         })
     }
 
-    fn by_host_path(wanted: &Sighting<'_>) -> Result<Found, Miss> {
+    fn by_host_path(&self, wanted: &Sighting<'_>) -> Result<Found, Miss> {
         let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         let path = walk(root.map_err(|_| Miss::Gone)?.as_fd(), wanted.map.path, false);
-        admit(path.map_err(|_| Miss::Gone)?.as_fd(), Way::Host, &wanted.map)
+        self.admit(path.map_err(|_| Miss::Gone)?.as_fd(), Way::Host, &wanted.map)
     }
 
     fn by_layer(&mut self, wanted: &Sighting<'_>) -> Result<Found, Miss> {
         let dev = wanted.map.dev;
         let known = self.overlays.on(dev);
         if let Some(Some(layers)) = &known
-            && let Ok(found) = in_layers(layers, &wanted.map)
+            && let Ok(found) = self.in_layers(layers, &wanted.map)
         {
             return Ok(found);
         }
@@ -214,7 +206,7 @@ impl Locator {
             None => self.overlays.noted(wanted.mnt_ns),
         };
         for layers in candidates {
-            match in_layers(&layers, &wanted.map) {
+            match self.in_layers(&layers, &wanted.map) {
                 Ok(found) => return Ok(found),
                 Err(miss) => best = best.max(miss),
             }
@@ -226,10 +218,7 @@ impl Locator {
     fn refresh(&mut self) {
         match &self.table {
             Some(table) => {
-                let mut polled = [PollFd::new(table, PollFlags::PRI)];
-                let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-                // mounts_poll of fs/proc_namespace.c: POLLERR and POLLPRI once for each change.
-                if matches!(poll(&mut polled, Some(&now)), Ok(0)) {
+                if !has_changed(table) {
                     return;
                 }
             }
@@ -242,28 +231,66 @@ impl Locator {
         }
         self.overlays.learn(&mounts_of("self"));
     }
-}
 
-/// The topmost layer that has the path has the file.
-fn in_layers(layers: &Arc<Layers>, map: &Map<'_>) -> Result<Found, Miss> {
-    for layer in &layers.0 {
-        // Links are followed here: engines name layers by short ones. It is a directory, and nothing is read of it.
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::NO_MAGICLINKS;
-        let Ok(dir) = cached(CWD, layer, flags, resolve) else {
-            continue;
-        };
-        match walk(dir.as_fd(), map.path, true) {
-            Ok(path) => {
-                let mut found = admit(path.as_fd(), Way::Layer, map)?;
-                found.root = Root::Layers(Arc::clone(layers));
-                return Ok(found);
+    /// The topmost layer that has the path has the file.
+    fn in_layers(&self, layers: &Arc<Layers>, map: &Map<'_>) -> Result<Found, Miss> {
+        for layer in &layers.0 {
+            // Links are followed here: engines name layers by short ones. It is a directory, and nothing is read of it.
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let resolve = ResolveFlags::NO_MAGICLINKS;
+            let Ok(dir) = cached(CWD, layer, flags, resolve) else {
+                continue;
+            };
+            if !self.own.is_local(&dir) {
+                continue;
             }
-            Err(Errno::NOENT) => {}
-            Err(_) => return Err(Miss::Gone),
+            match walk(dir.as_fd(), map.path, true) {
+                Ok(path) => {
+                    let mut found = self.admit(path.as_fd(), Way::Layer, map)?;
+                    found.root = Root::Layers(Arc::clone(layers));
+                    return Ok(found);
+                }
+                Err(Errno::NOENT) => {}
+                Err(_) => return Err(Miss::Gone),
+            }
         }
+        Err(Miss::Gone)
     }
-    Err(Miss::Gone)
+
+    /// Opens for reading what `path` stands for, if that is the mapped file.
+    fn admit(&self, path: BorrowedFd<'_>, way: Way, map: &Map<'_>) -> Result<Found, Miss> {
+        // Before the file system is asked for anything.
+        let cached = seen(&path).ok_or(Miss::Gone)?;
+        if cached.stx_ino != map.ino {
+            return Err(Miss::Other);
+        }
+        // The kernel's own mount of memory files is in no table.
+        let dev = cached.stx_dev_major << 20 | cached.stx_dev_minor & 0xf_ffff;
+        let in_memory = way == Way::Process && dev == map.dev;
+        if !in_memory && !self.own.is_local(&path) {
+            return Err(Miss::Slow);
+        }
+        let stat = fstat(path).map_err(|_| Miss::Gone)?;
+        let magic = fs_magic(path).ok_or(Miss::Gone)?;
+        if !same(&stat, magic, way, map) {
+            return Err(Miss::Other);
+        }
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Miss::NotRegular);
+        }
+        let file = readable(path).map_err(|_| Miss::Refused)?;
+        let nanoseconds = |seconds: i64, rest: u64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        let changed = nanoseconds(stat.st_ctime, stat.st_ctime_nsec);
+        let written = nanoseconds(stat.st_mtime, stat.st_mtime_nsec);
+        Ok(Found {
+            file,
+            way,
+            identity: (changed, u64::try_from(stat.st_size).unwrap_or(0)),
+            written,
+            root: Root::Host,
+            urgent: magic == OVERLAYFS_SUPER_MAGIC,
+        })
+    }
 }
 
 /// Walks a hostile path below `root` without leaving it, to a descriptor that can't be read from yet; `one_fs`: within
@@ -314,42 +341,8 @@ pub(super) fn walk_freely(
     openat2(root, std::ffi::OsStr::from_bytes(path), flags, Mode::empty(), resolve)
 }
 
-/// Opens for reading what `path` stands for, if that is the mapped file.
-fn admit(path: BorrowedFd<'_>, way: Way, map: &Map<'_>) -> Result<Found, Miss> {
-    let stat = fstat(path).map_err(|_| Miss::Gone)?;
-    let magic = fs_magic(path).ok_or(Miss::Gone)?;
-    if !same(&stat, magic, way, map) {
-        return Err(Miss::Other);
-    }
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Miss::NotRegular);
-    }
-    if is_slow(magic) {
-        return Err(Miss::Slow);
-    }
-    let own = format!("/proc/self/fd/{}", path.as_raw_fd());
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = File::from(open(own, flags, Mode::empty()).map_err(|_| Miss::Refused)?);
-    let nanoseconds = |seconds: i64, rest: u64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-    let changed = nanoseconds(stat.st_ctime, stat.st_ctime_nsec);
-    let written = nanoseconds(stat.st_mtime, stat.st_mtime_nsec);
-    Ok(Found {
-        file,
-        way,
-        identity: (changed, u64::try_from(stat.st_size).unwrap_or(0)),
-        written,
-        root: Root::Host,
-        urgent: magic == OVERLAYFS_SUPER_MAGIC,
-    })
-}
-
-/// Whether a read there can wait for a daemon or a network.
-pub(super) fn is_slow(magic: i64) -> bool {
-    SLOW.contains(&magic)
-}
-
 /// `f_type` of the file system.
-pub(super) fn fs_magic(fd: BorrowedFd<'_>) -> Option<i64> {
+fn fs_magic(fd: BorrowedFd<'_>) -> Option<i64> {
     #[expect(clippy::unnecessary_cast, reason = "f_type is i64 on some architectures only")]
     fstatfs(fd).ok().map(|stat| stat.f_type as i64)
 }

@@ -12,3 +12,4 @@ pub mod mounts;
 pub mod overlay;
 pub mod rules;
 pub mod state;
+pub mod tree;

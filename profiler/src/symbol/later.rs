@@ -8,8 +8,8 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::lookup::beside::open_regular;
 use crate::lookup::elf::{self, Segment};
+use crate::lookup::tree::open_regular;
 use crate::model::Session;
 use crate::model::stack::Stacks;
 use crate::recording::record::{Image, Place, Symbol};
@@ -94,7 +94,7 @@ pub fn improve_with(
         let path = path.unwrap_or_default();
         let mut found = false;
         for candidate in candidates(&image, &path, &options.folders) {
-            if let Some(open) = open_regular(&candidate)
+            if let Ok(open) = open_regular(&candidate)
                 && look_up(
                     &mut session.stacks,
                     &image,

@@ -336,7 +336,7 @@ impl Binaries {
 
     /// Reads the map of a process' own code, if it has written one; whether there is one.
     pub fn read_perf_map(&mut self, file: FileIx, root: &Root, pid: u32) -> bool {
-        let Some(open) = beside::perf_map(root, pid) else {
+        let Some(open) = beside::perf_map(root, pid, &self.locator.own) else {
             return false;
         };
         self.submit(Ticket::PerfMap(file), Job::PerfMap, vec![open]);

@@ -214,7 +214,7 @@ impl Binaries {
             })
         });
         let root = root.unwrap_or(Root::Host);
-        let found = beside::debug_files(image, &root, &binary.path, &self.debug_folders).nth(nth);
+        let found = beside::debug_files(image, &root, &binary.path, &self.debug_folders, &self.locator.own).nth(nth);
         if let Some((debug, proof)) = found
             && let Ok(again) = open.try_clone()
         {

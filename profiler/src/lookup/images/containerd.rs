@@ -1,11 +1,11 @@
 //! containerd: blobs of its content store, by their digest.
 
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Facts, digest_of, open};
+use super::{Facts, digest_of};
+use crate::lookup::tree::{LastLink, Tree, whole};
 use crate::recording::record::{Layer, Stored};
 
 const ENGINE: &str = "containerd";
@@ -25,13 +25,15 @@ struct Descriptor {
 }
 
 /// A blob that has come: an image's manifest, or a layer.
-pub(super) fn blob(path: &Path) -> Option<Facts> {
+pub(super) fn blob(tree: &Tree, path: &[u8]) -> Option<Facts> {
     let digest = digest_of(path)?;
-    let (mut file, size) = open(path)?;
+    let mut file = tree.file(path, LastLink::Refuse).ok()?;
+    let size = file.metadata().ok()?.len();
     let mut first = [0u8; 4];
     let got = file.read(&mut first).ok()?;
     if got > 0 && first[0] == b'{' && size <= MAX_MANIFEST {
-        let manifest: Manifest = super::json(path)?;
+        file.rewind().ok()?;
+        let manifest: Manifest = serde_json::from_slice(&whole(file, MAX_MANIFEST).ok()?).ok()?;
         let layers = manifest.layers.iter().map(|layer| Layer {
             engine: ENGINE.to_owned(),
             blob: layer.digest.clone().into_bytes(),
@@ -83,6 +85,7 @@ pub(super) fn blob(path: &Path) -> Option<Facts> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::tree;
     use super::*;
 
     const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -92,25 +95,26 @@ mod tests {
     fn reads_blobs() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(HEX);
+        let (tree, hex) = (tree(folder.path()), format!("/{HEX}"));
         std::fs::write(
             &path,
             r#"{"schemaVersion":2,"config":{"digest":"sha256:04","size":9},
                 "layers":[{"digest":"sha256:01","size":7}]}"#,
         )
         .unwrap();
-        let facts = blob(&path).unwrap();
+        let facts = blob(&tree, hex.as_bytes()).unwrap();
         assert_eq!(facts.images[0].layers, [b"sha256:01".to_vec()]);
         assert_eq!(facts.layers[0].blob_bytes, Some(7));
         let packed = [&[0x1f, 0x8b, 8, 0][..], &[7; 20], &1_000u32.to_le_bytes()].concat();
         std::fs::write(&path, packed).unwrap();
-        let facts = blob(&path).unwrap();
+        let facts = blob(&tree, hex.as_bytes()).unwrap();
         assert_eq!(
             (facts.layers[0].blob_bytes, facts.layers[0].diff_bytes),
             (Some(28), Some(1_000))
         );
         for bytes in [&[0x1f, 0x8b][..], b"{", b""] {
             std::fs::write(&path, bytes).unwrap();
-            blob(&path);
+            blob(&tree, hex.as_bytes());
         }
     }
 }

@@ -1,10 +1,9 @@
 //! podman, buildah, skopeo and CRI-O: `containers/storage`.
 
-use std::path::Path;
-
 use serde::Deserialize;
 
 use super::Facts;
+use crate::lookup::tree::Tree;
 use crate::recording::record::{Layer, Stored};
 
 /// As reports name whose storage it is.
@@ -27,8 +26,8 @@ struct LayerEntry {
     diff_size: Option<u64>,
 }
 
-pub(super) fn layers(path: &Path) -> Option<Facts> {
-    let entries: Vec<LayerEntry> = super::json(path)?;
+pub(super) fn layers(tree: &Tree, path: &[u8]) -> Option<Facts> {
+    let entries: Vec<LayerEntry> = super::json(tree, path)?;
     // One that is being filled has no digest yet, and a container's own layer never gets one.
     let filled = entries.into_iter().filter(|entry| !entry.diff_digest.is_empty());
     let layers = filled.map(|entry| Layer {
@@ -59,8 +58,8 @@ struct ImageEntry {
     layer: String,
 }
 
-pub(super) fn images(path: &Path) -> Option<Facts> {
-    let entries: Vec<ImageEntry> = super::json(path)?;
+pub(super) fn images(tree: &Tree, path: &[u8]) -> Option<Facts> {
+    let entries: Vec<ImageEntry> = super::json(tree, path)?;
     let images = entries.into_iter().map(|entry| Stored {
         engine: ENGINE.to_owned(),
         id: [b"sha256:", entry.id.as_bytes()].concat(),
@@ -81,6 +80,7 @@ pub(super) fn images(path: &Path) -> Option<Facts> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::tree;
     use super::*;
 
     /// Make sure that a layer's digests and sizes are read, and one that is not filled yet is left out.
@@ -95,7 +95,7 @@ mod tests {
                 {"id":"bb","parent":"aa","flags":{"incomplete":true}}]"#,
         )
         .unwrap();
-        let facts = layers(&path).unwrap();
+        let facts = layers(&tree(folder.path()), b"/layers.json").unwrap();
         let [layer] = facts.layers.as_slice() else {
             panic!("{facts:?}")
         };
@@ -114,7 +114,7 @@ mod tests {
                 {"id":"0b","layer":"aa"}]"#,
         )
         .unwrap();
-        let facts = images(&path).unwrap();
+        let facts = images(&tree(folder.path()), b"/images.json").unwrap();
         assert_eq!(facts.images.len(), 2);
         assert_eq!(facts.images[0].id, b"sha256:0a");
         assert_eq!(facts.images[0].names, [b"localhost:5000/app:1".to_vec()]);

@@ -1,11 +1,11 @@
 //! The layers that mounts are made of, which mostly were there before the recording: looked for in their engines' files
 //! when a mount names them.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::{Facts, as_seen_by, containers, docker};
+use super::{Facts, Viewer, containers, digest_of, docker};
 use crate::lookup::overlay::{Place, Storage};
+use crate::lookup::tree::Tree;
 use crate::recording::record::{Layer, Text};
 
 /// Layers of docker's whose folder's name is read, to find some: each takes 20 µs.
@@ -16,23 +16,23 @@ const MAX_ASKED: usize = 65_536;
 /// What is still to be looked for.
 #[derive(Debug, Default)]
 pub(super) struct Stacks {
-    /// By storage and its root: a process that sees it, and the ids.
-    wanted: BTreeMap<(Storage, Text), (u32, BTreeSet<Text>)>,
+    /// By mount namespace, storage and its root: a process that sees it, and the ids.
+    wanted: BTreeMap<(u32, Storage, Text), (u32, BTreeSet<Text>)>,
     /// Ids that were looked for or told, whether they were found or not.
     asked: HashSet<Text>,
 }
 
 impl Stacks {
-    pub(super) fn needed(&mut self, pid: u32, place: &Place<'_>) {
+    pub(super) fn needed(&mut self, viewer: Viewer, place: &Place<'_>) {
         // docker's own layer between image and container, which it keeps no digest of.
         let of_container = place.storage == Storage::Docker && place.id.ends_with(b"-init");
         if of_container || self.asked.contains(place.id) || self.asked.len() >= MAX_ASKED {
             return;
         }
         self.asked.insert(place.id.to_vec());
-        let wanted = self.wanted.entry((place.storage, place.root.to_vec()));
+        let wanted = self.wanted.entry((viewer.mnt_ns, place.storage, place.root.to_vec()));
         wanted
-            .or_insert_with(|| (pid, BTreeSet::new()))
+            .or_insert_with(|| (viewer.pid, BTreeSet::new()))
             .1
             .insert(place.id.to_vec());
     }
@@ -45,17 +45,18 @@ impl Stacks {
     }
 
     /// What the engines' files say of what was noted.
-    pub(super) fn look_up(&mut self) -> Vec<Facts> {
+    pub(super) fn look_up(&mut self, peers: &HashMap<u32, u32>) -> Vec<Facts> {
         let mut found = Vec::new();
-        for ((storage, root), (pid, ids)) in std::mem::take(&mut self.wanted) {
+        for ((mnt_ns, storage, root), (pid, ids)) in std::mem::take(&mut self.wanted) {
+            let tree = || Viewer { mnt_ns, pid }.tree(peers);
             let facts = match storage {
                 Storage::Containers => {
                     let path = [&root, &b"/overlay-layers/layers.json"[..]].concat();
-                    as_seen_by(pid, &path, containers::layers)
+                    tree().and_then(|tree| containers::layers(&tree, &path))
                 }
                 Storage::Docker => {
                     let path = [&root, &b"/image/overlay2/layerdb/sha256"[..]].concat();
-                    as_seen_by(pid, &path, |folder| docker_layers(folder, &ids))
+                    tree().and_then(|tree| docker_layers(&tree, &path, &ids))
                 }
                 // Numbered in a database that its daemon has open.
                 Storage::Snapshots => None,
@@ -69,18 +70,17 @@ impl Stacks {
 }
 
 /// Layers by the name of their folder, which docker keeps by their chain's digest.
-fn docker_layers(folder: &Path, ids: &BTreeSet<Text>) -> Option<Facts> {
+fn docker_layers(tree: &Tree, path: &[u8], ids: &BTreeSet<Text>) -> Option<Facts> {
     let mut facts = Facts::default();
-    let entries = std::fs::read_dir(folder).ok()?;
-    for entry in entries.map_while(Result::ok).take(MAX_READ) {
+    let folder = tree.folder(path).ok()?;
+    for name in folder.names().ok()?.take(MAX_READ) {
         if facts.layers.len() == ids.len() {
             break;
         }
-        let path = entry.path();
-        if super::line(&path, "cache-id").is_some_and(|id| ids.contains(&id))
-            && let Some(one) = docker::layer(&path)
-        {
-            facts.layers.extend(one.layers);
+        let Some(chain) = digest_of(&name) else { continue };
+        let id = super::line(&folder, &[&name, &b"/cache-id"[..]].concat());
+        if id.is_some_and(|id| ids.contains(&id)) {
+            facts.layers.extend(docker::layer_in(&folder, &name, chain));
         }
     }
     Some(facts)
@@ -90,18 +90,23 @@ fn docker_layers(folder: &Path, ids: &BTreeSet<Text>) -> Option<Facts> {
 mod tests {
     use std::os::unix::ffi::OsStrExt as _;
 
+    use super::super::testing::viewer;
     use super::*;
     use crate::lookup::overlay::place;
 
     fn looked_up(layers: &[std::path::PathBuf]) -> Vec<Layer> {
         let mut stacks = Stacks::default();
         for layer in layers {
-            stacks.needed(std::process::id(), &place(layer.as_os_str().as_bytes()).unwrap());
+            stacks.needed(viewer(), &place(layer.as_os_str().as_bytes()).unwrap());
         }
-        let found = stacks.look_up().into_iter().flat_map(|facts| facts.layers).collect();
+        let found = stacks
+            .look_up(&HashMap::new())
+            .into_iter()
+            .flat_map(|facts| facts.layers)
+            .collect();
         // Each is looked for once.
         for layer in layers {
-            stacks.needed(std::process::id(), &place(layer.as_os_str().as_bytes()).unwrap());
+            stacks.needed(viewer(), &place(layer.as_os_str().as_bytes()).unwrap());
         }
         assert!(stacks.wanted.is_empty());
         found

@@ -21,7 +21,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, open, statx};
 
 use super::{Options, Role, absolute, place, plain_driver};
 use crate::kernel::host;
-use crate::lookup::images;
+use crate::lookup::images::{self, Viewer};
 use crate::lookup::locate::{cached, walk_freely};
 use crate::lookup::mounts::{Mount, mounts_of};
 use crate::recording::record::{At, Overlay, OverlayLayer, Record, Role as Recorded, Syscall, Text};
@@ -189,7 +189,8 @@ impl Watch {
                     // relative layers count from.
                     let ours = own.iter().find(|other| other.dev == mount.dev).unwrap_or(mount);
                     let base = options.base(&ours.point);
-                    let eyes = Eyes::new(0, true, own);
+                    let viewer = Viewer { mnt_ns: own_ns, pid: 0 };
+                    let eyes = Eyes::new(viewer, true, own);
                     let (layers, left_out) = self.layers(&options, base, &eyes, images);
                     self.before.insert(mount.dev, layers.clone());
                     (layers, left_out)
@@ -233,8 +234,9 @@ impl Watch {
         }
         let base = options.base(&merged);
         // A runtime that bound a root file system may have entered it: what it sees is another tree.
-        let tgid = if driver == OVERLAY { at.task.tgid } else { 0 };
-        let eyes = Eyes::new(tgid, is_own, own);
+        let pid = if driver == OVERLAY && !is_own { at.task.tgid } else { 0 };
+        let mnt_ns = at.mnt_ns;
+        let eyes = Eyes::new(Viewer { mnt_ns, pid }, is_own, own);
         let (layers, left_out) = self.layers(&options, base, &eyes, images);
         Overlay {
             ts: host::monotonic_ns(),
@@ -270,7 +272,7 @@ impl Watch {
             let (path, dev, ino) = seen.unwrap_or_else(|| (path.unwrap_or(layer.path), 0, 0));
             let place = place(&path);
             if let Some(place) = place.filter(|_| layer.role != Role::Upper) {
-                images.needed(eyes.tgid, &place);
+                images.needed(eyes.viewer, &place);
             }
             layers.push(OverlayLayer {
                 role: match layer.role {
@@ -321,7 +323,7 @@ fn kept(path: &[u8]) -> Text {
 
 /// How directories are looked at.
 struct Eyes<'a> {
-    tgid: u32,
+    viewer: Viewer,
     root: Option<OwnedFd>,
     /// Whoever mounted is root of the host: disks may be waited for.
     trusted: bool,
@@ -330,14 +332,14 @@ struct Eyes<'a> {
 
 impl Eyes<'_> {
     /// As the process sees them: ours are the same (`own`), and so mostly are those of one that is gone.
-    fn new(tgid: u32, own: bool, mounts: &[Mount]) -> Eyes<'_> {
+    fn new(viewer: Viewer, own: bool, mounts: &[Mount]) -> Eyes<'_> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = match own {
             true => None,
-            false => open(format!("/proc/{tgid}/root"), flags, Mode::empty()).ok(),
+            false => open(format!("/proc/{}/root", viewer.pid), flags, Mode::empty()).ok(),
         };
         Eyes {
-            tgid,
+            viewer,
             root: root.or_else(|| open("/", flags, Mode::empty()).ok()),
             trusted: own,
             mounts,

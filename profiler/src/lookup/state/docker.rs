@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::file::Root;
-use super::kept;
 use super::oci::Spec;
+use super::{MAX_BYTES, kept};
+use crate::lookup::tree::Tree;
 use crate::recording::record::{ContainerState, Text};
 
 /// `container.Container` of moby, what is needed of it.
@@ -44,7 +44,7 @@ struct Repositories {
 /// Most words of a healthcheck.
 const MAX_WORDS: usize = 64;
 /// Bytes of them all; of a program's arguments no more are recorded.
-const MAX_BYTES: usize = profiler_common::task::ARGV_LEN;
+const MAX_WORDS_LEN: usize = profiler_common::task::ARGV_LEN;
 
 /// Where dockerd keeps its data unless it is told otherwise.
 const DATA: &str = "/var/lib/docker";
@@ -66,19 +66,19 @@ pub(super) fn data_of(argv: &[Text]) -> String {
 }
 
 /// Adds what docker's own file says; the bundle tells where it is.
-pub(super) fn fill(state: &mut ContainerState, spec: &Spec, root: &Root) -> bool {
+pub(super) fn fill(state: &mut ContainerState, spec: &Spec, tree: &Tree) -> bool {
     let tail = format!("/containers/{}/", String::from_utf8_lossy(&state.id));
     spec.folder_before(&tail)
-        .is_some_and(|data| fill_from(state, data, root))
+        .is_some_and(|data| fill_from(state, data, tree))
 }
 
 /// The same below a data folder.
-pub(super) fn fill_from(state: &mut ContainerState, data: &str, root: &Root) -> bool {
+pub(super) fn fill_from(state: &mut ContainerState, data: &str, tree: &Tree) -> bool {
     let Ok(id) = std::str::from_utf8(&state.id) else {
         return false;
     };
     let path = format!("{data}/containers/{id}/config.v2.json");
-    let Some(container) = read::<Container>(&path, root) else {
+    let Some(container) = read::<Container>(&path, tree) else {
         return false;
     };
     let name = container.name.strip_prefix('/').unwrap_or(&container.name);
@@ -91,14 +91,14 @@ pub(super) fn fill_from(state: &mut ContainerState, data: &str, root: &Root) -> 
     state.healthcheck = test(&container.config);
     let driver = &container.driver;
     if !driver.is_empty() && driver.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        let repositories = read::<Repositories>(&format!("{data}/image/{driver}/repositories.json"), root);
+        let repositories = read::<Repositories>(&format!("{data}/image/{driver}/repositories.json"), tree);
         state.digest = digest(&repositories.unwrap_or_default(), &container.image);
     }
     true
 }
 
-fn read<T: for<'a> Deserialize<'a>>(path: &str, root: &Root) -> Option<T> {
-    serde_json::from_slice(&root.read(path.as_bytes()).ok()?).ok()
+fn read<T: for<'a> Deserialize<'a>>(path: &str, tree: &Tree) -> Option<T> {
+    serde_json::from_slice(&tree.read(path.as_bytes(), MAX_BYTES).ok()?).ok()
 }
 
 /// The healthcheck's arguments as dockerd runs them (moby `daemon/health.go`).
@@ -114,7 +114,7 @@ fn test(config: &Config) -> Vec<Text> {
         }
         _ => Vec::new(),
     };
-    if words.len() > MAX_WORDS || words.iter().map(String::len).sum::<usize>() > MAX_BYTES {
+    if words.len() > MAX_WORDS || words.iter().map(String::len).sum::<usize>() > MAX_WORDS_LEN {
         return Vec::new();
     }
     words.into_iter().map(String::into_bytes).collect()

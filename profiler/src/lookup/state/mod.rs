@@ -1,22 +1,20 @@
 //! What engines' own files say of a container: name, image, digest, healthcheck.
 //!
 //! All starts from the bundle that a runtime was given, or the monitor of a container that was there before. Paths and
-//! ids come from command lines, which any process can write: an id is checked before it becomes part of a path, paths are
-//! looked up below the root that the process sees, only regular files are read, links at their end are not followed, and
-//! no more than [`MAX_BYTES`] are read. A file that is missing, cut off or too large tells nothing: the container is then
-//! shown by its id.
+//! ids come from command lines, which any process can write: an id is checked before it becomes part of a path, and files
+//! are read by [`Tree`] alone, no more than [`MAX_BYTES`] of each. A file that is missing, cut off or too large tells
+//! nothing: the container is then shown by its id.
 
 mod docker;
-mod file;
 mod oci;
 mod podman;
 
-use std::path::Path;
-
 use crate::detect;
+use crate::lookup::tree::Tree;
 use crate::recording::record::{ContainerState, Text};
-pub use file::{MAX_BYTES, Root};
 
+/// Largest state file that is read: podman's list of 10,000 containers.
+const MAX_BYTES: u64 = 8 << 20;
 /// Longest name, image or word of a healthcheck that is kept, bytes.
 const MAX_TEXT: usize = 512;
 
@@ -44,10 +42,11 @@ impl Daemons {
     }
 }
 
-/// What is known of the container that a runtime is asked to create.
-pub fn created(argv: &[Text], daemons: &Daemons, root: &Root) -> Option<ContainerState> {
+/// What is known of the container that a runtime is asked to create. `tree` is what the runtime sees.
+pub fn created(argv: &[Text], daemons: &Daemons, tree: impl FnOnce() -> Option<Tree>) -> Option<ContainerState> {
     let (id, bundle) = detect::creates(argv)?;
-    of_bundle(&id, &bundle, root).or_else(|| {
+    let tree = &tree()?;
+    of_bundle(&id, &bundle, tree).or_else(|| {
         // `moby` is docker's namespace in containerd.
         let of_docker = bundle.split(|byte| *byte == b'/').any(|part| part == b"moby");
         if !of_docker || !is_id(&id) {
@@ -59,14 +58,14 @@ pub fn created(argv: &[Text], daemons: &Daemons, root: &Root) -> Option<Containe
         };
         let mut folders = daemons.docker.iter();
         folders
-            .any(|data| docker::fill_from(&mut state, data, root))
+            .any(|data| docker::fill_from(&mut state, data, tree))
             .then_some(state)
     })
 }
 
-/// What is known of the container that a monitor (conmon, a containerd shim) looks after, which was there before. `cwd`
-/// is the monitor's working directory: a shim's is its container's bundle.
-pub fn monitored(argv: &[Text], cwd: &Path, root: &Root) -> Option<ContainerState> {
+/// What is known of the container that a monitor (conmon, a containerd shim) looks after, which was there before. `tree`
+/// is what the monitor sees: a shim's working directory is its container's bundle.
+pub fn monitored(argv: &[Text], tree: impl FnOnce() -> Option<Tree>) -> Option<ContainerState> {
     use std::os::unix::ffi::OsStrExt as _;
     let after = |flag: &[u8]| {
         let at = argv.iter().position(|word| word == flag)?;
@@ -79,31 +78,36 @@ pub fn monitored(argv: &[Text], cwd: &Path, root: &Root) -> Option<ContainerStat
         if after(b"-u").is_some_and(|unit| unit != id) {
             return None;
         }
-        let mut state = of_bundle(&id, &bundle, root).unwrap_or_else(|| ContainerState {
+        let tree = tree();
+        let found = tree.as_ref().and_then(|tree| of_bundle(&id, &bundle, tree));
+        let mut state = found.unwrap_or_else(|| ContainerState {
             id: id.clone(),
             ..ContainerState::default()
         });
         if let (true, Some(name)) = (state.name.is_empty(), after(b"-n")) {
             state.name = kept(name);
         }
-        state.pid = after(b"-p").map_or(0, |path| pid(root, &path));
+        if let (Some(tree), Some(path)) = (&tree, after(b"-p")) {
+            state.pid = pid(tree, &path);
+        }
         return Some(state);
     }
     if program.starts_with(b"containerd-shim") {
         let id = after(b"-id")?;
-        if cwd.file_name().is_none_or(|name| name.as_bytes() != id) {
+        let tree = &tree()?;
+        if tree.cwd.file_name().is_none_or(|name| name.as_bytes() != id) {
             return None;
         }
-        let bundle = cwd.as_os_str().as_bytes();
-        let mut state = of_bundle(&id, bundle, root)?;
-        state.pid = pid(root, &[bundle, b"/init.pid"].concat());
+        let bundle = tree.cwd.as_os_str().as_bytes();
+        let mut state = of_bundle(&id, bundle, tree)?;
+        state.pid = pid(tree, &[bundle, b"/init.pid"].concat());
         return Some(state);
     }
     None
 }
 
 /// Reads everything that a bundle leads to.
-fn of_bundle(id: &[u8], bundle: &[u8], root: &Root) -> Option<ContainerState> {
+fn of_bundle(id: &[u8], bundle: &[u8], tree: &Tree) -> Option<ContainerState> {
     if !is_id(id) || !bundle.starts_with(b"/") {
         return None;
     }
@@ -112,12 +116,12 @@ fn of_bundle(id: &[u8], bundle: &[u8], root: &Root) -> Option<ContainerState> {
         id: id.to_vec(),
         ..ContainerState::default()
     };
-    if podman::fill(&mut state, bundle, None, root) {
+    if podman::fill(&mut state, bundle, None, tree) {
         return Some(state);
     }
-    let spec = oci::Spec::read(bundle, root)?;
-    let found = podman::fill(&mut state, bundle, Some(&spec), root)
-        || docker::fill(&mut state, &spec, root)
+    let spec = oci::Spec::read(bundle, tree)?;
+    let found = podman::fill(&mut state, bundle, Some(&spec), tree)
+        || docker::fill(&mut state, &spec, tree)
         || spec.fill(&mut state);
     found.then_some(state)
 }
@@ -137,8 +141,8 @@ fn kept(text: impl Into<Text>) -> Text {
 }
 
 /// A number in a file of its own; 0 when there is none.
-fn pid(root: &Root, path: &[u8]) -> u32 {
-    let text = root.read(path).unwrap_or_default();
+fn pid(tree: &Tree, path: &[u8]) -> u32 {
+    let text = tree.read(path, MAX_BYTES).unwrap_or_default();
     std::str::from_utf8(&text)
         .ok()
         .and_then(|text| text.trim().parse().ok())

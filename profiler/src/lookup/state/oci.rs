@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::file::Root;
-use super::kept;
+use super::{MAX_BYTES, kept};
+use crate::lookup::tree::Tree;
 use crate::recording::record::ContainerState;
 
 /// What is read of a runtime specification.
@@ -45,8 +45,8 @@ const KEYS: &[(&str, &[&str], &[&str])] = &[
 ];
 
 impl Spec {
-    pub(super) fn read(bundle: &[u8], root: &Root) -> Option<Spec> {
-        let bytes = root.read(&[bundle, b"/config.json"].concat()).ok()?;
+    pub(super) fn read(bundle: &[u8], tree: &Tree) -> Option<Spec> {
+        let bytes = tree.read(&[bundle, b"/config.json"].concat(), MAX_BYTES).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 

@@ -6,9 +6,9 @@
 
 use serde::Deserialize;
 
-use super::file::Root;
-use super::kept;
 use super::oci::Spec;
+use super::{MAX_BYTES, kept};
+use crate::lookup::tree::Tree;
 use crate::recording::record::ContainerState;
 
 #[derive(Default, Deserialize)]
@@ -35,7 +35,7 @@ struct Image {
 }
 
 /// Adds what the storage's lists say; `spec` leads to the list below the run root.
-pub(super) fn fill(state: &mut ContainerState, bundle: &[u8], spec: Option<&Spec>, root: &Root) -> bool {
+pub(super) fn fill(state: &mut ContainerState, bundle: &[u8], spec: Option<&Spec>, tree: &Tree) -> bool {
     let Ok(id) = std::str::from_utf8(&state.id) else {
         return false;
     };
@@ -50,7 +50,7 @@ pub(super) fn fill(state: &mut ContainerState, bundle: &[u8], spec: Option<&Spec
             None => return false,
         },
     };
-    let Some(container) = entry::<Container>(&list, id, root) else {
+    let Some(container) = entry::<Container>(&list, id, tree) else {
         return false;
     };
     let metadata: Metadata = serde_json::from_str(&container.metadata).unwrap_or_default();
@@ -60,7 +60,7 @@ pub(super) fn fill(state: &mut ContainerState, bundle: &[u8], spec: Option<&Spec
     state.engine = "podman".to_owned();
     let images = folder.strip_suffix(b"-containers").filter(|_| is_hex(&container.image));
     if let Some(storage) = images
-        && let Some(image) = entry::<Image>(&[storage, b"-images/images.json"].concat(), &container.image, root)
+        && let Some(image) = entry::<Image>(&[storage, b"-images/images.json"].concat(), &container.image, tree)
     {
         state.digest = kept(image.digest);
         if state.image.is_empty() {
@@ -76,8 +76,8 @@ fn is_hex(id: &str) -> bool {
 
 /// The element of a list in a file whose first member is `"id":"ID"`, as Go's encoder writes it: the lists of a busy host
 /// are long, and only one element is wanted.
-fn entry<T: for<'a> Deserialize<'a>>(path: &[u8], id: &str, root: &Root) -> Option<T> {
-    let bytes = root.read(path).ok()?;
+fn entry<T: for<'a> Deserialize<'a>>(path: &[u8], id: &str, tree: &Tree) -> Option<T> {
+    let bytes = tree.read(path, MAX_BYTES).ok()?;
     let text = std::str::from_utf8(&bytes).ok()?;
     let start = text.find(&format!("{{\"id\":\"{id}\""))?;
     let mut values = serde_json::Deserializer::from_str(&text[start..]).into_iter::<T>();

@@ -1,7 +1,6 @@
 //! State files as engines write them, and as they should not be.
 
 use std::fs;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 
 use super::*;
@@ -21,20 +20,20 @@ impl Host {
         fs::write(path, text).unwrap();
     }
 
-    fn root(&self) -> Root {
-        Root::open(self.0.path()).unwrap()
+    fn tree(&self, cwd: &str) -> Option<Tree> {
+        Tree::below(self.0.path(), cwd.into())
     }
 
     fn created(&self, bundle: &str) -> Option<ContainerState> {
         created_by(
             &argv(&format!("/usr/bin/runc create --bundle {bundle} --pid-file /p {ID}")),
-            &self.root(),
+            || self.tree("/"),
         )
     }
 }
 
-fn created_by(argv: &[Text], root: &Root) -> Option<ContainerState> {
-    created(argv, &Daemons::default(), root)
+fn created_by(argv: &[Text], tree: impl FnOnce() -> Option<Tree>) -> Option<ContainerState> {
+    created(argv, &Daemons::default(), tree)
 }
 
 fn argv(line: &str) -> Vec<Text> {
@@ -136,13 +135,13 @@ fn docker_without_bundle() {
     ] {
         let mut daemons = Daemons::default();
         daemons.seen(&argv(dockerd));
-        let state = created(&create("/gone/moby/x"), &daemons, &host.root());
+        let state = created(&create("/gone/moby/x"), &daemons, || host.tree("/"));
         assert_eq!(
             state.map(|state| state.name),
             found.then(|| b"web".to_vec()),
             "{dockerd}"
         );
-        assert_eq!(created(&create("/gone/k8s.io/x"), &daemons, &host.root()), None);
+        assert_eq!(created(&create("/gone/k8s.io/x"), &daemons, || host.tree("/")), None);
     }
 }
 
@@ -220,7 +219,7 @@ fn broken_files() {
 fn hostile_words() {
     let host = podman();
     host.write("/etc/config.json", r#"{"annotations":{"nerdctl/name":"stolen"}}"#);
-    let root = host.root();
+    let tree = || host.tree("/");
     for line in [
         "runc create --bundle /etc ../../etc",
         "runc create --bundle /etc a/b",
@@ -230,11 +229,11 @@ fn hostile_words() {
         "runc state abc",
         "sh create --bundle /etc abc",
     ] {
-        assert_eq!(created_by(&argv(line), &root), None, "{line}");
+        assert_eq!(created_by(&argv(line), tree), None, "{line}");
     }
     // A link to the host's own files ends below the root that the process sees.
     symlink("/../../../../etc", host.0.path().join("out")).unwrap();
-    let state = created_by(&argv("runc create --bundle /out abc"), &root).unwrap();
+    let state = created_by(&argv("runc create --bundle /out abc"), tree).unwrap();
     assert_eq!(state.name, b"stolen");
     let long = "n".repeat(10_000);
     host.write(
@@ -242,7 +241,7 @@ fn hostile_words() {
         &format!(r#"{{"annotations":{{"nerdctl/name":"{long}"}}}}"#),
     );
     assert_eq!(
-        created_by(&argv("runc create --bundle /l abc"), &root)
+        created_by(&argv("runc create --bundle /l abc"), tree)
             .unwrap()
             .name
             .len(),
@@ -254,20 +253,20 @@ fn hostile_words() {
 #[test]
 fn monitors() {
     let host = podman();
-    let root = host.root();
+    let tree = || host.tree("/");
     host.write("/run/pidfile", "4711\n");
     let line =
         format!("/usr/bin/conmon --api-version 1 -c {ID} -u {ID} -r /usr/bin/runc -b {PODMAN} -p /run/pidfile -n web");
-    let state = monitored(&argv(&line), Path::new("/"), &root).unwrap();
+    let state = monitored(&argv(&line), tree).unwrap();
     assert_eq!(
         (&state.name[..], &state.engine[..], state.pid),
         (&b"web"[..], "podman", 4711)
     );
     let session = line.replace(&format!("-u {ID}"), "-u abcd");
-    assert_eq!(monitored(&argv(&session), Path::new("/"), &root), None);
+    assert_eq!(monitored(&argv(&session), tree), None);
     // Without its list the monitor's own arguments still tell the name.
     let elsewhere = line.replace(PODMAN, "/nowhere");
-    let state = monitored(&argv(&elsewhere), Path::new("/"), &root).unwrap();
+    let state = monitored(&argv(&elsewhere), tree).unwrap();
     assert_eq!((&state.name[..], &state.engine[..]), (&b"web"[..], ""));
 
     let host = docker(r#"{"Name":"/db","Config":{"Image":"postgres"}}"#);
@@ -282,15 +281,10 @@ fn monitors() {
     host.write(&format!("{bundle}/init.pid"), "12");
     let line =
         format!("/usr/bin/containerd-shim-runc-v2 -namespace moby -id {ID} -address /run/containerd/containerd.sock");
-    let state = monitored(
-        &argv(&line),
-        Path::new(std::ffi::OsStr::from_bytes(bundle.as_bytes())),
-        &host.root(),
-    )
-    .unwrap();
+    let state = monitored(&argv(&line), || host.tree(&bundle)).unwrap();
     assert_eq!(
         (&state.name[..], &state.image[..], state.pid),
         (&b"db"[..], &b"postgres"[..], 12)
     );
-    assert_eq!(monitored(&argv(&line), Path::new("/"), &host.root()), None);
+    assert_eq!(monitored(&argv(&line), || host.tree("/")), None);
 }
