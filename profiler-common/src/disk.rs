@@ -270,7 +270,8 @@ pub mod copy_flag {
     pub const FAILED: u32 = 1 << 1;
 }
 
-/// A file of an overlay was opened, told once for each: what it stands for.
+/// A file of an overlay was opened: what it stands for. Told once for each, and once more after each mount of an overlay: that
+/// can have given the same numbers to other files.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Overlaid {
@@ -316,7 +317,7 @@ pub struct FileCalls {
     /// Beginning of the first and end of the last.
     pub from: u64,
     pub to: u64,
-    /// As the caller has it: of an overlay's file the overlay's own.
+    /// Of an overlay's file the one in the layer, where the kernel tells: else the overlay's own.
     pub inode: InodeId,
     /// Reading, writing, syncing. A call from one file to another counts as one of each of the first two, and its time with the
     /// first.

@@ -10,6 +10,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+#[path = "layers/again.rs"]
+mod again;
 #[expect(dead_code, reason = "shared with other tests, which use the rest")]
 #[path = "support/run.rs"]
 mod run;

@@ -23,7 +23,7 @@ use profiler_common::{
     sched::{ATTENTION_STACKS, TaskState},
 };
 
-use super::{listen, net, sched};
+use super::{disk::overlay, listen, net, sched};
 use crate::{
     emit::{self, Scratch},
     globals::offset,
@@ -243,6 +243,9 @@ fn try_exit(result: i64, record: Option<&TracePointContext>) -> Result<(), Count
     // SAFETY: points into the map; the running thread's own state.
     let state = unsafe { &mut *state };
     sched::boundary(task, state, now);
+    if result == 0 {
+        overlay::mounted(what, &args, now);
+    }
     let [first, second, third, fourth, fifth] = args;
     if what == call::LISTEN {
         return listen::listening(task, begun, now, first, result);

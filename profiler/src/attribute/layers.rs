@@ -131,7 +131,7 @@ pub struct FileUse {
 /// A file, and the calls by which one container (or none) read, wrote and synced it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileCalls {
-    /// Where the caller has a file of an overlay, the one of the layer, as far as it is known.
+    /// Where the caller has a file of an overlay, the one of the layer.
     pub place: Place,
     pub sums: [CallSum; 3],
 }
@@ -224,8 +224,19 @@ impl Table {
             used.distinct = used.distinct.saturating_add(done.cold.min(size));
             used.written = used.written.saturating_add(done.written);
         }
+        let mounts = Mounts::new(session);
+        let mut known = HashSet::new();
         for opened in &session.overlaid {
-            let container = owners.container(opened.thread, 0, opened.ts);
+            let container = owners.container(opened.thread, opened.cgroup, opened.ts);
+            // A container has one mount. Of what is none's, the next mount's files can have the same names for good.
+            let mount = match container {
+                Some(_) => None,
+                None => mounts.at(session, opened.overlay, opened.ts),
+            };
+            // What is told again, as all are after each mount, was opened for the first time before.
+            if !known.insert((container, mount, opened.overlay)) {
+                continue;
+            }
             let file = opened.upper.or(opened.lower).unwrap_or(opened.overlay);
             let layer = layers.of_file(session, file, opened.ts);
             uses.entry((container, layer)).or_default().opened += 1;
@@ -361,34 +372,41 @@ fn files(session: &Session, layers: &Layers, owners: &Owners<'_>, uses: &mut Use
     files
 }
 
-/// Adds up the calls by file. Of an overlay's file they tell the overlay's own inode.
-fn calls(session: &Session, layers: &Layers, owners: &Owners<'_>) -> Vec<FileCalls> {
-    if session.file_calls.is_empty() {
-        return Vec::new();
-    }
-    let opens = session.overlaid.iter();
-    let beneath: HashMap<FileIx, FileIx> = opens
-        .filter_map(|open| Some((open.overlay, open.upper.or(open.lower)?)))
-        .collect();
-    // What no lower layer has, and was opened first by its maker, is in the upper one.
-    let mut uppers: HashMap<u32, LayerIx> = HashMap::new();
-    for (index, mount) in (0u32..).zip(&session.overlays) {
-        let stack = layers.stack(OverlayIx(index)).iter();
-        let upper = stack.zip(&mount.layers).find(|(_, layer)| layer.role == Role::Upper);
-        if let Some((upper, _)) = upper.filter(|_| mount.driver == "overlay" && mount.dev != 0) {
-            uppers.insert(mount.dev, *upper);
+/// Which mount an overlay's device number was that of, as far as it was seen.
+struct Mounts(HashMap<u32, Vec<(u64, OverlayIx)>>);
+
+impl Mounts {
+    fn new(session: &Session) -> Mounts {
+        let mut mounts: HashMap<u32, Vec<(u64, OverlayIx)>> = HashMap::new();
+        for (index, mount) in (0u32..).zip(&session.overlays) {
+            if mount.driver == "overlay" && mount.dev != 0 {
+                let from = mount.mounted.map_or(0, |at| at.ts);
+                mounts.entry(mount.dev).or_default().push((from, OverlayIx(index)));
+            }
         }
+        for mounts in mounts.values_mut() {
+            mounts.sort_unstable();
+        }
+        Mounts(mounts)
     }
+
+    /// The one that a file of an overlay was of at `ts`.
+    fn at(&self, session: &Session, file: FileIx, ts: u64) -> Option<OverlayIx> {
+        let mounts = self.0.get(&session.files.get(file.ix())?.id.dev)?;
+        let later = mounts.partition_point(|(from, _)| *from <= ts);
+        mounts.get(later.checked_sub(1)?).map(|(_, mount)| *mount)
+    }
+}
+
+/// Adds up the calls by file.
+fn calls(session: &Session, layers: &Layers, owners: &Owners<'_>) -> Vec<FileCalls> {
     let mut sums: HashMap<Place, [CallSum; 3]> = HashMap::new();
     for told in &session.file_calls {
         let ts = told.span.from;
-        let file = beneath.get(&told.file).copied().unwrap_or(told.file);
-        let dev = session.files.get(file.ix()).map_or(0, |file| file.id.dev);
-        let layer = uppers.get(&dev).copied().or_else(|| layers.of_file(session, file, ts));
         let place = Place {
             container: owners.container(told.thread, told.cgroup, ts),
-            layer,
-            file,
+            layer: layers.of_file(session, told.file, ts),
+            file: told.file,
         };
         let all = sums.entry(place).or_default();
         for (sum, part) in all.iter_mut().zip([told.read, told.written, told.synced]) {
@@ -422,16 +440,8 @@ fn starts(session: &Session) -> Vec<u64> {
 
 fn copy_ups(session: &Session, layers: &Layers, owners: &Owners<'_>) -> Vec<CopyUp> {
     // Of a copy whose contents were in the page cache, what an open of it tells: where it came from.
-    let opens = session.overlaid.iter().filter_map(|open| Some((open, open.lower?)));
-    let mut origins: HashMap<FileIx, FileIx> = HashMap::new();
-    for (open, lower) in opens {
-        origins.extend(
-            [Some(open.overlay), open.upper]
-                .into_iter()
-                .flatten()
-                .map(|file| (file, lower)),
-        );
-    }
+    let opens = session.overlaid.iter();
+    let origins: HashMap<FileIx, FileIx> = opens.filter_map(|open| Some((open.upper?, open.lower?))).collect();
     let mut found: Vec<CopyUp> = session
         .copy_ups
         .iter()
@@ -442,10 +452,7 @@ fn copy_ups(session: &Session, layers: &Layers, owners: &Owners<'_>) -> Vec<Copy
             let process = told.thread.and_then(|ix| Some(session.threads.get(ix.ix())?.process));
             CopyUp {
                 ix,
-                from: layer(told.lower.or_else(|| {
-                    let sides = [told.upper, told.overlay].into_iter().flatten();
-                    sides.filter_map(|file| origins.get(&file).copied()).next()
-                })),
+                from: layer(told.lower.or_else(|| origins.get(&told.upper?).copied())),
                 to: layer(told.upper),
                 container: owners.container(told.thread, told.cgroup, ts),
                 phase: process.and_then(|process| owners.phase(process, ts)),
@@ -519,3 +526,6 @@ fn stack(
         elsewhere,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -203,7 +203,7 @@ pub struct FileCalls {
     pub thread: Option<ThreadIx>,
     /// From the first to the last.
     pub span: Span,
-    /// As the caller has it: of an overlay's file the overlay's own.
+    /// Of an overlay the one in the layer.
     pub file: FileIx,
     pub read: CallSum,
     pub written: CallSum,
@@ -211,14 +211,16 @@ pub struct FileCalls {
     pub cgroup: u64,
 }
 
-/// A file of an overlay that was opened.
+/// A file of an overlay that was opened: told once, and at times once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overlaid {
     pub ts: u64,
     pub thread: Option<ThreadIx>,
+    /// The overlay's own, which can be that of several mounts, one after the other.
     pub overlay: FileIx,
     pub lower: Option<FileIx>,
     pub upper: Option<FileIx>,
+    pub cgroup: u64,
 }
 
 /// Deepest path that is followed: what a recording claims can go in circles.

@@ -91,7 +91,14 @@ pub(crate) fn workload() {
     for _ in 0..2 {
         assert_eq!(fs::read(merged.join("old")).unwrap().len(), LOWER);
     }
-    stamp("inode old", fs::metadata(path("lower/old")).unwrap().ino());
+    // Then in the upper one, at once.
+    let mut old = OpenOptions::new().append(true).open(merged.join("old")).unwrap();
+    old.write_all(&piece).unwrap();
+    assert_eq!(fs::read(merged.join("old")).unwrap().len(), LOWER + PIECE);
+    for layer in ["lower", "upper"] {
+        let file = path(layer).join("old");
+        stamp(&format!("inode {layer}"), fs::metadata(file).unwrap().ino());
+    }
 }
 
 /// All calls on a file.
@@ -107,8 +114,8 @@ fn of(session: &Session, stamps: &Stamps, name: &str) -> [CallSum; 3] {
     sums
 }
 
-/// Make sure that calls and bytes are exact, times are those of a stopwatch, pipes are left out, and what is read of an
-/// overlay is its layer's.
+/// Make sure that calls and bytes are exact, times are those of a stopwatch, pipes are left out, and what is read and written
+/// of an overlay is its layer's, before a copy-up and after it.
 #[test]
 fn calls_are_counted() {
     needs_root!();
@@ -156,6 +163,14 @@ fn calls_are_counted() {
     // To 5.10 nothing tells what the overlay's own inode stands for.
     let mut facts = session.meta.facts.iter();
     let unreadable = facts.any(|(_, said)| said.contains("which files of an overlay are opened"));
-    let expected = if unreadable { 0 } else { 2 * LOWER as u64 };
+    let after = LOWER + PIECE;
+    let expected = if unreadable { 0 } else { (2 * LOWER + after) as u64 };
     assert_eq!(read, expected, "{:#?}", table.calls);
+    if unreadable {
+        return;
+    }
+    for (layer, expected) in [("lower", (2 * LOWER, 0)), ("upper", (after, PIECE))] {
+        let [read, written, _] = of(&session, &stamps, layer).map(|sum| sum.bytes as usize);
+        assert_eq!((read, written), expected, "{layer}: {:#?}", table.calls);
+    }
 }

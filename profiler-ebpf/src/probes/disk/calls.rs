@@ -13,7 +13,7 @@ use profiler_common::{
     kind,
 };
 
-use super::{DiskState, files, get, id_of, profiled};
+use super::{DiskState, files, get, id_of, overlay, profiled};
 use crate::{
     calls::Calls,
     emit,
@@ -32,8 +32,12 @@ pub struct Run {
     pub from: u64,
     pub to: u64,
     pub inode: InodeId,
-    /// Address of the inode; 0: the place is free.
+    /// Address and number of the inode that the caller has, which of an overlay is another one; 0: the place is free.
     pub host: u64,
+    pub ino: u64,
+    /// 1: `inode` is of a lower layer, and so the file's until it is copied up.
+    pub lower: u32,
+    pub pad: u32,
     pub sums: [CallSum; 3],
 }
 
@@ -135,32 +139,34 @@ pub fn file_call_ends(ctx: BtfTracePointContext) -> u32 {
 /// Adds a call to the sum of the file behind a descriptor, if that is no pipe, socket or terminal.
 #[inline(always)]
 fn add(task: Task, state: &mut DiskState, descriptor: u64, place: usize, sum: CallSum, now: u64) {
-    let inode = task::read_ptr(task::file(task, descriptor), offset!(file_inode));
+    let file = task::file(task, descriptor);
+    let inode = task::read_ptr(file, offset!(file_inode));
     let address = inode as u64;
     let ino = task::read::<u64>(inode, offset!(inode_ino));
     let mut at = FILES;
     let mut index = 0;
     while index < FILES {
         let run = &state.calls[index];
-        if address != 0 && run.host == address && run.inode.ino == ino {
+        if address != 0 && run.host == address && run.ino == ino {
             at = index;
             break;
         }
         index += 1;
     }
+    let mut fresh = false;
     if at == FILES {
         let mode = task::read::<u16>(inode, offset!(inode_mode)) & KIND;
         if mode != REGULAR && mode != BLOCK_DEVICE {
             return;
         }
         at = 1 - (state.last_call as usize & 1);
-        tell(task, state, at, now);
-        let id = id_of(inode);
-        files::tell(inode, id, now);
-        let run = &mut state.calls[at & 1];
-        run.from = now - sum.ns;
-        run.host = address;
-        run.inode = id;
+        fresh = true;
+    } else if state.calls[at & 1].lower != 0 {
+        fresh = overlay::has_upper(inode);
+    }
+    if fresh {
+        begin(task, state, at, file, now);
+        state.calls[at & 1].from = now - sum.ns;
     }
     let slot = at & 1;
     state.last_call = slot as u32;
@@ -173,6 +179,30 @@ fn add(task: Task, state: &mut DiskState, descriptor: u64, place: usize, sum: Ca
     if now - run.from >= RUN_NS {
         tell(task, state, slot, now);
     }
+}
+
+/// Makes place for a sum of a file. Of an overlay that of the layer is told: the overlay's own inode has no name for good.
+#[inline(never)]
+fn begin(task: Task, state: &mut DiskState, slot: usize, file: *const u8, now: u64) {
+    tell(task, state, slot, now);
+    let inode = task::read_ptr(file, offset!(file_inode));
+    let (mut lower, mut upper) = (core::ptr::null(), core::ptr::null());
+    if overlay::is(inode) {
+        (lower, upper) = overlay::beneath(inode, task::read_ptr(file, offset!(file_dentry)));
+    }
+    let mut real = inode;
+    if !upper.is_null() {
+        real = upper;
+    } else if !lower.is_null() {
+        real = lower;
+    }
+    let id = id_of(real);
+    files::tell(real, id, now);
+    let run = &mut state.calls[slot & 1];
+    run.host = inode as u64;
+    run.ino = task::read::<u64>(inode, offset!(inode_ino));
+    run.inode = id;
+    run.lower = u32::from(upper.is_null() && !lower.is_null());
 }
 
 /// Tells a sum, and makes its place free.

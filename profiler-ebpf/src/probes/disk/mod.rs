@@ -8,7 +8,7 @@ pub mod calls;
 pub mod copy_up;
 pub mod files;
 pub mod opened;
-mod overlay;
+pub mod overlay;
 mod state;
 mod told;
 pub mod whiteout;

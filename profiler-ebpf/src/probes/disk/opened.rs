@@ -5,7 +5,11 @@ use aya_ebpf::{
     macros::{kprobe, map, tracepoint},
     programs::{ProbeContext, TracePointContext},
 };
-use profiler_common::{Counter, disk::Overlaid, kind};
+use profiler_common::{
+    Counter,
+    disk::{InodeId, Overlaid},
+    kind,
+};
 
 use super::{
     files, id_of, overlay,
@@ -17,8 +21,9 @@ use crate::{
     task::{self, Task},
 };
 
-/// `OVERLAYFS_SUPER_MAGIC`
-const OVERLAY: u64 = 0x794c_7630;
+/// `S_IFMT` and `S_IFREG`
+const KIND: u16 = 0o170_000;
+const REGULAR: u16 = 0o100_000;
 
 #[map]
 static OPENED: Told = Told::with_max_entries(1, 0);
@@ -36,7 +41,7 @@ pub fn overlay_opens(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `sys_exit_openat`: the result is the file's number.
+/// `sys_exit_openat`: the result is the file's number. Of folders it is told too.
 #[tracepoint]
 pub fn overlay_opens_exit(ctx: TracePointContext) -> u32 {
     const RESULT: usize = 16;
@@ -51,19 +56,24 @@ pub fn overlay_opens_exit(ctx: TracePointContext) -> u32 {
     }
     let file = task::file(task, number as u64);
     let inode = task::read_ptr(file, offset!(file_inode));
-    let super_block = task::read_ptr(inode, offset!(inode_sb));
-    if task::read::<u64>(super_block, offset!(super_block_magic)) == OVERLAY {
+    if overlay::is(inode) && task::read::<u16>(inode, offset!(inode_mode)) & KIND == REGULAR {
         opened(task, inode, file);
     }
     0
 }
 
-/// Tells what a file of an overlay stands for, if it has a lower one: one that is new is no layer's.
+/// Tells what a file of an overlay stands for, if it has a lower one: one that is new is no layer's. Once, and once more after
+/// each mount of an overlay, which may have the file's device number by then.
 #[inline(never)]
 fn opened(task: Task, inode: *const u8, file: *const u8) {
     let id = id_of(inode);
     let Some(told) = told::of(&OPENED) else { return };
-    if told::holds(told, id) {
+    // An overlay counts no generations.
+    let mark = InodeId {
+        generation: overlay::last_mount() as u32,
+        ..id
+    };
+    if told::holds(told, mark) {
         return;
     }
     let (lower, upper) = overlay::beneath(inode, task::read_ptr(file, offset!(file_dentry)));
@@ -82,7 +92,7 @@ fn opened(task: Task, inode: *const u8, file: *const u8) {
             event.lower = lower_id;
             event.upper = id_of(upper);
             emit::submit(entry);
-            told::keep(told, id);
+            told::keep(told, mark);
         }
         None => emit::count(Counter::RingOverlaid),
     }

@@ -64,7 +64,7 @@ pub struct Watch {
     namespaces: BTreeMap<u32, u32>,
     /// Namespaces that were looked at.
     known: HashSet<u32>,
-    /// Layers of the mounts that were there before, by device.
+    /// Layers of the mounts that were there before, by device, while they are looked at.
     before: HashMap<u32, Vec<OverlayLayer>>,
     told_before: usize,
     own_mnt_ns: Option<u32>,
@@ -146,6 +146,8 @@ impl Watch {
             self.known.insert(mnt_ns);
             self.there_before(mnt_ns, tgid, &own, own_ns, images, out);
         }
+        // By the next time a device can be another mount's.
+        self.before.clear();
         for pending in std::mem::take(&mut self.pending) {
             let overlay = self.look(pending, &own, own_ns, images);
             out.push(overlay.into());

@@ -234,6 +234,7 @@ pub(super) fn assemble(session: &mut Session, told: Told) {
             overlay: files.of(file.overlay),
             lower,
             upper,
+            cgroup: file.at.cgroup,
         });
     }
     session.overlaid.sort_by_key(|file| file.ts);

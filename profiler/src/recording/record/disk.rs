@@ -129,7 +129,7 @@ pub struct CopyUp {
     pub flags: u32,
 }
 
-/// A file of an overlay was opened: what it stands for. Once for each; see `profiler_common::disk::Overlaid`.
+/// A file of an overlay was opened: what it stands for; see `profiler_common::disk::Overlaid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlaid {
     pub at: At,
