@@ -40,10 +40,10 @@ pub(crate) struct Arguments {
     /// Only rows of the plan whose name contains this
     #[arg(long)]
     row: Option<String>,
-    /// Only tests whose name contains this, of rows that run tests. Their recordings come back into target/vm/logs, and
-    /// target/vm/results stays as it was
+    /// Only tests whose name contains this, of rows that run tests; may be repeated. Their recordings come back into
+    /// target/vm/logs, and target/vm/results stays as it was
     #[arg(long, conflicts_with = "write_docs")]
-    test: Option<String>,
+    test: Vec<String>,
     /// Write what was found into docs
     #[arg(long)]
     write_docs: bool,
@@ -60,7 +60,7 @@ pub(crate) fn run(cache: &Cache, arguments: &Arguments) -> anyhow::Result<()> {
         tier,
         setup: arguments.setup.as_deref(),
         row: arguments.row.as_deref(),
-        test: arguments.test.as_deref(),
+        tests: &arguments.test,
         jobs: arguments.jobs,
     };
     matrix(cache, &names, selection, None)?;
@@ -82,7 +82,7 @@ pub(crate) fn all(full: bool, objects: Option<&Path>) -> anyhow::Result<()> {
         tier: if full { Tier::Full } else { Tier::Smoke },
         setup: None,
         row: None,
-        test: None,
+        tests: &[],
         jobs: None,
     };
     matrix(&Cache::new()?, &kernel::names("all")?, selection, objects)
@@ -94,7 +94,8 @@ struct Selection<'a> {
     tier: Tier,
     setup: Option<&'a str>,
     row: Option<&'a str>,
-    test: Option<&'a str>,
+    /// All of them if there are none.
+    tests: &'a [String],
     jobs: Option<u32>,
 }
 
@@ -107,7 +108,7 @@ impl Selection<'_> {
             .map(|setup| {
                 let mut rows = plan::rows(setup.name, self.tier);
                 rows.retain(|row| self.row.is_none_or(|part| row.name.contains(part)));
-                rows.retain(|row| self.test.is_none() || matches!(row.work, Work::Tests(..)));
+                rows.retain(|row| self.tests.is_empty() || matches!(row.work, Work::Tests(..)));
                 (setup, rows)
             })
             .filter(|(_, rows)| !rows.is_empty())
@@ -148,10 +149,10 @@ fn matrix(
     let worker = || -> anyhow::Result<Vec<String>> {
         let mut failures = Vec::new();
         while let Some(name) = next() {
-            let found = all_of(cache, name, &machines, &programs, selection.test)?;
+            let found = all_of(cache, name, &machines, &programs, selection.tests)?;
             summary(&found, start.elapsed());
             failures.extend(found.failures());
-            if selection.test.is_none() {
+            if selection.tests.is_empty() {
                 keep(found)?;
             }
         }
@@ -182,7 +183,7 @@ fn all_of(
     name: &'static str,
     machines: &[(&'static Setup, Vec<&'static Row>)],
     programs: &Programs,
-    test: Option<&str>,
+    tests: &[String],
 ) -> anyhow::Result<results::Kernel> {
     let kernel = kernel::ready(cache, name)?;
     let mut found = results::Kernel {
@@ -200,7 +201,7 @@ fn all_of(
             programs,
         };
         let folder = logs(name, setup.name)?;
-        let items = machine(&session, rows, test, &folder, &mut found)
+        let items = machine(&session, rows, tests, &folder, &mut found)
             .with_context(|| format!("{name}, set-up {}", setup.name))?;
         found.setups.push(results::Setup {
             name: setup.name.to_owned(),
@@ -237,13 +238,13 @@ fn needed(machines: &[(&Setup, Vec<&Row>)]) -> Vec<&'static str> {
 fn machine(
     session: &Session<'_>,
     rows: &[&Row],
-    test: Option<&str>,
+    tests: &[String],
     folder: &Path,
     found: &mut results::Kernel,
 ) -> anyhow::Result<Vec<results::Item>> {
     let items: Vec<Item> = rows
         .iter()
-        .map(|row| item(row, test, session.programs))
+        .map(|row| item(row, tests, session.programs))
         .collect::<Result<_, _>>()?;
     let seconds: u64 = rows.iter().map(|row| row.seconds).sum();
     let deadline = (BOOT + Duration::from_secs(seconds)) * PATIENCE;
@@ -254,7 +255,7 @@ fn machine(
         if row.name == plan::FACTS {
             take_facts(found, outcome);
         }
-        let never_skipped = if test.is_none() { row.never_skipped } else { &[] };
+        let never_skipped = if tests.is_empty() { row.never_skipped } else { &[] };
         let mut judged = judge(row.name, outcome.status, log, never_skipped);
         judged.failures.extend(take_rungs(found, outcome));
         judged
@@ -296,7 +297,7 @@ fn take_rungs(found: &mut results::Kernel, outcome: &Outcome) -> Vec<String> {
 }
 
 /// A row as an item of work.
-fn item(row: &Row, test: Option<&str>, programs: &Programs) -> anyhow::Result<Item> {
+fn item(row: &Row, tests: &[String], programs: &Programs) -> anyhow::Result<Item> {
     let line = match row.work {
         Work::Shell(line) => line.to_owned(),
         Work::Tests(name, filters) => {
@@ -306,9 +307,16 @@ fn item(row: &Row, test: Option<&str>, programs: &Programs) -> anyhow::Result<It
             let folder = workspace()?.join("profiler");
             let folder = folder.to_str().context("the checkout's path is not UTF-8")?;
             let mut words = vec![quoted(program), "--test-threads=1 --nocapture".to_owned()];
-            let filters = test.as_ref().map_or(filters, std::slice::from_ref);
-            words.extend(filters.iter().map(|filter| quoted(filter)));
-            let keep = test.map_or("", |_| "export PHASEGRAPH_KEEP_RECORDINGS=$OUT\n");
+            let keep = match tests {
+                [] => {
+                    words.extend(filters.iter().map(|filter| quoted(filter)));
+                    ""
+                }
+                tests => {
+                    words.extend(tests.iter().map(|test| quoted(test)));
+                    "export PHASEGRAPH_KEEP_RECORDINGS=$OUT\n"
+                }
+            };
             // cargo runs them in their package.
             format!(
                 "cd {}\nexport PHASEGRAPH_VERIFIED_OUT=/exchange/out/verified\n{keep}{}",
