@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::disk::File;
 use super::{FileIx, OverlayIx, Session};
 use crate::recording::record::{self, OverlayLayer, Text};
 
@@ -84,8 +85,12 @@ impl Layers {
     /// The layer that a file lies in at `ts`: that of the first directory above it that is one.
     pub fn of_file(&self, session: &Session, file: FileIx, ts: u64) -> Option<LayerIx> {
         session.ancestors(file).find_map(|ix| {
-            let id = session.files.get(ix.ix())?.id;
-            let there = self.by_directory.get(&(id.dev, id.ino))?;
+            let file = session.files.get(ix.ix())?;
+            // A file's number can be that of a layer's directory later.
+            if !may_be_directory(file) {
+                return None;
+            }
+            let there = self.by_directory.get(&(file.id.dev, file.id.ino))?;
             // The mount was looked at a moment after it was made: the first holds for before, too.
             let later = there.partition_point(|(from, _)| *from <= ts);
             there.get(later.saturating_sub(1)).map(|(_, ix)| *ix)
@@ -98,7 +103,7 @@ impl Layers {
         let mut names: Vec<&[u8]> = Vec::new();
         for ix in session.ancestors(file) {
             let Some(file) = session.files.get(ix.ix()) else { break };
-            if (file.id.dev, file.id.ino) == (root.dev, root.ino) {
+            if may_be_directory(file) && (file.id.dev, file.id.ino) == (root.dev, root.ino) {
                 names.reverse();
                 return [b"/", &names.join(&b'/')[..]].concat();
             }
@@ -106,6 +111,13 @@ impl Layers {
         }
         names.first().map(|name| name.to_vec()).unwrap_or_default()
     }
+}
+
+/// Whether it is one, as far as that is known.
+fn may_be_directory(file: &File) -> bool {
+    const KIND: u32 = 0o170_000;
+    const DIRECTORY: u32 = 0o040_000;
+    matches!(file.mode & KIND, 0 | DIRECTORY)
 }
 
 /// What engines' files say of their layers, by engine and id. Several records tell of one.
@@ -165,7 +177,6 @@ fn layer(one: &OverlayLayer, facts: &HashMap<(&str, &[u8]), Layer>) -> Layer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::disk::File;
     use crate::recording::record::{InodeId, Overlay, Role};
 
     fn file(dev: u32, ino: u64, parent: Option<u32>, name: &str) -> File {
@@ -241,6 +252,15 @@ mod tests {
         assert_eq!(path(5, 500).as_deref(), Some("/c"));
         assert_eq!(path(7, 200), None);
         assert_eq!(path(0, 200), None);
+        // A regular file that has the number of a layer's directory, in another layer.
+        let mut before = session.files[5].clone();
+        (before.id.ino, before.id.generation, before.mode) = (10, 1, 0o100_644);
+        let file = FileIx(session.files.len() as u32);
+        let mut session = session;
+        session.files.push(before);
+        let layer = layers.of_file(&session, file, 50).unwrap();
+        assert_eq!(layers.get(layer).path, b"/b");
+        assert_eq!(layers.path_in(&session, file, layer), b"/f");
         let [first, second] = [OverlayIx(0), OverlayIx(1)].map(|ix| layers.stack(ix));
         assert_eq!((first.len(), first[1]), (3, second[1]));
         assert_eq!(layers.stack(OverlayIx(2)), []);
