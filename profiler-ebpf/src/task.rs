@@ -2,11 +2,12 @@
 
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_smp_processor_id,
-    generated::{bpf_get_current_cgroup_id, bpf_probe_read_kernel},
+    generated::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_probe_read_kernel},
 };
 use profiler_common::{
     Counter, Header,
     sched::{SYSCALL_NOT_ASKED, TaskState, done},
+    task::COMM_LEN,
 };
 
 use crate::{
@@ -410,6 +411,16 @@ pub fn header_current(task: Task, kind: u16, ts: u64) -> Header {
         kind,
         cpu: cpu(),
     }
+}
+
+/// The running thread's name, with NULs to its end. As it stands in the task it has what is left of longer names behind it: on
+/// kernels whose `__set_task_comm` does not pad, as that of 5.10 (fs/exec.c).
+#[inline(always)]
+pub fn comm() -> [u8; COMM_LEN] {
+    let mut comm = [0u8; COMM_LEN];
+    // SAFETY: the helper writes at most as much as it is told there is.
+    unsafe { bpf_get_current_comm(comm.as_mut_ptr().cast(), COMM_LEN as u32) };
+    comm
 }
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 //! All programs return after one look-up for a task or a socket that is none of theirs.
 
 use aya_ebpf::{
-    helpers::generated::{bpf_get_current_comm, bpf_probe_read_user, bpf_probe_read_user_str},
+    helpers::generated::{bpf_probe_read_user, bpf_probe_read_user_str},
     macros::{btf_tracepoint, fexit, map},
     maps::HashMap,
     programs::{BtfTracePointContext, FExitContext},
@@ -39,10 +39,7 @@ static EXCHANGES: HashMap<u64, Exchange> = HashMap::with_max_entries(4096, 0);
 /// Whether the running thread is one of an engine's. Threads of Go programs bear their process's name.
 #[inline(always)]
 pub fn in_engine() -> bool {
-    let mut comm = [0u8; COMM_LEN];
-    // SAFETY: the helper writes at most as much as it is told there is.
-    unsafe { bpf_get_current_comm(comm.as_mut_ptr().cast(), COMM_LEN as u32) };
-    ENGINE_COMM.get_ptr(comm).is_some()
+    ENGINE_COMM.get_ptr(task::comm()).is_some()
 }
 
 /// `sock_send_length(struct sock *sk, int ret, int flags)`; since 6.3 (6e6eda44b939).

@@ -159,7 +159,7 @@ pub(super) fn try_exec<const AGAIN: bool>(ctx: &BtfTracePointContext) -> Result<
     let task: Task = ctx.arg(0);
     let old_tid: u32 = ctx.arg(1);
     let binprm: *const u8 = ctx.arg(2);
-    let comm = task::read::<[u8; COMM_LEN]>(task.cast(), offset!(task_comm));
+    let comm = task::comm();
     task::renamed(task, old_tid);
     let now = match task::get(task) {
         Some(state) => {

@@ -29,9 +29,20 @@ pub(super) struct Mount {
 }
 
 impl Mount {
+    /// Whether it lays layers over each other: in the kernel, or by a daemon, as where users may not mount overlays (before
+    /// Linux 5.11). What libfuse calls that one depends on whether the kernel takes subtypes from it.
+    pub(super) fn is_overlay(&self) -> bool {
+        self.fstype == b"overlay" || self.is_by_daemon()
+    }
+
+    /// Whether fuse-overlayfs serves it.
+    pub(super) fn is_by_daemon(&self) -> bool {
+        self.fstype == b"fuse.fuse-overlayfs" || self.fstype == b"fuse" && self.source == b"fuse-overlayfs"
+    }
+
     /// Whether it shows an existing tree in a second place.
     pub(super) fn is_bind(&self) -> bool {
-        self.fstype != b"overlay" && self.source.starts_with(b"/") && self.target.starts_with(b"/")
+        !self.is_overlay() && self.source.starts_with(b"/") && self.target.starts_with(b"/")
     }
 }
 

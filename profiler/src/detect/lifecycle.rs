@@ -144,11 +144,23 @@ impl Life<'_, '_> {
             return;
         };
         let pid = mount.process.map_or(0, |process| self.pid(process));
+        let mut span = mount.span;
+        let mut evidence = (format!("overlay mount by pid {pid}"), "its end".to_owned());
+        // A daemon reads the layers before it mounts.
+        let daemon = mount.process.filter(|_| mount.is_by_daemon());
+        let exec = daemon.and_then(|process| self.context.process(process).image_at(span.from));
+        if let Some(exec) = exec.filter(|exec| exec.exec && exec.filename.ends_with(b"/fuse-overlayfs")) {
+            span.from = span.from.min(exec.ts);
+            evidence = (
+                format!("exec of fuse-overlayfs (pid {pid})"),
+                "end of its mount".to_owned(),
+            );
+        }
         let new = New {
             main: mount.thread,
             processes: mount.process.into_iter().collect(),
-            evidence: (format!("overlay mount by pid {pid}"), "its end".to_owned()),
-            ..self.plain(PhaseKind::Mount, mount.span)
+            evidence,
+            ..self.plain(PhaseKind::Mount, span)
         };
         self.push(new);
     }

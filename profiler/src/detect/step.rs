@@ -73,7 +73,7 @@ struct Step {
 /// Overlay mounts of containers: `<layer>/merged` with a layer's name, so that the storage driver's probes
 /// (`compat123/merged`, `metacopy-check123/merged`) are none. docker first mounts `<layer>-init/merged`.
 fn layer_of(mount: &Mount) -> Option<&[u8]> {
-    if mount.fstype != b"overlay" {
+    if !mount.is_overlay() {
         return None;
     }
     let layer = mount

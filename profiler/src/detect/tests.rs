@@ -296,6 +296,27 @@ fn docker_init_mounts() {
     assert!(mount.span.to < only(&session, PhaseKind::Create).span.from && ms(&session, mount.span.from) > 100.0);
 }
 
+/// Make sure that a root file system that fuse-overlayfs serves is the container's mount as one of the kernel's is.
+#[test]
+fn mounted_by_a_daemon() {
+    let case = Case::named("podman_run");
+    assert!(case.events.contains("/merged\toverlay") && case.events.contains("\toverlay\t"));
+    let kernel = case.changed(same);
+    for (source, fstype) in [("overlay", "fuse.fuse-overlayfs"), ("fuse-overlayfs", "fuse")] {
+        let daemon = case.changed(|line| {
+            let mounted = line.replace("/merged\toverlay", &format!("/merged\t{fstype}"));
+            let mounted = if mounted == line {
+                mounted
+            } else {
+                mounted.replace("\toverlay\t", &format!("\t{source}\t"))
+            };
+            vec![mounted]
+        });
+        let [kernel, daemon] = [&kernel, &daemon].map(|session| only(session, PhaseKind::Mount).span);
+        assert_eq!(kernel, daemon);
+    }
+}
+
 /// Make sure that a restart is another run of the same container, in another cgroup, under the same name.
 #[test]
 fn restart() {

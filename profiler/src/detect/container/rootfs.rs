@@ -33,7 +33,7 @@ pub(super) fn find(context: &Context<'_>, draft: &mut Draft) {
         if context.umounts_at(&path).any(gone) {
             return;
         }
-        if mount.fstype == b"overlay" {
+        if mount.is_overlay() {
             draft.mount = Some(index);
             return;
         }
@@ -63,7 +63,7 @@ pub(in crate::detect) fn mount_by_cleanup(context: &Context<'_>, draft: &mut Dra
     let found: Vec<(usize, usize)> = unmounted
         .filter_map(|(index, umount)| {
             let mut mounts = context.mounts_at(&umount.target).rev();
-            let (mount, _) = mounts.find(|(_, mount)| mount.fstype == b"overlay" && mount.span.to <= created)?;
+            let (mount, _) = mounts.find(|(_, mount)| mount.is_overlay() && mount.span.to <= created)?;
             Some((index, mount))
         })
         .collect();

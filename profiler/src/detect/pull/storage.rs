@@ -108,7 +108,7 @@ fn commit(context: &Context<'_>, pull: &mut Pull, until: u64) {
     let moved = pull.moved();
     let mounted = context
         .mounts_by(pull.process)
-        .find(|mount| mount.span.from >= moved && mount.fstype == b"overlay" && mount.target.ends_with(b"/merged"));
+        .find(|mount| mount.span.from >= moved && mount.is_overlay() && mount.target.ends_with(b"/merged"));
     let until = mounted.map_or(until, |mount| mount.span.from.min(until));
     let last = context
         .calls_between(moved, until)
