@@ -186,8 +186,11 @@ fn text(scratch: *mut u8, at: usize, max: usize, source: u64) -> usize {
     }
     // SAFETY: callers keep `at + max` within SCRATCH_LEN; the helper copes with any source.
     let len = unsafe { bpf_probe_read_user_str(scratch.add(at).cast(), max as u32, source as *const _) };
-    if len <= 0 {
+    // An empty one has a length without its NUL on older kernels, 6.1 among them (`strncpy_from_user_nofault`, mm/maccess.c).
+    if len < 0 {
         emit::count(Counter::Path);
+    }
+    if len <= 0 {
         return 0;
     }
     (len as usize - 1) & (max - 1)
