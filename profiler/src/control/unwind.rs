@@ -184,10 +184,7 @@ impl Tables {
                 if !self.missed.contains(&file) {
                     self.missed.push(file);
                 }
-                if self.wanted.len() < MAX_WAITING && !self.wanted.contains(&(key, file)) {
-                    self.wanted.push((key, file));
-                }
-                return;
+                return self.want(key, file);
             }
             State::Ready(table) => Arc::clone(table),
             State::None | State::Dropped => {
@@ -212,10 +209,7 @@ impl Tables {
                             evict(&mut self.slots, kernel, evicted);
                         }
                     }
-                    if self.wanted.len() < MAX_WAITING && !self.wanted.contains(&(key, file)) {
-                        self.wanted.push((key, file));
-                    }
-                    return;
+                    return self.want(key, file);
                 };
                 if !kernel.place(run, &table) {
                     kernel.room.give(run);
@@ -238,6 +232,13 @@ impl Tables {
                 pages: table.pages,
             },
         );
+    }
+
+    /// Has a link made as soon as the table is there, or has its place.
+    fn want(&mut self, key: FileKey, file: FileIx) {
+        if self.wanted.len() < MAX_WAITING && !self.wanted.contains(&(key, file)) {
+            self.wanted.push((key, file));
+        }
     }
 
     /// What there is for the code of a file.

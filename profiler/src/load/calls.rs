@@ -6,10 +6,7 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd},
 };
 
-use aya::{
-    Btf,
-    programs::{KProbe, ProgramError, TracePoint},
-};
+use aya::{Btf, programs::TracePoint};
 
 use super::{
     Loaded,
@@ -66,7 +63,7 @@ impl Loaded {
         for (call, _) in std::mem::take(left) {
             let hooks = match (rung, &tracefs) {
                 (Rung::Fentry, _) => self.hook_trampolines(call, btf),
-                (Rung::Kprobe, _) => self.hook_breakpoint(call),
+                (Rung::Kprobe, _) => self.hook_breakpoints(call),
                 (Rung::Classic, Some(tracefs)) => self.hook_tracepoints(call, tracefs),
                 _ => Err(format!("system calls have no rung {rung}")),
             };
@@ -90,19 +87,10 @@ impl Loaded {
         Ok([entry, exit])
     }
 
-    fn hook_breakpoint(&mut self, call: &Call) -> Result<Hooks, String> {
+    fn hook_breakpoints(&mut self, call: &Call) -> Result<Hooks, String> {
         let function = call.function();
-        let mut hook = |name: &str| -> Result<Box<dyn Any>, ProgramError> {
-            let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
-            let program: &mut KProbe = program.try_into()?;
-            if program.fd().is_err() {
-                program.load()?;
-            }
-            let id = program.attach(&function, 0)?;
-            Ok(Box::new(program.take_link(id)?))
-        };
-        let entry = hook("call_kprobe").map_err(|why| refusal(&why))?;
-        let exit = hook("call_kretprobe").map_err(|why| refusal(&why))?;
+        let entry = self.hook_breakpoint("call_kprobe", &function)?;
+        let exit = self.hook_breakpoint("call_kretprobe", &function)?;
         Ok([entry, exit])
     }
 

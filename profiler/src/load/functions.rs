@@ -1,20 +1,18 @@
-//! Hooks at the beginning and the end of kernel functions (`fentry`, `fexit`).
+//! Hooks at the beginning and the end of kernel functions: `fentry` and `fexit`, `kprobe` and `kretprobe`.
 
 use std::{any::Any, os::fd::AsFd as _};
 
 use aya::{
     Btf,
-    programs::{FExit, Program, ProgramError},
+    programs::{FExit, KProbe, Program, ProgramError},
 };
 
 use super::{
     Loaded,
     error::refusal,
-    registry::{Probe, SENDS},
+    ladder::program_of,
+    registry::{Probe, Rung, SENDS},
 };
-
-/// The program on the functions that send.
-const SENDS_PROGRAM: &str = "sock_send_length_fexit";
 
 impl Loaded {
     /// Hooks a function; a program is for one function, so it is loaded once for each.
@@ -22,19 +20,12 @@ impl Loaded {
     /// # Errors
     ///
     /// The kernel's refusal, in words.
-    pub(super) fn hook_function(
-        &mut self,
-        name: &'static str,
-        function: &str,
-        btf: &Btf,
-    ) -> Result<Box<dyn Any>, String> {
+    pub(super) fn hook_function(&mut self, name: &str, function: &str, btf: &Btf) -> Result<Box<dyn Any>, String> {
         if !self.trampolines_wait {
             // In such a function a thread may sleep for as long as it likes.
-            return Err(
-                "before e21aa341785c (Linux 5.12) this kernel frees a hook's code while a thread sleeps in the \
-                        function, which would crash it"
-                    .to_owned(),
-            );
+            let why = "before e21aa341785c (Linux 5.12) this kernel frees a hook's code while a thread sleeps in the function, \
+                       which would crash it";
+            return Err(why.to_owned());
         }
         let mut hook = || -> Result<Box<dyn Any>, ProgramError> {
             let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
@@ -55,17 +46,37 @@ impl Loaded {
                     (Box::new(attached?), fd)
                 }
             };
-            self.functions.push((name, fd?));
+            self.functions.push((name.to_owned(), fd?));
             Ok(link)
+        };
+        hook().map_err(|why| refusal(&why))
+    }
+
+    /// Hooks a function by a breakpoint at its beginning, or by one at its end, as the program asks for; one program serves
+    /// any number of functions.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal, in words.
+    pub(super) fn hook_breakpoint(&mut self, name: &str, function: &str) -> Result<Box<dyn Any>, String> {
+        let mut hook = || -> Result<Box<dyn Any>, ProgramError> {
+            let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+            let program: &mut KProbe = program.try_into()?;
+            if program.fd().is_err() {
+                program.load()?;
+            }
+            let id = program.attach(function, 0)?;
+            Ok(Box::new(program.take_link(id)?))
         };
         hook().map_err(|why| refusal(&why))
     }
 
     /// Hooks the functions that send, all or none.
     pub(super) fn hook_sends(&mut self, probe: &'static Probe, btf: &Btf) -> Result<(), String> {
+        let name = program_of(probe.program, Rung::Fentry);
         let mut links = Vec::new();
         for function in SENDS {
-            match self.hook_function(SENDS_PROGRAM, function, btf) {
+            match self.hook_function(&name, function, btf) {
                 Ok(link) => links.push((probe.program, link)),
                 Err(why) => return Err(format!("{function}: {why}")),
             }

@@ -88,7 +88,7 @@ pub struct Loaded {
     /// What is attached, by signal; dropping it detaches.
     links: Vec<(&'static str, Box<dyn Any>)>,
     /// Programs that are loaded once for each of several functions, for their costs.
-    functions: Vec<(&'static str, OwnedFd)>,
+    functions: Vec<(String, OwnedFd)>,
     /// How each signal is had.
     pub ladder: Vec<Outcome>,
     forced: Forced,

@@ -4,7 +4,7 @@ use std::{any::Any, fs::File, io::BufRead as _, io::BufReader};
 
 use aya::{
     Btf,
-    programs::{BtfTracePoint, KProbe, ProgramError},
+    programs::{BtfTracePoint, ProgramError},
 };
 use profiler_common::control;
 
@@ -53,7 +53,7 @@ impl Loaded {
     pub(super) fn attach_whiteouts(&mut self, probe: &'static Probe, btf: &Btf) -> Outcome {
         self.first_rung(probe, |loaded, rung| {
             let link = match rung {
-                Rung::Kprobe => loaded.hook_overlay(WHITEOUTS.0, WHITEOUTS.1)?,
+                Rung::Kprobe => loaded.hook_breakpoint(WHITEOUTS.0, WHITEOUTS.1)?,
                 _ => loaded.recognize_whiteouts(btf)?,
             };
             loaded.links.push((probe.program, link));
@@ -83,7 +83,7 @@ impl Loaded {
         self.first_rung(probe, |loaded, rung| {
             match rung {
                 Rung::Kprobe => {
-                    let link = loaded.hook_overlay(OPENS.0, OPENS.1)?;
+                    let link = loaded.hook_breakpoint(OPENS.0, OPENS.1)?;
                     loaded.links.push((probe.program, link));
                 }
                 _ if !forced && !loaded.calls_by_tracepoint() => return Err(NOT_PAID.to_owned()),
@@ -132,20 +132,6 @@ impl Loaded {
         Ok(())
     }
 
-    /// Hooks a function of the overlay.
-    fn hook_overlay(&mut self, name: &str, function: &str) -> Result<Box<dyn Any>, String> {
-        let mut hook = || -> Result<Box<dyn Any>, ProgramError> {
-            let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
-            let program: &mut KProbe = program.try_into()?;
-            if program.fd().is_err() {
-                program.load()?;
-            }
-            let id = program.attach(function, 0)?;
-            Ok(Box::new(program.take_link(id)?))
-        };
-        hook().map_err(|why| refusal(&why))
-    }
-
     fn texts(&mut self) -> Result<Texts, String> {
         self.overlay_texts.get_or_insert_with(texts).clone()
     }
@@ -161,7 +147,7 @@ impl Loaded {
     fn bracket_copy_ups(&mut self, probe: &'static Probe) -> Result<String, String> {
         let mut links: Vec<Box<dyn Any>> = Vec::new();
         for (name, function) in BRACKETS {
-            links.push(self.hook_overlay(name, function)?);
+            links.push(self.hook_breakpoint(name, function)?);
         }
         self.set_control(control::COPY_UP_BRACKETED, 1)
             .map_err(|why| chain(&why))?;

@@ -185,6 +185,7 @@ fn line(folder: &Folder, path: &[u8]) -> Option<Text> {
 
 #[cfg(test)]
 mod testing {
+    use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::fs::MetadataExt as _;
     use std::path::{Path, PathBuf};
 
@@ -195,6 +196,14 @@ mod testing {
         let mnt_ns = std::fs::metadata("/proc/self/ns/mnt").unwrap().ino() as u32;
         let pid = std::process::id();
         Viewer { mnt_ns, pid }
+    }
+
+    /// What is told once a process has renamed something to `path`; `peers` as [`Watch::look_up`] has them.
+    pub(super) fn told(watch: &mut Watch, viewer: Viewer, path: &Path, peers: &[(u32, u32)]) -> Vec<Record> {
+        let mut out = Vec::new();
+        watch.renamed(viewer, path.as_os_str().as_bytes());
+        watch.look_up(&peers.iter().copied().collect(), &mut out);
+        out
     }
 
     /// A folder as the root of all.
@@ -208,6 +217,7 @@ mod tests {
     use std::fs::File;
     use std::os::unix::ffi::OsStrExt as _;
 
+    use super::testing::{told, viewer};
     use super::*;
 
     /// Make sure that state files are known by where they lie, and nothing else is read.
@@ -244,12 +254,7 @@ mod tests {
         std::fs::create_dir(&state).unwrap();
         let path = state.join("layers.json");
         let mut watch = Watch::default();
-        let mut look = |what: &str| {
-            let mut out = Vec::new();
-            watch.renamed(testing::viewer(), path.as_os_str().as_bytes());
-            watch.look_up(&HashMap::new(), &mut out);
-            assert_eq!(out, [], "{what}");
-        };
+        let mut look = |what: &str| assert_eq!(told(&mut watch, viewer(), &path, &[]), [], "{what}");
         look("missing");
         std::fs::create_dir(&path).unwrap();
         look("folder");
@@ -276,13 +281,7 @@ mod tests {
         std::fs::create_dir_all(&layer).unwrap();
         std::fs::write(layer.join("diff"), "sha256:01\n").unwrap();
         let id = layer.join("cache-id");
-        let told = || {
-            let mut out = Vec::new();
-            let mut watch = Watch::default();
-            watch.renamed(testing::viewer(), layer.as_os_str().as_bytes());
-            watch.look_up(&HashMap::new(), &mut out);
-            out.len()
-        };
+        let told = || told(&mut Watch::default(), viewer(), &layer, &[]).len();
         std::os::unix::fs::symlink("/etc/passwd", &id).unwrap();
         assert_eq!(told(), 0);
         std::fs::remove_file(&id).unwrap();
@@ -325,13 +324,8 @@ mod tests {
         std::fs::create_dir(&state).unwrap();
         let path = state.join("layers.json");
         std::fs::write(&path, r#"[{"id":"aa","diff-digest":"sha256:02"}]"#).unwrap();
-        let told = |viewer: Viewer, peers: &[(u32, u32)]| {
-            let (mut watch, mut out) = (Watch::default(), Vec::new());
-            watch.renamed(viewer, path.as_os_str().as_bytes());
-            watch.look_up(&peers.iter().copied().collect(), &mut out);
-            out.len()
-        };
-        let Viewer { mnt_ns, pid } = testing::viewer();
+        let told = |viewer: Viewer, peers: &[(u32, u32)]| told(&mut Watch::default(), viewer, &path, peers).len();
+        let Viewer { mnt_ns, pid } = viewer();
         assert_eq!(told(Viewer { mnt_ns, pid: 0 }, &[]), 1);
         let elsewhere = mnt_ns + 1;
         assert_eq!(

@@ -7,21 +7,20 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, Read as _};
+use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
+use super::tree;
 use crate::recording::record::{Rules, Text};
 
 /// Where it is looked for when nobody says.
 pub const FILE: &str = "phasegraph.toml";
-/// The most that is read of it.
+/// The most bytes that it may have.
 const MAX_BYTES: u64 = 1 << 20;
 /// Most rules of a file, and patterns of a rule.
 const MAX: usize = 256;
@@ -59,7 +58,7 @@ pub fn find(given: Option<&Path>) -> Result<Option<Rules>, RulesError> {
         Some(path) => (path, true),
         None => (Path::new(FILE), false),
     };
-    let bytes = match read(path) {
+    let bytes = match tree::open_regular(path).and_then(|file| tree::whole(file, MAX_BYTES)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound && !required => return Ok(None),
         Err(error) => {
@@ -68,20 +67,6 @@ pub fn find(given: Option<&Path>) -> Result<Option<Rules>, RulesError> {
         }
     };
     parse(path, &bytes).map(Some)
-}
-
-/// Reads a regular file, at most [`MAX_BYTES`] of it: a FIFO would block, a device may do anything.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Reads the text of a file that is called `path`.

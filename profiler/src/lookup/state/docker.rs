@@ -44,7 +44,7 @@ struct Repositories {
 /// Most words of a healthcheck.
 const MAX_WORDS: usize = 64;
 /// Bytes of them all; of a program's arguments no more are recorded.
-const MAX_WORDS_LEN: usize = profiler_common::task::ARGV_LEN;
+const MAX_WORDS_BYTES: usize = profiler_common::task::ARGV_LEN;
 
 /// Where dockerd keeps its data unless it is told otherwise.
 const DATA: &str = "/var/lib/docker";
@@ -114,7 +114,7 @@ fn test(config: &Config) -> Vec<Text> {
         }
         _ => Vec::new(),
     };
-    if words.len() > MAX_WORDS || words.iter().map(String::len).sum::<usize>() > MAX_WORDS_LEN {
+    if words.len() > MAX_WORDS || words.iter().map(String::len).sum::<usize>() > MAX_WORDS_BYTES {
         return Vec::new();
     }
     words.into_iter().map(String::into_bytes).collect()
