@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use profiler_common::awaited::mode;
+
 use super::disk::File;
 use super::{FileIx, OverlayIx, Session};
 use crate::recording::record::{self, OverlayLayer, Text};
@@ -115,9 +117,8 @@ impl Layers {
 
 /// Whether it is one, as far as that is known.
 fn may_be_directory(file: &File) -> bool {
-    const KIND: u32 = 0o170_000;
-    const DIRECTORY: u32 = 0o040_000;
-    matches!(file.mode & KIND, 0 | DIRECTORY)
+    let kind = file.mode & u32::from(mode::MASK);
+    kind == 0 || kind == u32::from(mode::FOLDER)
 }
 
 /// What engines' files say of their layers, by engine and id. Several records tell of one.

@@ -8,7 +8,9 @@ use core::mem::offset_of;
 
 use aya_ebpf::{bindings::pt_regs, macros::btf_tracepoint, programs::BtfTracePointContext};
 use profiler_common::{
-    Counter, control,
+    Counter,
+    awaited::mode,
+    control,
     disk::{CallSum, FileCalls, InodeId, RUN_NS},
     kind,
 };
@@ -40,11 +42,6 @@ pub struct Run {
     pub pad: u32,
     pub sums: [CallSum; 3],
 }
-
-/// `S_IFMT`, and what counts as a file: `S_IFREG`, `S_IFBLK`.
-const KIND: u16 = 0o170_000;
-const REGULAR: u16 = 0o100_000;
-const BLOCK_DEVICE: u16 = 0o060_000;
 
 /// Places of [`FileCalls::sums`].
 const READ: usize = 0;
@@ -155,8 +152,8 @@ fn add(task: Task, state: &mut DiskState, descriptor: u64, place: usize, sum: Ca
     }
     let mut fresh = false;
     if at == FILES {
-        let mode = task::read::<u16>(inode, offset!(inode_mode)) & KIND;
-        if mode != REGULAR && mode != BLOCK_DEVICE {
+        let kind = task::read::<u16>(inode, offset!(inode_mode)) & mode::MASK;
+        if kind != mode::REGULAR && kind != mode::BLOCK {
             return;
         }
         at = 1 - (state.last_call as usize & 1);

@@ -3,6 +3,7 @@
 use aya_ebpf::{helpers::generated::bpf_probe_read_kernel_str, macros::map};
 use profiler_common::{
     Counter,
+    awaited::mode,
     disk::{Inode, InodeId, NAME_LEN},
     kind,
 };
@@ -22,9 +23,6 @@ static TOLD: Told = Told::with_max_entries(1, 0);
 
 /// Deepest path that is followed.
 const DEEPEST: u32 = 32;
-
-/// `S_IFDIR`
-const DIRECTORY: u32 = 0o040_000;
 
 /// `s_magic` of the file system of block devices' own pages.
 const BLOCK_DEVICE: u32 = 0x6264_6576;
@@ -152,7 +150,7 @@ fn walk(inode: *const u8, mut id: InodeId, told: *mut u64, now: u64) -> Result<(
         // Of a directory no more is told.
         event.size = 0;
         event.nlink = 0;
-        event.mode = DIRECTORY;
+        event.mode = u32::from(mode::FOLDER);
         event.rdev = 0;
         id = parent_id;
         dentry = above;

@@ -7,6 +7,7 @@ use aya_ebpf::{
 };
 use profiler_common::{
     Counter,
+    awaited::mode,
     disk::{InodeId, Overlaid},
     kind,
 };
@@ -20,10 +21,6 @@ use crate::{
     globals::offset,
     task::{self, Task},
 };
-
-/// `S_IFMT` and `S_IFREG`
-const KIND: u16 = 0o170_000;
-const REGULAR: u16 = 0o100_000;
 
 #[map]
 static OPENED: Told = Told::with_max_entries(1, 0);
@@ -56,7 +53,7 @@ pub fn overlay_opens_exit(ctx: TracePointContext) -> u32 {
     }
     let file = task::file(task, number as u64);
     let inode = task::read_ptr(file, offset!(file_inode));
-    if overlay::is(inode) && task::read::<u16>(inode, offset!(inode_mode)) & KIND == REGULAR {
+    if overlay::is(inode) && task::read::<u16>(inode, offset!(inode_mode)) & mode::MASK == mode::REGULAR {
         opened(task, inode, file);
     }
     0

@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::{btf_tracepoint, kretprobe},
     programs::{BtfTracePointContext, RetProbeContext},
 };
-use profiler_common::{Counter, control, disk::Whiteout, kind};
+use profiler_common::{Counter, awaited::mode, control, disk::Whiteout, kind};
 
 use crate::{
     emit,
@@ -15,10 +15,6 @@ use crate::{
     preempt,
     task::{self, Known, Task},
 };
-
-/// `S_IFMT` and `S_IFCHR` of `include/uapi/linux/stat.h`.
-const KIND: u16 = 0o170_000;
-const CHARACTER_DEVICE: u16 = 0o020_000;
 
 /// System calls of x86-64 that delete: `rmdir`, `unlink`, `unlinkat`.
 const RMDIR: i32 = 84;
@@ -45,7 +41,8 @@ pub fn whiteout_placed(ctx: BtfTracePointContext) -> u32 {
         return 0;
     };
     // Nearly all are something else.
-    if inode.load::<u16>(offset!(inode_mode)) & KIND != CHARACTER_DEVICE || inode.load::<u32>(offset!(inode_rdev)) != 0
+    if inode.load::<u16>(offset!(inode_mode)) & mode::MASK != mode::CHARACTER
+        || inode.load::<u32>(offset!(inode_rdev)) != 0
     {
         return 0;
     }
