@@ -94,7 +94,11 @@ impl<'a> Peaks<'a> {
                 .is_some_and(|image| image.exec && image.ts >= span.from)
         };
         let inside = readings.get(start..end).unwrap_or_default().iter().map(|reading| {
-            let peak = if begun(reading.at.ts) { reading.peak } else { 0 };
+            let peak = match reading.moment {
+                _ if !begun(reading.at.ts) => 0,
+                Moment::Exit => reading.peak.max(self.at_exit(ix).unwrap_or(0)),
+                _ => reading.peak,
+            };
             reading.rss.max(peak)
         });
         // Told on change only: what was last told before goes on, unless another program has begun since.

@@ -79,6 +79,25 @@ fn inherited_before_6_16() {
     assert_eq!(Peaks::new(&session).process(of(&session, 20)), Some(60 * MB));
 }
 
+/// Make sure that before 6.16, too, a part of a process's life in which its last program began has that one's peak, and one that
+/// begins later has not.
+#[test]
+fn last_program_in_a_part() {
+    let task = leader(10, 1);
+    let within = |exit: u64, from| {
+        let session = session([
+            reading(task, 100, Moment::Exec, 1, 1, 60).into(),
+            reading(task, 200, Moment::Sample, 7, 7, 0).into(),
+            reading(task, 900, Moment::Exit, 0, 0, exit).into(),
+        ]);
+        let peaks = Peaks::new(&session);
+        peaks.within(of(&session, 10), Span { from, to: 1_000 })
+    };
+    assert_eq!(within(70, 90), Some(70 * MB));
+    assert_eq!(within(60, 90), Some(7 * MB));
+    assert_eq!(within(70, 300), Some(7 * MB));
+}
+
 /// Make sure that what a process held before it became the program that it was made to be is not its, and that of the
 /// recorded command nothing is that was before.
 #[test]
