@@ -55,7 +55,7 @@ pub(super) fn phases(context: &Context<'_>, requests: &Requests, drafts: &[Draft
 
 pub(super) struct Life<'c, 'a> {
     pub(super) context: &'c Context<'a>,
-    requests: &'c Requests,
+    pub(super) requests: &'c Requests,
     pub(super) draft: &'c Draft,
     pub(super) container: ContainerIx,
     pub(super) phases: &'c mut Vec<Phase>,
@@ -342,19 +342,21 @@ impl Life<'_, '_> {
             let process = self.context.process(ended);
             let mut processes = self.context.tree(call.process);
             processes.extend(session.map(|(process, _)| process));
-            let client = operation::by_exec(self.requests, call.span.from, argv);
-            let kind = match self.checks_health(call, argv, client) {
-                true => PhaseKind::Healthcheck,
-                false => PhaseKind::Exec,
+            let asked = asked::for_exec(self.context, self.requests, call)
+                .or_else(|| self.client_at(call.process))
+                .or_else(|| operation::by_exec(self.requests, call.span.from, argv));
+            let (kind, operation) = match self.checks_health(call, argv, asked) {
+                true => (PhaseKind::Healthcheck, asked.or(self.draft.operation)),
+                false => {
+                    let asked = asked.or_else(|| self.request_at(call.process, call.span.from, &["exec"]));
+                    (PhaseKind::Exec, asked)
+                }
             };
             let new = New {
                 label: argv.join(&b' '),
                 open: process.open,
                 parent: run,
-                operation: asked::for_exec(self.context, self.requests, call)
-                    .or_else(|| self.client_at(call.process))
-                    .or(client)
-                    .or_else(|| self.request_at(call.process, call.span.from, &["exec"])),
+                operation,
                 main: self.context.leader(ended),
                 processes,
                 evidence: (self.exec_of(call), format!("exit of pid {}", process.tgid)),

@@ -266,12 +266,17 @@ pub(super) fn adopt_names(requests: &[Request], draft: &mut Draft) {
     }
 }
 
-/// The only client alive at `ts` whose operands name the container, for one of the actions.
-pub(super) fn by_operand(requests: &[Request], draft: &Draft, ts: u64, actions: &[&str]) -> Option<OperationIx> {
+/// Clients alive at `ts` whose operands name the container, for one of the actions.
+pub(super) fn naming<'a>(
+    requests: &'a [Request],
+    draft: &'a Draft,
+    ts: u64,
+    actions: &'a [&str],
+) -> impl Iterator<Item = OperationIx> + use<'a> {
     let names = |operand: &[u8]| {
         (!draft.name.is_empty() && operand == draft.name) || (operand.len() >= 4 && draft.id.starts_with(operand))
     };
-    let mut found = requests.iter().enumerate().filter(|(_, request)| {
+    let found = requests.iter().enumerate().filter(move |(_, request)| {
         let args = request.command.as_ref().map_or(&[][..], |command| &command.args);
         let args = if request.action() == "exec" {
             &args[..args.len().min(1)]
@@ -280,10 +285,13 @@ pub(super) fn by_operand(requests: &[Request], draft: &Draft, ts: u64, actions: 
         };
         request.alive(ts) && actions.contains(&request.action()) && args.iter().any(|operand| names(operand))
     });
-    match (found.next(), found.next()) {
-        (Some((index, _)), None) => Some(OperationIx(index as u32)),
-        _ => None,
-    }
+    found.map(|(index, _)| OperationIx(index as u32))
+}
+
+/// The only one of [`naming`].
+pub(super) fn by_operand(requests: &[Request], draft: &Draft, ts: u64, actions: &[&str]) -> Option<OperationIx> {
+    let mut found = naming(requests, draft, ts, actions);
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// The only client alive at `ts` whose command for a running container is this.

@@ -1,8 +1,9 @@
 //! When a container is ready: its first listening socket, and its first healthcheck that succeeds.
 
-use super::cli;
 use super::container::RuntimeCall;
 use super::lifecycle::{Life, New};
+use super::oci::Verb;
+use super::{asked, cli, operation};
 use crate::model::{OperationIx, PhaseIx, PhaseKind, Span};
 use crate::recording::record::{Listen, Text};
 use profiler_common::net::{AF_INET, AF_INET6, AF_UNIX};
@@ -55,13 +56,14 @@ impl Life<'_, '_> {
 
     /// The same of the first healthcheck that succeeded.
     fn first_health(&self, run: PhaseIx) -> Option<(u64, Text, String)> {
+        let session = self.context.session;
         let checks = self.phases.iter().filter(|phase| {
             phase.kind == PhaseKind::Healthcheck && phase.container == Some(self.container) && !phase.open
         });
-        let good = checks.filter_map(|phase| {
-            let thread = &self.context.session.threads[phase.main?.ix()];
-            let process = self.context.process(thread.process);
-            (process.exit_code == Some(0)).then_some((phase.span.to, process.tgid))
+        let good = checks.filter(|phase| phase.exit_code(session) == Some(0));
+        let good = good.filter_map(|phase| {
+            let thread = &session.threads[phase.main?.ix()];
+            Some((phase.span.to, self.pid(thread.process)))
         });
         let (ts, pid) = good.min()?;
         let within = ts.min(self.phases[run.ix()].span.to);
@@ -73,14 +75,32 @@ impl Life<'_, '_> {
     }
 
     /// Whether an exec session is the engine's own look at the container's health: podman has a command for it, dockerd
-    /// runs the container's check itself. `client` is who asked for the command, if anybody did.
-    pub(super) fn checks_health(&self, call: &RuntimeCall, argv: &[Text], client: Option<OperationIx>) -> bool {
+    /// runs the container's check itself. `argv` is empty when its program never ran: the container was killed meanwhile.
+    /// `asked` is the client who asked for the session, if any is known to have.
+    pub(super) fn checks_health(&self, call: &RuntimeCall, argv: &[Text], asked: Option<OperationIx>) -> bool {
         let by_podman = self.context.ancestors(call.process).any(|ix| {
             let mut images = self.context.process(ix).images.iter();
             images.any(|image| cli::client(image).is_some_and(|command| command.verb == "healthcheck run"))
         });
-        let by_docker = self.draft.engine == "docker" && !argv.is_empty() && argv == self.draft.healthcheck;
-        by_podman || (by_docker && client.is_none())
+        let check = &self.draft.healthcheck;
+        let is_check = match argv.is_empty() {
+            true => !self.may_be_asked(call),
+            false => argv == check,
+        };
+        let by_docker = self.draft.engine == "docker" && !check.is_empty() && asked.is_none() && is_check;
+        by_podman || by_docker
+    }
+
+    /// Whether a client may have asked for a session of which only the runtime's call is known: one for sessions in this
+    /// container, without another session that it asked for.
+    fn may_be_asked(&self, call: &RuntimeCall) -> bool {
+        let others = self.draft.calls.iter();
+        let others = others.filter(|other| other.call.verb == Verb::Exec && other.process != call.process);
+        let served: Vec<OperationIx> = others
+            .filter_map(|other| asked::for_exec(self.context, self.requests, other))
+            .collect();
+        let mut clients = operation::naming(self.requests, self.draft, call.span.from, &["exec"]);
+        clients.any(|client| !served.contains(&client))
     }
 }
 
@@ -219,14 +239,7 @@ mod tests {
         // A client asked for it.
         detect(&mut found);
         assert!(of(&found, PhaseKind::Healthcheck).is_empty());
-        // Without the client's arguments nobody did.
-        for process in &mut found.processes {
-            for image in &mut process.images {
-                if image.argv.iter().any(|word| word == b"exec") && image.argv[0].ends_with(b"docker") {
-                    image.argv.clear();
-                }
-            }
-        }
+        unname_client(&mut found);
         detect(&mut found);
         check(&found);
         let [check] = of(&found, PhaseKind::Healthcheck)[..] else {
@@ -237,5 +250,51 @@ mod tests {
         let ready = of(&found, PhaseKind::Ready);
         assert_eq!((ready.len(), &ready[0].label[..]), (1, &b"healthcheck"[..]));
         assert_eq!(ready[0].span.to, check.span.to);
+    }
+
+    /// Without the arguments of the client that asks for a session, nobody did.
+    fn unname_client(session: &mut Session) {
+        for process in &mut session.processes {
+            for image in &mut process.images {
+                if image.argv.iter().any(|word| word == b"exec") && image.argv[0].ends_with(b"docker") {
+                    image.argv.clear();
+                }
+            }
+        }
+    }
+
+    /// Make sure that a session whose program never ran, since its container was killed meanwhile, is a healthcheck when
+    /// no client can have asked for it, and that the runtime's 0 is neither its status nor makes the container ready.
+    #[test]
+    fn healthcheck_that_never_ran() {
+        let lines: Vec<&str> = DOCKER_LIFE
+            .lines()
+            .filter(|line| !line.ends_with("/bin/echo\t/bin/echo\thi"))
+            .collect();
+        let mut found = session(&lines.join("\n"));
+        detect(&mut found);
+        let exec = of(&found, PhaseKind::Exec)[0];
+        assert_eq!((&exec.label[..], exec.exit_code(&found)), (&b""[..], None));
+        let runtime = found.threads[exec.main.unwrap().ix()].process;
+        assert_eq!(found.processes[runtime.ix()].exit_code, Some(0));
+        let id = found.containers[exec.container.unwrap().ix()].id.clone();
+        found.states.push(ContainerState {
+            id,
+            name: b"dk-two".to_vec(),
+            healthcheck: vec![b"true".to_vec()],
+            ..ContainerState::default()
+        });
+        detect(&mut found);
+        assert!(of(&found, PhaseKind::Healthcheck).is_empty());
+        unname_client(&mut found);
+        detect(&mut found);
+        check(&found);
+        let checks = of(&found, PhaseKind::Healthcheck);
+        assert_eq!((checks.len(), checks[0].exit_code(&found)), (1, None));
+        assert!(of(&found, PhaseKind::Exec).is_empty() && of(&found, PhaseKind::Ready).is_empty());
+        // That the runtime failed is told.
+        found.processes[runtime.ix()].exit_code = Some(1 << 8);
+        detect(&mut found);
+        assert_eq!(of(&found, PhaseKind::Healthcheck)[0].exit_code(&found), Some(1 << 8));
     }
 }

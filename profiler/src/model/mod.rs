@@ -265,3 +265,19 @@ pub struct Phase {
     /// What tells its start and its end: `exec of runc create`, `exit of pid 4711`. For people who doubt.
     pub evidence: (String, String),
 }
+
+impl Phase {
+    /// How the command of a `run`, `exec` or `healthcheck` ended, as `wait()` gives it. When the program of an exec
+    /// session never ran, since the container was killed meanwhile or has no such program, that the runtime failed is
+    /// told by its own status; that it did not says nothing. `None` for other phases too, and while it runs.
+    pub fn exit_code(&self, session: &Session) -> Option<i32> {
+        if !matches!(self.kind, PhaseKind::Run | PhaseKind::Exec | PhaseKind::Healthcheck) {
+            return None;
+        }
+        let thread = session.threads.get(self.main?.ix())?;
+        let process = session.processes.get(thread.process.ix())?;
+        // Such a session begins with the exec of the runtime, whose process was there before.
+        let is_runtime = self.kind != PhaseKind::Run && process.span.from < self.span.from;
+        process.exit_code.filter(|code| *code != 0 || !is_runtime)
+    }
+}

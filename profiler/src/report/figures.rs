@@ -4,19 +4,14 @@ use profiler_common::Counter;
 
 use crate::attribute::resources::{self, Resources, Wait};
 use crate::attribute::waits::Classifier;
-use crate::model::{OperationIx, Phase, PhaseKind, ProcessIx, Session, Span};
+use crate::model::{OperationIx, Phase, ProcessIx, Session, Span};
 use crate::recording::record::Clock;
 use crate::session;
 
 /// How the command of a `run`, `exec` or `healthcheck` phase ended, in the shell's form: its status, or 128 and the
-/// signal that killed it. `None` for other phases, and while it runs.
+/// signal that killed it ([`Phase::exit_code`]).
 pub fn exit_status(session: &Session, phase: &Phase) -> Option<i32> {
-    if !matches!(phase.kind, PhaseKind::Run | PhaseKind::Exec | PhaseKind::Healthcheck) {
-        return None;
-    }
-    let thread = session.threads.get(phase.main?.ix())?;
-    // As `wait()` gives it: `status << 8 | signal`, with 0x80 for a core dump.
-    let code = session.processes.get(thread.process.ix())?.exit_code?;
+    let code = phase.exit_code(session)?;
     Some(match code & 0x7f {
         0 => code >> 8 & 0xff,
         signal => 128 + signal,

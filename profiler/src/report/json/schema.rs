@@ -317,7 +317,8 @@ pub struct Phase {
     pub container: Option<u32>,
     /// Engine of the container; empty for a bare runtime and without a container.
     pub engine: String,
-    /// Of `run`, `exec` and `healthcheck`: how the command ended, in the shell's form (128 + signal).
+    /// Of `run`, `exec` and `healthcheck`: how the command ended, in the shell's form (128 + signal). Of a session whose
+    /// program never ran that of the runtime, if that failed.
     pub exit_status: Option<i32>,
     /// Largest resident set of one of `processes` that is known to lie in the phase, and that process's index.
     pub peak_rss_bytes: Option<u64>,
