@@ -64,6 +64,9 @@ pub struct Request {
 }
 layout!(Request, size = 48, header = 0, peer = 40, family = 44, text_len = 46);
 
+/// `include/uapi/linux/in.h`
+pub const IPPROTO_TCP: u16 = 6;
+
 /// `AF_UNIX`, `AF_INET` and `AF_INET6` of `include/linux/socket.h`.
 pub const AF_UNIX: u16 = 1;
 pub const AF_INET: u16 = 2;

@@ -146,7 +146,13 @@ pub fn submit<T: 'static>(entry: RingBufEntry<T>) {
 /// This CPU's scratch memory.
 #[inline(always)]
 pub fn scratch(map: &'static Scratch) -> Result<*mut u8, Counter> {
-    match map.get_ptr_mut(0) {
+    scratch_at(map, 0)
+}
+
+/// One of several of this CPU's.
+#[inline(always)]
+pub fn scratch_at(map: &'static Scratch, index: u32) -> Result<*mut u8, Counter> {
+    match map.get_ptr_mut(index) {
         Some(memory) => Ok(memory.cast()),
         None => Err(Counter::Scratch),
     }

@@ -11,8 +11,8 @@ use aya_ebpf::{
 use profiler_common::{
     Counter, Header, kind,
     net::{
-        AF_INET, AF_INET6, AF_UNIX, Exchange, LONG_REQUEST_LEN, MAX_FRAMES_LEN, MIN_FRAMES_LEN, REQUEST_LEN, Request,
-        TCP_CLOSE, TCP_SYN_SENT, is_frames, is_request,
+        AF_INET, AF_INET6, AF_UNIX, Exchange, IPPROTO_TCP, LONG_REQUEST_LEN, MAX_FRAMES_LEN, MIN_FRAMES_LEN,
+        REQUEST_LEN, Request, TCP_CLOSE, TCP_SYN_SENT, is_frames, is_request,
     },
     task::COMM_LEN,
 };
@@ -25,7 +25,14 @@ use crate::{
 };
 
 #[map]
-static NET_SCRATCH: Scratch = Scratch::with_max_entries(1, 0);
+static NET_SCRATCH: Scratch = Scratch::with_max_entries(4, 0);
+
+/// Which memory of [`NET_SCRATCH`] the tracepoint's program has. Those on functions, which another thread may cut into, have
+/// one for each function, and so for each family of sockets.
+const OF_TRACEPOINT: u32 = 0;
+const OF_UNIX: u32 = 1;
+const OF_INET: u32 = 2;
+const OF_INET6: u32 = 3;
 
 /// Programs, by comm, whose work on images is watched: engines, and the clients that pull by themselves.
 #[map]
@@ -46,7 +53,7 @@ pub fn in_engine() -> bool {
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn sock_send_length(ctx: BtfTracePointContext) -> u32 {
     let _held = preempt::hold();
-    emit::done(try_send(ctx.arg(0), ctx.arg(1)))
+    emit::done(try_send(ctx.arg(0), ctx.arg(1), false))
 }
 
 /// The end of what `sock_sendmsg` calls, from where that tracepoint tells: `int unix_stream_sendmsg(struct socket *sock,
@@ -55,7 +62,7 @@ pub fn sock_send_length(ctx: BtfTracePointContext) -> u32 {
 pub fn sock_send_length_fexit(ctx: FExitContext) -> i32 {
     let _held = preempt::hold();
     let socket: *const u8 = ctx.arg(0);
-    emit::done(try_send(task::read_ptr(socket, offset!(socket_sk)), ctx.arg(3))) as i32
+    emit::done(try_send(task::read_ptr(socket, offset!(socket_sk)), ctx.arg(3), true)) as i32
 }
 
 /// `tcp_rcv_space_adjust(struct sock *sk)`: a process has taken bytes; since 4.16.
@@ -74,30 +81,43 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> u32 {
 }
 
 #[inline(always)]
-fn try_send(sock: *const u8, sent: i32) -> Result<(), Counter> {
+fn try_send(sock: *const u8, sent: i32, on_function: bool) -> Result<(), Counter> {
     let task = task::current();
     if task::get(task).is_none() || sent <= 0 {
         return Ok(());
     }
     let family = task::read::<u16>(sock, offset!(sock_family));
+    let scratch = match family {
+        _ if !on_function => OF_TRACEPOINT,
+        AF_UNIX => OF_UNIX,
+        AF_INET => OF_INET,
+        _ => OF_INET6,
+    };
     match family {
         AF_UNIX => {
             let header = task::header_current(task, kind::REQUEST, task::now());
-            request(task, sock, header, family, sent as u64)
+            request(task, sock, header, family, sent as u64, scratch)
         }
-        AF_INET | AF_INET6 if in_engine() => {
+        // What asks for a name by UDP has no connection that would end.
+        AF_INET | AF_INET6 if in_engine() && is_tcp(sock) => {
             let header = task::header_current(task, kind::EXCHANGE, task::now());
             if sent_over_tcp(sock, header, family, sent as u64)? {
                 let header = Header {
                     kind: kind::REQUEST,
                     ..header
                 };
-                return request(task, sock, header, family, sent as u64);
+                return request(task, sock, header, family, sent as u64, scratch);
             }
             Ok(())
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a socket is one of TCP's; where the kernel does not tell, all are taken for it.
+#[inline(always)]
+fn is_tcp(sock: *const u8) -> bool {
+    offset!(sock_protocol) == 0 || task::read::<u16>(sock, offset!(sock_protocol)) == IPPROTO_TCP
 }
 
 /// Whether an exchange began with it.
@@ -219,7 +239,7 @@ fn try_state(ctx: &BtfTracePointContext) -> Result<(), Counter> {
 /// Sends the beginning of what the running task sent, if it looks like a request: the second argument of `write` and
 /// `sendto` is the memory it lies in.
 #[inline(always)]
-fn request(task: Task, sock: *const u8, header: Header, family: u16, sent: u64) -> Result<(), Counter> {
+fn request(task: Task, sock: *const u8, header: Header, family: u16, sent: u64, scratch: u32) -> Result<(), Counter> {
     let regs = task::registers(task);
     if regs.is_null() {
         return Ok(());
@@ -233,7 +253,7 @@ fn request(task: Task, sock: *const u8, header: Header, family: u16, sent: u64) 
     if failed != 0 || !(is_request(first) || frames) {
         return Ok(());
     }
-    let scratch = emit::scratch(&NET_SCRATCH)?;
+    let scratch = emit::scratch_at(&NET_SCRATCH, scratch)?;
     let mut event = Request {
         header,
         peer: if family == AF_UNIX { peer(sock) } else { 0 },

@@ -40,7 +40,8 @@ struct Slot {
     state: State,
     /// Last change of the content that was read, ns since 1970.
     written: Option<i128>,
-    placed: Option<Run>,
+    /// Where the kernel has it.
+    placed: Option<(Run, FileTable)>,
     keys: Vec<FileKey>,
     used: u64,
 }
@@ -162,8 +163,7 @@ impl Tables {
         let Some(kernel) = &mut self.kernel else { return };
         let Some(slot) = self.slots.get_mut(&file) else {
             // The file was not found: there is nothing to wait for.
-            kernel.enter(key, frame_pointers());
-            return;
+            return enter(&mut self.slots, kernel, key, frame_pointers());
         };
         slot.used = self.clock;
         if slot.keys.contains(&key) && slot.placed.is_some() {
@@ -172,8 +172,11 @@ impl Tables {
         let written = i128::from(key.mtime as i64) * 1_000_000_000 + i128::from(key.mtime_nsec);
         if slot.written.is_some_and(|known| known != written) {
             self.causes.other_content += 1;
-            kernel.enter(key, frame_pointers());
-            return;
+            return enter(&mut self.slots, kernel, key, frame_pointers());
+        }
+        if let Some((_, table)) = slot.placed {
+            slot.keys.push(key);
+            return enter(&mut self.slots, kernel, key, table);
         }
         let table = match &slot.state {
             State::Waiting => {
@@ -183,51 +186,39 @@ impl Tables {
                 return self.want(key, file);
             }
             State::Ready(table) => Arc::clone(table),
-            State::None | State::Dropped => {
-                kernel.enter(key, frame_pointers());
-                return;
-            }
+            State::None | State::Dropped => return enter(&mut self.slots, kernel, key, frame_pointers()),
         };
-        let run = match slot.placed {
-            Some(run) => run,
-            None => {
-                let count = u32::try_from(table.blocks.len()).unwrap_or(u32::MAX);
-                if count > kernel.room.all {
-                    self.causes.refused += 1;
-                    kernel.enter(key, frame_pointers());
-                    return;
+        let count = u32::try_from(table.blocks.len()).unwrap_or(u32::MAX);
+        if count > kernel.room.all {
+            self.causes.refused += 1;
+            return enter(&mut self.slots, kernel, key, frame_pointers());
+        }
+        let Some(run) = kernel.room.take(count) else {
+            // Walks may still read what leaves: the table has its place when they are done with that.
+            if !kernel.awaits_room() {
+                for evicted in least_used(&self.slots, count) {
+                    self.causes.evicted += 1;
+                    evict(&mut self.slots, kernel, evicted);
                 }
-                let Some(run) = kernel.room.take(count) else {
-                    // Walks may still read what leaves: the table has its place when they are done with that.
-                    if !kernel.awaits_room() {
-                        for evicted in least_used(&self.slots, count) {
-                            self.causes.evicted += 1;
-                            evict(&mut self.slots, kernel, evicted);
-                        }
-                    }
-                    return self.want(key, file);
-                };
-                if !kernel.place(run, &table) {
-                    kernel.room.give(run);
-                    self.causes.refused += 1;
-                    return;
-                }
-                run
             }
+            return self.want(key, file);
+        };
+        if !kernel.place(run, &table) {
+            kernel.room.give(run);
+            self.causes.refused += 1;
+            return;
+        }
+        let entry = FileTable {
+            kind: TABLE,
+            base: run.first,
+            first_page: table.first_page,
+            pages: table.pages,
         };
         if let Some(slot) = self.slots.get_mut(&file) {
-            slot.placed = Some(run);
+            slot.placed = Some((run, entry));
             slot.keys.push(key);
         }
-        kernel.enter(
-            key,
-            FileTable {
-                kind: TABLE,
-                base: run.first,
-                first_page: table.first_page,
-                pages: table.pages,
-            },
-        );
+        enter(&mut self.slots, kernel, key, entry);
     }
 
     /// Has a link made as soon as the table is there, or has its place.
@@ -341,7 +332,7 @@ impl Tables {
         if let State::Ready(table) = &old.state {
             self.bytes -= table.bytes();
         }
-        if let (Some(kernel), Some(run)) = (&mut self.kernel, old.placed) {
+        if let (Some(kernel), Some((run, _))) = (&mut self.kernel, old.placed) {
             kernel.forget(&old.keys, run);
         }
     }
@@ -373,7 +364,7 @@ fn frame_pointers() -> FileTable {
 fn least_used(slots: &HashMap<FileIx, Slot>, count: u32) -> Vec<FileIx> {
     let placed = slots
         .iter()
-        .filter_map(|(file, slot)| Some((slot.used, *file, slot.placed?.count)));
+        .filter_map(|(file, slot)| Some((slot.used, *file, slot.placed?.0.count)));
     let mut placed: Vec<_> = placed.collect();
     placed.sort_unstable();
     let mut freed = 0u32;
@@ -385,10 +376,19 @@ fn least_used(slots: &HashMap<FileIx, Slot>, count: u32) -> Vec<FileIx> {
     needed.map(|(_, file, _)| file).collect()
 }
 
+/// Enters a table under a key. One that leaves for it is to be entered again when a walk misses it.
+fn enter(slots: &mut HashMap<FileIx, Slot>, kernel: &mut Kernel, key: FileKey, table: FileTable) {
+    if let Some(left) = kernel.enter(key, table) {
+        for slot in slots.values_mut() {
+            slot.keys.retain(|known| *known != left);
+        }
+    }
+}
+
 /// Takes a table out of the kernel. If it is still needed, the next walk misses it.
 fn evict(slots: &mut HashMap<FileIx, Slot>, kernel: &mut Kernel, file: FileIx) {
     let Some(slot) = slots.get_mut(&file) else { return };
-    if let Some(run) = slot.placed.take() {
+    if let Some((run, _)) = slot.placed.take() {
         kernel.forget(&std::mem::take(&mut slot.keys), run);
     }
 }
@@ -397,7 +397,7 @@ fn evict(slots: &mut HashMap<FileIx, Slot>, kernel: &mut Kernel, file: FileIx) {
 mod tests {
     use std::path::Path;
 
-    use profiler_common::unwind::{BLOCK_ROWS, Rule};
+    use profiler_common::unwind::{BLOCK_ROWS, FILES, Rule};
 
     use super::*;
     use crate::kernel::offsets;
@@ -410,7 +410,7 @@ mod tests {
         let slot = |used, count: Option<u32>| Slot {
             state: State::None,
             written: None,
-            placed: count.map(|count| Run { first: 0, count }),
+            placed: count.map(|count| (Run { first: 0, count }, FileTable::default())),
             keys: Vec::new(),
             used,
         };
@@ -490,6 +490,23 @@ mod tests {
         tables.poll();
         assert_eq!(kinds(&tables), [Some(TABLE), None, Some(TABLE)]);
         assert_eq!((tables.causes.evicted, tables.causes.refused), (2, 0));
+        // More files than the kernel's map takes: those that were entered first leave it, and come back.
+        for ino in 0..u64::from(FILES) {
+            let other = FileKey {
+                ino: ino + 1_000_000,
+                ..FileKey::VDSO
+            };
+            // One of them twice costs nobody else its place.
+            tables.link(other, FileIx(99));
+            tables.link(other, FileIx(99));
+        }
+        assert_eq!(kinds(&tables), [None, None, None]);
+        tables.link(key(files[0]), files[0]);
+        assert_eq!(kinds(&tables), [Some(TABLE), None, None]);
+        // Also when there is no memory for it on this side any more.
+        tables.slots.get_mut(&files[2]).unwrap().state = State::Dropped;
+        tables.link(key(files[2]), files[2]);
+        assert_eq!(kinds(&tables), [Some(TABLE), None, Some(TABLE)]);
     }
 
     /// Make sure that without the kernel's maps no table is asked for.

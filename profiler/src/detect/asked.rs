@@ -31,9 +31,17 @@ pub(super) fn for_container(
 }
 
 /// The operation of whoever started an exec session: the runtime is given a file named by the session's id.
-pub(super) fn for_exec(context: &Context<'_>, requests: &Requests, call: &RuntimeCall) -> Option<OperationIx> {
+pub(super) fn for_exec(
+    context: &Context<'_>,
+    requests: &Requests,
+    draft: &Draft,
+    call: &RuntimeCall,
+) -> Option<OperationIx> {
     let image = context.process(call.process).image_at(call.span.from)?;
-    let mut found = before(context, call.span.from).rev().filter(|request| {
+    let found = before(context, call.span.from)
+        .rev()
+        .take_while(|request| request.at.ts >= draft.since);
+    let mut found = found.filter(|request| {
         let Some(id) = part_after(&request.path, b"/exec/") else {
             return false;
         };

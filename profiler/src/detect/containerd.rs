@@ -73,6 +73,10 @@ pub(super) fn shim(context: &Context<'_>, draft: &Draft) -> Option<Shim> {
     found
 }
 
+pub(super) fn has_been_shim(context: &Context<'_>, ix: ProcessIx) -> bool {
+    context.process(ix).images.iter().any(is_shim)
+}
+
 fn is_shim(image: &Image) -> bool {
     image
         .argv

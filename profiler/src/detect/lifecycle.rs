@@ -334,7 +334,12 @@ impl Life<'_, '_> {
     }
 
     fn execs(&mut self, run: Option<PhaseIx>) {
-        for call in self.draft.calls.iter().filter(|call| call.call.verb == Verb::Exec) {
+        let calls = self.draft.calls.iter().filter(|call| call.call.verb == Verb::Exec);
+        let calls: Vec<_> = calls
+            .map(|call| (call, asked::for_exec(self.context, self.requests, self.draft, call)))
+            .collect();
+        let served: Vec<OperationIx> = calls.iter().filter_map(|(_, by_request)| *by_request).collect();
+        for (call, by_request) in calls {
             let session = self.session_of(call);
             let argv = session.and_then(|(process, ts)| self.context.process(process).image_at(ts));
             let argv = argv.map_or(call.call.rest.as_slice(), |image| &image.argv);
@@ -342,15 +347,19 @@ impl Life<'_, '_> {
             let process = self.context.process(ended);
             let mut processes = self.context.tree(call.process);
             processes.extend(session.map(|(process, _)| process));
-            let asked = asked::for_exec(self.context, self.requests, call)
-                .or_else(|| self.client_at(call.process))
-                .or_else(|| operation::by_exec(self.requests, call.span.from, argv));
-            let (kind, operation) = match self.checks_health(call, argv, asked) {
-                true => (PhaseKind::Healthcheck, asked.or(self.draft.operation)),
-                false => {
-                    let asked = asked.or_else(|| self.request_at(call.process, call.span.from, &["exec"]));
-                    (PhaseKind::Exec, asked)
-                }
+            // Of an engine in a container the client of that container is an ancestor too.
+            let client = self.client_at(call.process);
+            let by_client = client.filter(|client| self.requests[client.ix()].action() == "exec");
+            let by_command = operation::by_exec(self.requests, call.span.from, argv);
+            let is_asked = by_request.or(by_client).or(by_command).is_some();
+            let kind = match self.checks_health(call, argv, is_asked, &served) {
+                true => PhaseKind::Healthcheck,
+                false => PhaseKind::Exec,
+            };
+            let asked = by_request.or(client).or(by_command);
+            let operation = match kind {
+                PhaseKind::Healthcheck => asked.or(self.draft.operation),
+                _ => asked.or_else(|| self.request_at(call.process, call.span.from, &["exec"])),
             };
             let new = New {
                 label: argv.join(&b' '),

@@ -5,6 +5,7 @@ use super::Engine;
 use super::asked;
 use super::cli::{self, base};
 use super::container::{Draft, Piece};
+use super::containerd;
 use super::context::Context;
 use super::operation::Requests;
 use crate::model::{Image, OperationIx, ProcessIx};
@@ -16,7 +17,11 @@ impl Engine for Podman {
     fn claim(&self, context: &Context<'_>, draft: &mut Draft) -> bool {
         let Some(first) = draft.calls.first() else { return false };
         let ts = first.span.from;
-        let parents: Vec<ProcessIx> = context.ancestors(first.process).take(8).collect();
+        // Above a shim is who made the container that its engine is in.
+        let parents = context.ancestors(first.process).take(8);
+        let parents: Vec<ProcessIx> = parents
+            .take_while(|ix| !containerd::has_been_shim(context, *ix))
+            .collect();
         let monitor = parents.iter().find_map(|ix| conmon(context, *ix, ts));
         let podman = parents.iter().copied().find(|ix| is_podman(context, *ix));
         let by_exit_command = monitor

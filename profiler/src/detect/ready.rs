@@ -2,14 +2,12 @@
 
 use super::container::RuntimeCall;
 use super::lifecycle::{Life, New};
-use super::oci::Verb;
-use super::{asked, cli, operation};
+use super::{cli, operation};
 use crate::model::{OperationIx, PhaseIx, PhaseKind, Span};
 use crate::recording::record::{Listen, Text};
-use profiler_common::net::{AF_INET, AF_INET6, AF_UNIX};
+use profiler_common::net::{AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP};
 
 /// `include/linux/socket.h`, `include/uapi/linux/in.h`
-const IPPROTO_TCP: u16 = 6;
 const IPPROTO_SCTP: u16 = 132;
 const IPPROTO_MPTCP: u16 = 262;
 
@@ -76,31 +74,30 @@ impl Life<'_, '_> {
 
     /// Whether an exec session is the engine's own look at the container's health: podman has a command for it, dockerd
     /// runs the container's check itself. `argv` is empty when its program never ran: the container was killed meanwhile.
-    /// `asked` is the client who asked for the session, if any is known to have.
-    pub(super) fn checks_health(&self, call: &RuntimeCall, argv: &[Text], asked: Option<OperationIx>) -> bool {
+    /// `is_asked`: a client is known to have asked for the session; `served`: clients that asked for one.
+    pub(super) fn checks_health(
+        &self,
+        call: &RuntimeCall,
+        argv: &[Text],
+        is_asked: bool,
+        served: &[OperationIx],
+    ) -> bool {
         let by_podman = self.context.ancestors(call.process).any(|ix| {
             let mut images = self.context.process(ix).images.iter();
             images.any(|image| cli::client(image).is_some_and(|command| command.verb == "healthcheck run"))
         });
         let check = &self.draft.healthcheck;
+        if self.draft.engine != "docker" || check.is_empty() || is_asked {
+            return by_podman;
+        }
+        // A client for sessions in this container may have asked for one of which only the runtime's call is known, unless
+        // it has its session.
+        let mut clients = operation::naming(self.requests, self.draft, call.span.from, &["exec"]);
         let is_check = match argv.is_empty() {
-            true => !self.may_be_asked(call),
+            true => clients.all(|client| served.contains(&client)),
             false => argv == check,
         };
-        let by_docker = self.draft.engine == "docker" && !check.is_empty() && asked.is_none() && is_check;
-        by_podman || by_docker
-    }
-
-    /// Whether a client may have asked for a session of which only the runtime's call is known: one for sessions in this
-    /// container, without another session that it asked for.
-    fn may_be_asked(&self, call: &RuntimeCall) -> bool {
-        let others = self.draft.calls.iter();
-        let others = others.filter(|other| other.call.verb == Verb::Exec && other.process != call.process);
-        let served: Vec<OperationIx> = others
-            .filter_map(|other| asked::for_exec(self.context, self.requests, other))
-            .collect();
-        let mut clients = operation::naming(self.requests, self.draft, call.span.from, &["exec"]);
-        clients.any(|client| !served.contains(&client))
+        by_podman || is_check
     }
 }
 
@@ -261,6 +258,41 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Make sure that the check of a container in a container, whose engine descends from the client of the outer one, is a
+    /// healthcheck too.
+    #[test]
+    fn nested_healthcheck() {
+        let mut lines = Vec::new();
+        for line in DOCKER_LIFE.lines() {
+            match line.split('\t').collect::<Vec<_>>()[..] {
+                // The daemons are the outer container's.
+                [_, _, "adopt", ..] | [_, _, "exec", _, _, _, _, _, "docker", "exec", ..] => {}
+                [ts, "1312", "exec", ..] => {
+                    let exec =
+                        |pid: u32, name: &str| format!("{ts}\t{pid}\texec\t1\t{pid}\t4026531836\t1\t/usr/bin/{name}");
+                    lines.push(exec(1312, "podman") + "\tpodman\trun\t--privileged\tdind");
+                    for (parent, child, name) in [(1312, 768, "dockerd"), (768, 790, "containerd")] {
+                        lines.push(format!("{ts}\t{parent}\tfork\t{parent}\t{child}\t0x4100"));
+                        lines.push(exec(child, name) + "\t" + name);
+                    }
+                }
+                _ => lines.push(line.to_owned()),
+            }
+        }
+        let mut found = session(&lines.join("\n"));
+        detect(&mut found);
+        let exec = of(&found, PhaseKind::Exec)[0];
+        let argv = exec.label.split(|byte| *byte == b' ').map(<[u8]>::to_vec).collect();
+        let id = found.containers[exec.container.unwrap().ix()].id.clone();
+        found.states.push(ContainerState {
+            id,
+            healthcheck: argv,
+            ..ContainerState::default()
+        });
+        detect(&mut found);
+        assert_eq!(of(&found, PhaseKind::Healthcheck).len(), 1);
     }
 
     /// Make sure that a session whose program never ran, since its container was killed meanwhile, is a healthcheck when

@@ -228,7 +228,7 @@ impl Ingest {
         // processes whose birth is still in the other ring.
         self.map_until(settled);
         self.unwinding.retry(&mut self.stacks, &mut self.out);
-        self.overlays.look_up(&mut self.images, &mut self.out);
+        self.overlays.look_up(&self.mnt_ns, &mut self.images, &mut self.out);
         self.images.look_up(&self.mnt_ns, &mut self.out);
         self.stacks.name(&mut self.out);
         self.write_out()?;
@@ -441,6 +441,7 @@ impl Ingest {
         named.extend(further);
         named.extend(self.unwinding.losses());
         named.extend(self.overlays.losses());
+        named.extend(self.images.losses());
         if self.failed_user_stacks > 0 {
             named.push((
                 "user stacks of waits that could not be read back".to_owned(),

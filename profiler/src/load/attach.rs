@@ -30,10 +30,17 @@ impl Loaded {
                         continue;
                     };
                     let mut outcome = self.ladder.remove(at);
+                    let mut missing = Vec::new();
                     let result = self.descend(probe, &mut outcome, btf, |loaded, probe, rung| match rung {
-                        Rung::Fentry => loaded.hook_sends(probe, btf),
+                        Rung::Fentry => {
+                            missing = loaded.hook_sends(probe, btf)?;
+                            Ok(())
+                        }
                         _ => loaded.attach_one(probe, rung),
                     });
+                    if !missing.is_empty() {
+                        outcome.detail = format!("without {}", missing.join(" and "));
+                    }
                     self.ladder.insert(at, outcome);
                     result?;
                 }

@@ -1,13 +1,16 @@
 //! Makes programs stay on their CPU on kernels that would let another thread take it in the middle of one; see
 //! [`profiler_common::preempt`].
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::ops::Range;
+use std::os::fd::AsRawFd as _;
 
 use object::{Object as _, ObjectSection as _, SectionKind};
 use profiler_common::preempt::{DISABLE, ENABLE};
 
 use super::LoadError;
-use crate::kernel::{host, offsets::Resolved};
+use crate::kernel::{host, offsets::Resolved, pseudo};
 
 /// Since then a tracepoint's programs are called with preemption on (a46023d5616e). Before 6.15 (1d8c5b51d2f0) the verifier
 /// refuses our functions of its own between the two calls.
@@ -30,9 +33,27 @@ pub(super) fn needed() -> bool {
 /// Whether another thread can take the CPU in the middle of a program on a function (`fentry`, `fexit`), which runs as the
 /// function does: on kernels built for that too.
 pub(super) fn cuts_into_functions() -> bool {
-    // `#1 SMP PREEMPT_DYNAMIC Debian 6.12…`: what is dynamic is voluntary if nobody has chosen otherwise.
     let built = std::fs::read_to_string("/proc/sys/kernel/version").unwrap_or_default();
-    needed() || built.split(' ').any(|word| word == "PREEMPT" || word == "PREEMPT_RT")
+    needed() || cuts(&built, mode)
+}
+
+/// The same by what the kernel says of its build (`#1 SMP PREEMPT_DYNAMIC Debian 6.12…`). What is dynamic is as the kernel was
+/// configured or booted, which `mode` tells: where that can't be had, the worse is taken.
+fn cuts(built: &str, mode: impl Fn() -> io::Result<String>) -> bool {
+    built.split(' ').any(|word| match word {
+        "PREEMPT" | "PREEMPT_RT" => true,
+        "PREEMPT_DYNAMIC" => !mode().is_ok_and(|mode| mode.contains("(none)") || mode.contains("(voluntary)")),
+        _ => false,
+    })
+}
+
+/// The modes of preemption, the chosen one in brackets: `none (voluntary) full` (`sched_dynamic_show`,
+/// kernel/sched/debug.c; 5.13).
+fn mode() -> io::Result<String> {
+    let root = pseudo::detached(c"debugfs")?;
+    let mut text = String::new();
+    File::from(pseudo::open(root.as_raw_fd(), c"sched/preempt", libc::O_RDONLY)?).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Ids of the kernel's functions in its BTF, where they are needed.
@@ -130,6 +151,30 @@ mod tests {
             }
         }
         counts
+    }
+
+    /// Make sure that a kernel that may be preempted anywhere is known by its build, and one that can be either by its mode.
+    #[test]
+    fn preemptible_kernels() {
+        let none = || Err(io::ErrorKind::PermissionDenied.into());
+        for (built, expected) in [
+            ("#1 SMP Debian 5.10.0-46 (2026-11-01)", false),
+            ("#1 SMP PREEMPT Fri Nov 20", true),
+            ("#1 SMP PREEMPT_RT Debian", true),
+            ("#1 SMP PREEMPT_DYNAMIC Debian 6.12", true),
+        ] {
+            assert_eq!(cuts(built, none), expected, "{built}");
+        }
+        for (mode, expected) in [
+            ("none (voluntary) full", false),
+            ("(none) voluntary full lazy", false),
+            ("none voluntary (full)", true),
+            ("none voluntary full (lazy)", true),
+            ("full (lazy)", true),
+        ] {
+            let cuts = cuts("#1 SMP PREEMPT_DYNAMIC x", || Ok(mode.to_owned()));
+            assert_eq!(cuts, expected, "{mode}");
+        }
     }
 
     /// Make sure that all calls are taken out, or become calls of the kernel's functions, and that nothing else changes.

@@ -20,6 +20,7 @@ mod docker;
 mod stacks;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use crate::lookup::overlay::Place;
 use crate::lookup::tree::{Folder, Tree};
@@ -29,6 +30,11 @@ use crate::recording::record::{Layer, Record, Stored, Text};
 const MAX_BYTES: u64 = 16 << 20;
 /// The most files that wait to be read: an engine that renames more between two drains goes short.
 const MAX_PENDING: usize = 4096;
+/// For how long files are read at a time; the rest waits for the next drain. Whoever renames much must not keep the rings from
+/// being drained.
+const MAX_READING: Duration = Duration::from_millis(100);
+/// The most layers, and the most images, that are told.
+const MAX_TOLD: usize = 65_536;
 /// Longest id or digest that is taken, bytes: `sha512:` and 128 digits, and room.
 const MAX_ID: usize = 256;
 /// Longest name of an image that is taken, bytes: a repository's 255, a tag's 128, and room.
@@ -54,14 +60,17 @@ impl Viewer {
     /// What it sees. For a process that is gone another one of its namespace stands in (`peers`: namespaces of those that
     /// are there), and never our own process for one of elsewhere: what it named would be other files.
     fn tree(self, peers: &HashMap<u32, u32>) -> Option<Tree> {
-        let others = peers.iter().filter(|(_, mnt_ns)| **mnt_ns == self.mnt_ns);
+        self.stands_for(peers).find_map(|pid| Tree::of(pid, self.mnt_ns))
+    }
+
+    /// It and others of its namespace that are there.
+    pub fn stands_for(self, peers: &HashMap<u32, u32>) -> impl Iterator<Item = u32> {
+        let others = peers.iter().filter(move |(_, mnt_ns)| **mnt_ns == self.mnt_ns);
         let others = others
             .map(|(pid, _)| *pid)
-            .filter(|pid| *pid != self.pid)
+            .filter(move |pid| *pid != self.pid)
             .take(MAX_PEERS);
-        std::iter::once(self.pid)
-            .chain(others)
-            .find_map(|pid| Tree::of(pid, self.mnt_ns))
+        std::iter::once(self.pid).chain(others)
     }
 }
 
@@ -73,20 +82,31 @@ pub struct Watch {
     stacks: stacks::Stacks,
     layers: HashSet<Layer>,
     images: HashSet<Stored>,
+    /// Files that were not read, and layers and images that were not told: there are too many.
+    skipped: u64,
 }
 
 impl Watch {
     /// Notes that a process of an engine renamed something to `path`.
     pub fn renamed(&mut self, viewer: Viewer, path: &[u8]) {
-        if path.starts_with(b"/") && reader(path).is_some() && self.pending.len() < MAX_PENDING {
-            self.pending.insert((viewer.mnt_ns, path.to_vec()), viewer.pid);
+        if !path.starts_with(b"/") || reader(path).is_none() {
+            return;
         }
+        if self.pending.len() >= MAX_PENDING {
+            self.skipped += 1;
+            return;
+        }
+        self.pending.insert((viewer.mnt_ns, path.to_vec()), viewer.pid);
     }
 
     /// Reads what was noted, and adds what is new to `out`. `peers`: mount namespaces of the processes that are there.
     pub fn look_up(&mut self, peers: &HashMap<u32, u32>, out: &mut Vec<Record>) {
         let mut last: Option<(Viewer, Option<Tree>)> = None;
-        for ((mnt_ns, path), pid) in std::mem::take(&mut self.pending) {
+        let begin = Instant::now();
+        while begin.elapsed() < MAX_READING {
+            let Some(((mnt_ns, path), pid)) = self.pending.pop_first() else {
+                break;
+            };
             let Some(read) = reader(&path) else { continue };
             let viewer = Viewer { mnt_ns, pid };
             let (_, tree) = match last.take() {
@@ -112,16 +132,35 @@ impl Watch {
     fn tell(&mut self, facts: Facts, out: &mut Vec<Record>) {
         for layer in facts.layers.into_iter().filter(is_layer) {
             self.stacks.told(&layer);
-            if self.layers.insert(layer.clone()) {
-                out.push(layer.into());
+            if self.layers.contains(&layer) {
+                continue;
             }
+            if self.layers.len() >= MAX_TOLD {
+                self.skipped += 1;
+                continue;
+            }
+            self.layers.insert(layer.clone());
+            out.push(layer.into());
         }
         for mut image in facts.images.into_iter().filter(is_image) {
             image.names.retain(|name| is_text(name, MAX_NAME, b"/@"));
-            if self.images.insert(image.clone()) {
-                out.push(image.into());
+            if self.images.contains(&image) {
+                continue;
             }
+            if self.images.len() >= MAX_TOLD {
+                self.skipped += 1;
+                continue;
+            }
+            self.images.insert(image.clone());
+            out.push(image.into());
         }
+    }
+
+    /// What engines put in place and nobody read or told, with its count.
+    pub fn losses(&self) -> impl Iterator<Item = (String, u64)> {
+        let name = "engines' state files that were not read, and their layers and images that were not told: too many";
+        let count = self.skipped + self.pending.len() as u64;
+        (count > 0).then(|| (name.to_owned(), count)).into_iter()
     }
 }
 
@@ -314,6 +353,35 @@ mod tests {
         watch.tell(facts, &mut out);
         let names = vec![b"localhost:5000/app:1".to_vec()];
         assert_eq!(out, [layer("sha256:01").into(), Stored { names, ..image }.into()]);
+    }
+
+    /// Make sure that what is too much is left out and counted: files that wait, and what is told.
+    #[test]
+    fn too_many() {
+        let mut watch = Watch::default();
+        for number in 0..MAX_PENDING + 3 {
+            watch.renamed(viewer(), format!("/missing/{number}-layers/layers.json").as_bytes());
+        }
+        assert_eq!(watch.losses().next().unwrap().1, MAX_PENDING as u64 + 3);
+        let mut out = Vec::new();
+        // Each is looked for at one time or another.
+        while !watch.pending.is_empty() {
+            watch.look_up(&HashMap::new(), &mut out);
+        }
+        assert_eq!(watch.losses().next().unwrap().1, 3);
+        let layers = |range: std::ops::Range<usize>| Facts {
+            layers: range
+                .map(|number| Layer {
+                    id: number.to_string().into_bytes(),
+                    ..Layer::default()
+                })
+                .collect(),
+            ..Facts::default()
+        };
+        watch.tell(layers(0..MAX_TOLD + 5), &mut out);
+        watch.tell(layers(0..10), &mut out);
+        assert_eq!(out.len(), MAX_TOLD);
+        assert_eq!(watch.losses().next().unwrap().1, 3 + 5);
     }
 
     /// Make sure that a path of a process that is gone is not looked for in our own tree if it was elsewhere.

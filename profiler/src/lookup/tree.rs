@@ -21,6 +21,8 @@ use crate::lookup::mounts::{Table, mounts_of, seen};
 
 /// Most parts of a path that are walked, those of its links among them.
 const MAX_STEPS: usize = 1024;
+/// Most links that are followed, as the kernel has it (`MAXSYMLINKS`).
+const MAX_LINKS: usize = 40;
 
 /// What becomes of a link at the end of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +130,7 @@ impl Tree {
         // Where `at` is, without links.
         let mut done = Vec::new();
         let mut at = None;
+        let mut links = 0;
         for _ in 0..MAX_STEPS {
             let Some(name) = todo.pop() else {
                 return at.map_or_else(|| self.root.try_clone(), Ok);
@@ -146,7 +149,8 @@ impl Tree {
                 at = Some(next);
                 continue;
             }
-            if todo.is_empty() && last == LastLink::Refuse {
+            links += 1;
+            if links > MAX_LINKS || todo.is_empty() && last == LastLink::Refuse {
                 break;
             }
             let target = readlinkat(&next, "", Vec::new())?.into_bytes();
@@ -255,7 +259,7 @@ fn open_folder(path: &Path) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Inode of a process' mount namespace; 0 when it is gone.
-fn namespace(process: &str) -> u32 {
+pub fn namespace(process: &str) -> u32 {
     fs::metadata(Path::new("/proc").join(process).join("ns/mnt")).map_or(0, |namespace| namespace.ino() as u32)
 }
 
@@ -335,6 +339,20 @@ mod tests {
         assert!(tree.folder(b"/a/folder").is_err());
         let folder = tree.folder(b"/a/folder/.").unwrap_err();
         assert_eq!(folder.raw_os_error(), Some(libc::ELOOP));
+    }
+
+    /// Make sure that as many links are followed as the kernel follows.
+    #[test]
+    fn links_are_bounded() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("a")).unwrap();
+        fs::write(root.path().join("a/0"), "end").unwrap();
+        for link in 1..=MAX_LINKS + 1 {
+            symlink((link - 1).to_string(), root.path().join(format!("a/{link}"))).unwrap();
+        }
+        let path = |link: usize| format!("/a/{link}");
+        assert_eq!(read(root.path(), &path(MAX_LINKS)).as_deref(), Some("end"));
+        assert_eq!(read(root.path(), &path(MAX_LINKS + 1)), None);
     }
 
     /// Make sure that only regular files are opened: no FIFO, no device, no socket, no folder.

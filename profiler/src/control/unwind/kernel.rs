@@ -77,16 +77,27 @@ impl Kernel {
         true
     }
 
-    pub(super) fn enter(&mut self, key: FileKey, table: FileTable) {
-        // Inodes come and go; the oldest are asked for again if they are still in use.
-        while self.entered.len() >= FILES as usize - 1 {
-            let Some(oldest) = self.entered.pop_front() else { break };
-            let _ = self.maps.files.remove(&Shared(oldest));
+    /// Enters a file's table, and returns a key that is not there for it: the oldest, or this one if it can't be entered.
+    /// Inodes come and go; a walk that misses what is still in use asks again.
+    #[must_use]
+    pub(super) fn enter(&mut self, key: FileKey, table: FileTable) -> Option<FileKey> {
+        let is_new = !self.entered.contains(&key);
+        let mut left = None;
+        if is_new && self.entered.len() >= FILES as usize - 1 {
+            left = self.entered.pop_front();
+            if let Some(oldest) = left {
+                let _ = self.maps.files.remove(&Shared(oldest));
+            }
         }
         match self.maps.files.insert(Shared(key), Shared(table), 0) {
-            Ok(()) => self.entered.push_back(key),
-            Err(why) => tracing::debug!("unwind table not entered: {why}"),
+            Ok(()) if is_new => self.entered.push_back(key),
+            Ok(()) => {}
+            Err(why) => {
+                tracing::debug!("unwind table not entered: {why}");
+                return Some(key);
+            }
         }
+        left
     }
 
     pub(super) fn forget(&mut self, keys: &[FileKey], run: Run) {

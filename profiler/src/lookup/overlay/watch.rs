@@ -14,22 +14,23 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::MetadataExt as _;
 
 use profiler_common::container::call;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, open, statx};
 
 use super::{Options, Role, absolute, place, plain_driver};
-use crate::kernel::host;
+use crate::kernel::host::monotonic_ns;
 use crate::lookup::images::{self, Viewer};
 use crate::lookup::locate::{cached, walk_freely};
 use crate::lookup::mounts::{Mount, mounts_of};
+use crate::lookup::tree::namespace;
 use crate::recording::record::{At, Overlay, OverlayLayer, Record, Role as Recorded, Syscall, Text};
 
 /// Most layers told of one mount: the kernel takes 500 lower ones (`OVL_MAX_STACK`) and one that is written to.
 const MAX_LAYERS: usize = 501;
-/// Mounts under construction by `fsopen` that are remembered.
+/// Mounts under construction by `fsopen` that are remembered, and of one process.
 const MAX_BUILDING: usize = 256;
+const MAX_BUILDING_OF_ONE: usize = 16;
 /// Mounts looked at between two drains.
 const MAX_PENDING: usize = 512;
 /// Mounts told of those that were there before.
@@ -57,8 +58,9 @@ struct Pending {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// By process and descriptor.
-    building: HashMap<(u32, u64), Options>,
+    /// By process and descriptor, with the order in which they were begun.
+    building: HashMap<(u32, u64), (u64, Options)>,
+    begun: u64,
     pending: Vec<Pending>,
     /// A process of each namespace whose mounts are still to be looked at.
     namespaces: BTreeMap<u32, u32>,
@@ -89,30 +91,41 @@ impl Watch {
                 }
             }
             call::FSOPEN if call.result >= 0 && call.c == b"overlay" => {
-                if self.building.len() >= MAX_BUILDING {
-                    self.building.clear();
-                }
-                self.building
-                    .insert((tgid, call.result.cast_unsigned()), Options::default());
+                self.begin(tgid, call.result.cast_unsigned());
             }
             call::FSCONFIG if call.result == 0 => {
-                if let Some(options) = self.building.get_mut(&(tgid, call.args[0])) {
+                if let Some((_, options)) = self.building.get_mut(&(tgid, call.args[0])) {
                     // FSCONFIG_SET_FLAG has a key alone.
                     options.add(&call.c, (call.args[1] != 0).then_some(&call.a));
                 }
             }
             call::FSMOUNT if call.result >= 0 => {
-                if let Some(options) = self.building.remove(&(tgid, call.args[0])) {
-                    self.building.insert((tgid, call.result.cast_unsigned()), options);
+                if let Some(begun) = self.building.remove(&(tgid, call.args[0])) {
+                    self.building.insert((tgid, call.result.cast_unsigned()), begun);
                 }
             }
             call::MOVE_MOUNT if call.result == 0 => {
-                if let Some(options) = self.building.remove(&(tgid, call.args[0])) {
+                if let Some((_, options)) = self.building.remove(&(tgid, call.args[0])) {
                     self.mounted(call.at, OVERLAY, &call.b, options);
                 }
             }
             _ => {}
         }
+    }
+
+    /// Remembers a mount under construction. Whoever begins many forgets its own, the oldest first.
+    fn begin(&mut self, tgid: u32, descriptor: u64) {
+        let of_one = self.building.keys().filter(|(of, _)| *of == tgid).count();
+        if self.building.len() >= MAX_BUILDING || of_one >= MAX_BUILDING_OF_ONE {
+            let own = self.building.iter().filter(|((of, _), _)| of_one == 0 || *of == tgid);
+            if let Some(oldest) = own.min_by_key(|(_, (begun, _))| *begun).map(|(key, _)| *key) {
+                self.building.remove(&oldest);
+                self.skipped += 1;
+            }
+        }
+        self.begun += 1;
+        self.building
+            .insert((tgid, descriptor), (self.begun, Options::default()));
     }
 
     fn mounted(&mut self, at: At, driver: &'static str, merged: &[u8], options: Options) {
@@ -136,47 +149,48 @@ impl Watch {
     }
 
     /// Looks at what was noted, tells it, and asks for what the engines' files say of the layers.
-    pub fn look_up(&mut self, images: &mut images::Watch, out: &mut Vec<Record>) {
+    /// `peers`: mount namespaces of the processes that are there.
+    pub fn look_up(&mut self, peers: &HashMap<u32, u32>, images: &mut images::Watch, out: &mut Vec<Record>) {
         if self.pending.is_empty() && self.namespaces.is_empty() {
             return;
         }
-        let own = mounts_of("self");
-        let own_ns = self.own_mnt_ns();
+        let host = Host {
+            mounts: &mounts_of("self"),
+            mnt_ns: self.own_mnt_ns(),
+            peers,
+        };
         for (mnt_ns, tgid) in std::mem::take(&mut self.namespaces) {
             self.known.insert(mnt_ns);
-            self.there_before(mnt_ns, tgid, &own, own_ns, images, out);
+            self.there_before(mnt_ns, tgid, &host, images, out);
         }
         // By the next time a device can be another mount's.
         self.before.clear();
         for pending in std::mem::take(&mut self.pending) {
-            let overlay = self.look(pending, &own, own_ns, images);
+            let overlay = self.look(pending, &host, images);
             out.push(overlay.into());
         }
     }
 
     /// Inode of our own mount namespace; 0 when it can't be had.
     fn own_mnt_ns(&mut self) -> u32 {
-        *self
-            .own_mnt_ns
-            .get_or_insert_with(|| fs::metadata("/proc/self/ns/mnt").map_or(0, |namespace| namespace.ino() as u32))
+        *self.own_mnt_ns.get_or_insert_with(|| namespace("self"))
     }
 
     fn there_before(
         &mut self,
         mnt_ns: u32,
         tgid: u32,
-        own: &[Mount],
-        own_ns: u32,
+        host: &Host<'_>,
         images: &mut images::Watch,
         out: &mut Vec<Record>,
     ) {
-        let is_own = mnt_ns == own_ns;
+        let is_own = mnt_ns == host.mnt_ns;
         let theirs = if is_own {
             Vec::new()
         } else {
             mounts_of(&tgid.to_string())
         };
-        let mounts = if is_own { own } else { &theirs };
+        let mounts = if is_own { host.mounts } else { &theirs };
         for mount in mounts.iter().filter(|mount| mount.fstype == b"overlay") {
             if self.told_before >= MAX_BEFORE {
                 self.skipped += 1;
@@ -189,10 +203,15 @@ impl Watch {
                 None => {
                     // Our own namespace has the place that the engine mounted it at, if it is one of the host's: what
                     // relative layers count from.
-                    let ours = own.iter().find(|other| other.dev == mount.dev).unwrap_or(mount);
-                    let base = options.base(&ours.point);
-                    let viewer = Viewer { mnt_ns: own_ns, pid: 0 };
-                    let eyes = Eyes::new(viewer, true, own);
+                    let ours = host.mounts.iter().find(|other| other.dev == mount.dev);
+                    let base = options.base(&ours.unwrap_or(mount).point);
+                    // One that is nobody's of the host names directories as its own namespace has them.
+                    let (mnt_ns, pid) = if ours.is_some() {
+                        (host.mnt_ns, 0)
+                    } else {
+                        (mnt_ns, tgid)
+                    };
+                    let eyes = Eyes::new(Viewer { mnt_ns, pid }, ours.is_some(), host);
                     let (layers, left_out) = self.layers(&options, base, &eyes, images);
                     self.before.insert(mount.dev, layers.clone());
                     (layers, left_out)
@@ -200,7 +219,7 @@ impl Watch {
             };
             out.push(
                 Overlay {
-                    ts: host::monotonic_ns(),
+                    ts: monotonic_ns(),
                     driver: OVERLAY.to_owned(),
                     mounted: None,
                     mnt_ns,
@@ -216,16 +235,20 @@ impl Watch {
         }
     }
 
-    fn look(&mut self, pending: Pending, own: &[Mount], own_ns: u32, images: &mut images::Watch) -> Overlay {
+    fn look(&mut self, pending: Pending, host: &Host<'_>, images: &mut images::Watch) -> Overlay {
         let Pending {
             at,
             driver,
             mut merged,
             mut options,
         } = pending;
-        let is_own = at.mnt_ns == own_ns;
+        let is_own = at.mnt_ns == host.mnt_ns;
         // The newest at that place, or what a relative place can only be.
-        let mut own_overlays = own.iter().rev().filter(|mount| is_own && mount.fstype == b"overlay");
+        let mut own_overlays = host
+            .mounts
+            .iter()
+            .rev()
+            .filter(|mount| is_own && mount.fstype == b"overlay");
         let found = own_overlays.find(|mount| driver == OVERLAY && is_place(&mount.point, &merged));
         if let Some(mount) = found {
             merged.clone_from(&mount.point);
@@ -238,10 +261,10 @@ impl Watch {
         // A runtime that bound a root file system may have entered it: what it sees is another tree.
         let pid = if driver == OVERLAY && !is_own { at.task.tgid } else { 0 };
         let mnt_ns = at.mnt_ns;
-        let eyes = Eyes::new(Viewer { mnt_ns, pid }, is_own, own);
+        let eyes = Eyes::new(Viewer { mnt_ns, pid }, is_own, host);
         let (layers, left_out) = self.layers(&options, base, &eyes, images);
         Overlay {
-            ts: host::monotonic_ns(),
+            ts: monotonic_ns(),
             driver: driver.to_owned(),
             mounted: Some(at),
             mnt_ns: at.mnt_ns,
@@ -323,6 +346,15 @@ fn kept(path: &[u8]) -> Text {
     path[..path.len().min(MAX_PATH)].to_vec()
 }
 
+/// What there is while mounts are looked at.
+struct Host<'a> {
+    /// Of our own namespace, which is `mnt_ns`; 0 when that can't be had.
+    mounts: &'a [Mount],
+    mnt_ns: u32,
+    /// Mount namespaces of the processes that are there.
+    peers: &'a HashMap<u32, u32>,
+}
+
 /// How directories are looked at.
 struct Eyes<'a> {
     viewer: Viewer,
@@ -333,18 +365,23 @@ struct Eyes<'a> {
 }
 
 impl Eyes<'_> {
-    /// As the process sees them: ours are the same (`own`), and so mostly are those of one that is gone.
-    fn new(viewer: Viewer, own: bool, mounts: &[Mount]) -> Eyes<'_> {
+    /// As the process sees them, or another of its namespace: ours are the same (`own`), and so mostly are those of a
+    /// namespace that is gone.
+    fn new<'a>(viewer: Viewer, own: bool, host: &Host<'a>) -> Eyes<'a> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = match own {
+        let root_of = |pid: u32| {
+            let root = open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok();
+            root.filter(|_| namespace(&pid.to_string()) == viewer.mnt_ns)
+        };
+        let root = match own || viewer.pid == 0 {
             true => None,
-            false => open(format!("/proc/{}/root", viewer.pid), flags, Mode::empty()).ok(),
+            false => viewer.stands_for(host.peers).find_map(root_of),
         };
         Eyes {
             viewer,
             root: root.or_else(|| open("/", flags, Mode::empty()).ok()),
             trusted: own,
-            mounts,
+            mounts: host.mounts,
         }
     }
 
@@ -369,5 +406,57 @@ impl Eyes<'_> {
         }
         let path = fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd())).ok()?;
         Some((path.into_os_string().into_vec(), dev, found.stx_ino))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::record::TaskId;
+
+    fn call(tgid: u32, call: u32, result: i64, descriptor: u64, text: &[u8]) -> Syscall {
+        let at = At {
+            ts: 1,
+            task: TaskId {
+                tgid,
+                tid: tgid,
+                start: 1,
+            },
+            cgroup: 0,
+            mnt_ns: 1,
+            cpu: 0,
+        };
+        let [a, b, d] = [const { Vec::new() }; 3];
+        Syscall {
+            at,
+            enter: 0,
+            result,
+            args: [descriptor, 0],
+            call,
+            a,
+            b,
+            c: text.to_vec(),
+            d,
+        }
+    }
+
+    /// Make sure that a process that begins many mounts and ends none costs only itself what is known of them.
+    #[test]
+    fn mounts_under_construction_are_bounded() {
+        let mut watch = Watch::default();
+        watch.syscall(&call(1, call::FSOPEN, 3, 0, b"overlay"));
+        for descriptor in 0..2 * MAX_BUILDING as i64 {
+            watch.syscall(&call(2, call::FSOPEN, descriptor, 0, b"overlay"));
+        }
+        assert_eq!(watch.building.len(), 1 + MAX_BUILDING_OF_ONE);
+        assert_eq!(watch.skipped as usize, 2 * MAX_BUILDING - MAX_BUILDING_OF_ONE);
+        watch.syscall(&call(2, call::MOVE_MOUNT, 0, 2 * MAX_BUILDING as u64 - 1, b""));
+        watch.syscall(&call(1, call::FSMOUNT, 4, 3, b""));
+        watch.syscall(&call(1, call::MOVE_MOUNT, 0, 4, b""));
+        assert_eq!(watch.pending.len(), 2);
+        for tgid in 3..3 + 2 * MAX_BUILDING as u32 {
+            watch.syscall(&call(tgid, call::FSOPEN, 3, 0, b"overlay"));
+        }
+        assert_eq!(watch.building.len(), MAX_BUILDING);
     }
 }
