@@ -15,10 +15,12 @@ const LARGEST: u64 = 1 << 20;
 /// Check results against budgets: a verdict for each, and an exit status for CI
 ///
 /// RESULTS is what `phasegraph bench` wrote, a folder of recordings, or one recording. A budget compares a figure with a
-/// limit: `phase.NAME.FIGURE` (its length), `phase.NAME.MEASURE.FIGURE`, `total.FIGURE`, `success_rate`, `lost`,
-/// `copy_up.bytes`, `copy_up.files` (the most in a run), `overhead_vs(baseline)`. FIGURE is median, mean, min, max, p95, p99, sd, cv, share (of the command's length) or count; MEASURE
-/// is cpu, runqueue, disk, network, lock, ipc, child, sleep, cpu_all, bytes, memory. NAME is a phase's kind (create), a step ("step
-/// 2"), or a whole key as `bench` shows it. [regression] compares every phase with the baseline.
+/// limit: `phase.NAME.FIGURE` (its length), `phase.NAME.MEASURE.FIGURE`, `total.FIGURE`, `total.MEASURE.FIGURE`,
+/// `success_rate`, `lost`, `copy_up.bytes`, `copy_up.files` (the most in a run), `overhead_vs(baseline)`. FIGURE is median,
+/// mean, min, max, p95, p99, sd, cv, share (of the command's length) or count; MEASURE is wall, cpu, runqueue, disk, network,
+/// lock, ipc, child, sleep, short_blocked, other, lost, unattributed, cpu_all, bytes, memory (of total wall, cpu_all, memory).
+/// NAME is a phase's kind (create), a step ("step 2"), or a whole key as `bench` shows it. [regression] compares every phase
+/// with the baseline.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
                         phasegraph check --budget budget.toml runs\n  \

@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     history: PathBuf,
 
-    /// Which figure of it: wall, cpu, runqueue, disk, network, lock, ipc, child, sleep, cpu_all, bytes, memory
+    /// Which figure of it
     #[arg(long, value_name = "MEASURE", default_value = "wall", value_parser = samples::MEASURES)]
     measure: String,
 
