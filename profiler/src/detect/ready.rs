@@ -226,13 +226,7 @@ mod tests {
         let mut found = session(DOCKER_LIFE);
         detect(&mut found);
         let exec = of(&found, PhaseKind::Exec)[0].clone();
-        let argv: Vec<Text> = exec.label.split(|byte| *byte == b' ').map(<[u8]>::to_vec).collect();
-        let id = found.containers[exec.container.unwrap().ix()].id.clone();
-        found.states.push(ContainerState {
-            id,
-            healthcheck: argv,
-            ..ContainerState::default()
-        });
+        looks_with(&mut found, &exec, words(&exec));
         // A client asked for it.
         detect(&mut found);
         assert!(of(&found, PhaseKind::Healthcheck).is_empty());
@@ -247,6 +241,21 @@ mod tests {
         let ready = of(&found, PhaseKind::Ready);
         assert_eq!((ready.len(), &ready[0].label[..]), (1, &b"healthcheck"[..]));
         assert_eq!(ready[0].span.to, check.span.to);
+    }
+
+    /// Lets the engine's file of the session's container say that this is its check.
+    fn looks_with(session: &mut Session, exec: &Phase, healthcheck: Vec<Text>) {
+        let id = session.containers[exec.container.unwrap().ix()].id.clone();
+        session.states.push(ContainerState {
+            id,
+            name: b"dk-two".to_vec(),
+            healthcheck,
+            ..ContainerState::default()
+        });
+    }
+
+    fn words(exec: &Phase) -> Vec<Text> {
+        exec.label.split(|byte| *byte == b' ').map(<[u8]>::to_vec).collect()
     }
 
     /// Without the arguments of the client that asks for a session, nobody did.
@@ -283,14 +292,8 @@ mod tests {
         }
         let mut found = session(&lines.join("\n"));
         detect(&mut found);
-        let exec = of(&found, PhaseKind::Exec)[0];
-        let argv = exec.label.split(|byte| *byte == b' ').map(<[u8]>::to_vec).collect();
-        let id = found.containers[exec.container.unwrap().ix()].id.clone();
-        found.states.push(ContainerState {
-            id,
-            healthcheck: argv,
-            ..ContainerState::default()
-        });
+        let exec = of(&found, PhaseKind::Exec)[0].clone();
+        looks_with(&mut found, &exec, words(&exec));
         detect(&mut found);
         assert_eq!(of(&found, PhaseKind::Healthcheck).len(), 1);
     }
@@ -305,17 +308,11 @@ mod tests {
             .collect();
         let mut found = session(&lines.join("\n"));
         detect(&mut found);
-        let exec = of(&found, PhaseKind::Exec)[0];
+        let exec = of(&found, PhaseKind::Exec)[0].clone();
         assert_eq!((&exec.label[..], exec.exit_code(&found)), (&b""[..], None));
         let runtime = found.threads[exec.main.unwrap().ix()].process;
         assert_eq!(found.processes[runtime.ix()].exit_code, Some(0));
-        let id = found.containers[exec.container.unwrap().ix()].id.clone();
-        found.states.push(ContainerState {
-            id,
-            name: b"dk-two".to_vec(),
-            healthcheck: vec![b"true".to_vec()],
-            ..ContainerState::default()
-        });
+        looks_with(&mut found, &exec, vec![b"true".to_vec()]);
         detect(&mut found);
         assert!(of(&found, PhaseKind::Healthcheck).is_empty());
         unname_client(&mut found);

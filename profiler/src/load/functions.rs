@@ -71,22 +71,19 @@ impl Loaded {
         hook().map_err(|why| refusal(&why))
     }
 
-    /// Hooks the functions that send, and returns those of them that the kernel does not have: IPv6 may be a module.
+    /// Hooks the functions that send, and returns those of them that can't be hooked, with the reason: IPv6 may be a module.
     ///
     /// # Errors
     ///
     /// The first, by which engines are spoken to, can't be hooked: the kernel's refusal, in words.
-    pub(super) fn hook_sends(&mut self, probe: &'static Probe, btf: &Btf) -> Result<Vec<&'static str>, String> {
+    pub(super) fn hook_sends(&mut self, probe: &'static Probe, btf: &Btf) -> Result<Vec<String>, String> {
         let name = program_of(probe.program, Rung::Fentry);
         let mut missing = Vec::new();
         for function in SENDS {
             match self.hook_function(&name, function, btf) {
                 Ok(link) => self.links.push((probe.program, link)),
                 Err(why) if function == SENDS[0] => return Err(format!("{function}: {why}")),
-                Err(why) => {
-                    tracing::debug!("{function}: {why}");
-                    missing.push(function);
-                }
+                Err(why) => missing.push(format!("{function} ({why})")),
             }
         }
         Ok(missing)

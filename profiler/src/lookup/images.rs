@@ -20,6 +20,7 @@ mod docker;
 mod stacks;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use crate::lookup::overlay::Place;
@@ -132,27 +133,15 @@ impl Watch {
     fn tell(&mut self, facts: Facts, out: &mut Vec<Record>) {
         for layer in facts.layers.into_iter().filter(is_layer) {
             self.stacks.told(&layer);
-            if self.layers.contains(&layer) {
-                continue;
+            if is_new(&mut self.layers, &layer, &mut self.skipped) {
+                out.push(layer.into());
             }
-            if self.layers.len() >= MAX_TOLD {
-                self.skipped += 1;
-                continue;
-            }
-            self.layers.insert(layer.clone());
-            out.push(layer.into());
         }
         for mut image in facts.images.into_iter().filter(is_image) {
             image.names.retain(|name| is_text(name, MAX_NAME, b"/@"));
-            if self.images.contains(&image) {
-                continue;
+            if is_new(&mut self.images, &image, &mut self.skipped) {
+                out.push(image.into());
             }
-            if self.images.len() >= MAX_TOLD {
-                self.skipped += 1;
-                continue;
-            }
-            self.images.insert(image.clone());
-            out.push(image.into());
         }
     }
 
@@ -162,6 +151,16 @@ impl Watch {
         let count = self.skipped + self.pending.len() as u64;
         (count > 0).then(|| (name.to_owned(), count)).into_iter()
     }
+}
+
+/// Whether it is to be told: it has not been, and there is room to remember it; else it counts as skipped.
+fn is_new<T: Clone + Eq + Hash>(told: &mut HashSet<T>, one: &T, skipped: &mut u64) -> bool {
+    let is_new = !told.contains(one);
+    if is_new && told.len() >= MAX_TOLD {
+        *skipped += 1;
+        return false;
+    }
+    is_new && told.insert(one.clone())
 }
 
 fn is_layer(layer: &Layer) -> bool {

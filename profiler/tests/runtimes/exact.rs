@@ -45,15 +45,12 @@ fn exact(runtime: &'static str) {
         assert!(run.from() <= begin && end <= run.to(), "{run:?}");
     }
     let [exec, exit, begin, end] = differences;
-    // An emulated CPU can be taken away between two readings of its clock.
-    let within = |limit: &str| match emulated() {
-        true => String::new(),
-        false => format!("within {limit}, all but {TAKEN_AWAY}"),
-    };
-    let trace = within("0.1 ms");
-    let stopwatch = match within("1 ms").as_str() {
-        "" => "never outside of the phase".to_owned(),
-        within => format!("{within}; never outside of the phase"),
+    // An emulated CPU can be taken away between two readings of its clock, or be slow by itself.
+    let taken_away = if emulated() { RUNS / 2 } else { TAKEN_AWAY };
+    let trace = format!("within 0.1 ms, all but {taken_away}");
+    let stopwatch = match emulated() {
+        true => "never outside of the phase".to_owned(),
+        false => format!("within 1 ms, all but {TAKEN_AWAY}; never outside of the phase"),
     };
     let edge = |what: &str, differences, asserted: &String| Edge {
         what: what.to_owned(),
@@ -92,12 +89,11 @@ fn exact(runtime: &'static str) {
     );
     accuracy::tell(&section, &what, &edges);
     let outside = |edge: &Edge, limit: i64| edge.differences.iter().filter(|ns| ns.abs() > limit).count();
-    if emulated() {
-        return;
-    }
-    for (edge, limit) in edges.iter().zip([TRACE_NS, TRACE_NS, STOPWATCH_NS, STOPWATCH_NS]) {
+    let limits = [TRACE_NS, TRACE_NS, STOPWATCH_NS, STOPWATCH_NS];
+    let asserted = if emulated() { 2 } else { limits.len() };
+    for (edge, limit) in edges.iter().zip(limits).take(asserted) {
         assert!(
-            outside(edge, limit) <= TAKEN_AWAY,
+            outside(edge, limit) <= taken_away,
             "{}: {:?}",
             edge.what,
             edge.differences
