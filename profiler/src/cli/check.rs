@@ -133,15 +133,14 @@ fn checked(args: &Args) -> Result<u8, Problem> {
 }
 
 fn budgets(path: &Path) -> Result<Budgets, Problem> {
-    let failed = || Problem::new(format!("can't use the budgets in {}", path.display()));
+    let failed = || {
+        Problem::new(format!("can't use the budgets in {}", path.display()))
+            .next("phasegraph check --help shows a budget file")
+    };
     let length = path.metadata().map_err(|error| failed().because(error))?.len();
     if length > LARGEST {
         return Err(failed().because("the file is larger than 1 MiB"));
     }
     let text = std::fs::read_to_string(path).map_err(|error| failed().because(error))?;
-    Budgets::parse(&text).map_err(|error| {
-        failed()
-            .because(error)
-            .next("phasegraph check --help shows a budget file")
-    })
+    Budgets::parse(&text).map_err(|error| failed().because(error))
 }

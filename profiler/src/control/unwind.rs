@@ -42,7 +42,6 @@ struct Slot {
     written: Option<i128>,
     /// Where the kernel has it.
     placed: Option<(Run, FileTable)>,
-    keys: Vec<FileKey>,
     used: u64,
 }
 
@@ -71,6 +70,8 @@ pub enum Found<'t> {
 pub struct Tables {
     kernel: Option<Kernel>,
     slots: HashMap<FileIx, Slot>,
+    /// Whose table the kernel has under a key. Behind overlays one key has many files: perf tells each container's by itself.
+    keys: HashMap<FileKey, FileIx>,
     /// Links that wait for a table.
     wanted: Vec<(FileKey, FileIx)>,
     /// Files whose table a walk has missed since [`Tables::take_missed`].
@@ -93,6 +94,7 @@ struct Causes {
     refused: u64,
     dropped: u64,
     evicted: u64,
+    gone: u64,
     other_content: u64,
 }
 
@@ -108,6 +110,7 @@ impl Tables {
         Tables {
             kernel: maps.map(Kernel::new),
             slots: HashMap::new(),
+            keys: HashMap::new(),
             wanted: Vec::new(),
             missed: Vec::new(),
             waiting: 0,
@@ -161,22 +164,24 @@ impl Tables {
     pub fn link(&mut self, key: FileKey, file: FileIx) {
         self.clock += 1;
         let Some(kernel) = &mut self.kernel else { return };
-        let Some(slot) = self.slots.get_mut(&file) else {
-            // The file was not found: there is nothing to wait for.
-            return enter(&mut self.slots, kernel, key, frame_pointers());
-        };
-        slot.used = self.clock;
-        if slot.keys.contains(&key) && slot.placed.is_some() {
+        if let Some(slot) = self.keys.get(&key).and_then(|has| self.slots.get_mut(has)) {
+            // Missed before it was entered.
+            slot.used = self.clock;
             return;
         }
+        let Some(slot) = self.slots.get_mut(&file) else {
+            // The file was not found: there is nothing to wait for.
+            return enter(&mut self.keys, kernel, key, frame_pointers());
+        };
+        slot.used = self.clock;
         let written = i128::from(key.mtime as i64) * 1_000_000_000 + i128::from(key.mtime_nsec);
         if slot.written.is_some_and(|known| known != written) {
             self.causes.other_content += 1;
-            return enter(&mut self.slots, kernel, key, frame_pointers());
+            return enter(&mut self.keys, kernel, key, frame_pointers());
         }
         if let Some((_, table)) = slot.placed {
-            slot.keys.push(key);
-            return enter(&mut self.slots, kernel, key, table);
+            self.keys.insert(key, file);
+            return enter(&mut self.keys, kernel, key, table);
         }
         let table = match &slot.state {
             State::Waiting => {
@@ -186,19 +191,18 @@ impl Tables {
                 return self.want(key, file);
             }
             State::Ready(table) => Arc::clone(table),
-            State::None | State::Dropped => return enter(&mut self.slots, kernel, key, frame_pointers()),
+            State::None | State::Dropped => return enter(&mut self.keys, kernel, key, frame_pointers()),
         };
         let count = u32::try_from(table.blocks.len()).unwrap_or(u32::MAX);
         if count > kernel.room.all {
             self.causes.refused += 1;
-            return enter(&mut self.slots, kernel, key, frame_pointers());
+            return enter(&mut self.keys, kernel, key, frame_pointers());
         }
         let Some(run) = kernel.room.take(count) else {
             // Walks may still read what leaves: the table has its place when they are done with that.
             if !kernel.awaits_room() {
                 for evicted in least_used(&self.slots, count) {
-                    self.causes.evicted += 1;
-                    evict(&mut self.slots, kernel, evicted);
+                    self.evict(evicted);
                 }
             }
             return self.want(key, file);
@@ -214,11 +218,21 @@ impl Tables {
             first_page: table.first_page,
             pages: table.pages,
         };
-        if let Some(slot) = self.slots.get_mut(&file) {
-            slot.placed = Some((run, entry));
-            slot.keys.push(key);
+        slot.placed = Some((run, entry));
+        self.keys.insert(key, file);
+        enter(&mut self.keys, kernel, key, entry);
+    }
+
+    /// Takes a table out of the kernel. If it is still needed, the next walk misses it.
+    fn evict(&mut self, file: FileIx) {
+        let Some(slot) = self.slots.get_mut(&file) else { return };
+        match slot.state {
+            State::Dropped => self.causes.gone += 1,
+            _ => self.causes.evicted += 1,
         }
-        enter(&mut self.slots, kernel, key, entry);
+        if let (Some(kernel), Some((run, _))) = (&mut self.kernel, slot.placed.take()) {
+            kernel.forget(&taken(&mut self.keys, file), run);
+        }
     }
 
     /// Has a link made as soon as the table is there, or has its place.
@@ -253,6 +267,7 @@ impl Tables {
             refused,
             dropped,
             evicted,
+            gone,
             other_content,
         } = self.causes;
         [
@@ -271,6 +286,10 @@ impl Tables {
             (
                 "unwind tables: taken out of the kernel for want of room, until they are needed again",
                 evicted,
+            ),
+            (
+                "unwind tables: taken out of the kernel for want of room, and out of memory (frame pointers are followed)",
+                gone,
             ),
             (
                 "unwind tables: mapped content is not the one that was read",
@@ -323,7 +342,6 @@ impl Tables {
             state,
             written,
             placed: None,
-            keys: Vec::new(),
             used: self.clock,
         };
         let Some(old) = self.slots.insert(file, slot) else {
@@ -333,17 +351,18 @@ impl Tables {
             self.bytes -= table.bytes();
         }
         if let (Some(kernel), Some((run, _))) = (&mut self.kernel, old.placed) {
-            kernel.forget(&old.keys, run);
+            kernel.forget(&taken(&mut self.keys, file), run);
         }
     }
 
+    /// Drops tables, first those that the kernel has: from it they are still of use.
     fn shrink(&mut self) {
         while self.bytes > MAX_BYTES {
             let oldest = self
                 .slots
                 .values_mut()
                 .filter(|slot| matches!(slot.state, State::Ready(_)))
-                .min_by_key(|slot| slot.used);
+                .min_by_key(|slot| (slot.placed.is_none(), slot.used));
             let Some(slot) = oldest else { break };
             if let State::Ready(table) = std::mem::replace(&mut slot.state, State::Dropped) {
                 self.bytes -= table.bytes();
@@ -360,11 +379,13 @@ fn frame_pointers() -> FileTable {
     }
 }
 
-/// The files whose tables were asked for least lately, as many as have `count` blocks in the kernel.
+/// The files whose tables were asked for least lately, as many as have `count` blocks in the kernel. Tables that are nowhere
+/// else are the last of them: they can't come back.
 fn least_used(slots: &HashMap<FileIx, Slot>, count: u32) -> Vec<FileIx> {
+    let last = |slot: &Slot| matches!(slot.state, State::Dropped);
     let placed = slots
         .iter()
-        .filter_map(|(file, slot)| Some((slot.used, *file, slot.placed?.0.count)));
+        .filter_map(|(file, slot)| Some((last(slot), slot.used, *file, slot.placed?.0.count)));
     let mut placed: Vec<_> = placed.collect();
     placed.sort_unstable();
     let mut freed = 0u32;
@@ -373,24 +394,19 @@ fn least_used(slots: &HashMap<FileIx, Slot>, count: u32) -> Vec<FileIx> {
         freed = freed.saturating_add(*blocks);
         more
     });
-    needed.map(|(_, file, _)| file).collect()
+    needed.map(|(.., file, _)| file).collect()
 }
 
 /// Enters a table under a key. One that leaves for it is to be entered again when a walk misses it.
-fn enter(slots: &mut HashMap<FileIx, Slot>, kernel: &mut Kernel, key: FileKey, table: FileTable) {
+fn enter(keys: &mut HashMap<FileKey, FileIx>, kernel: &mut Kernel, key: FileKey, table: FileTable) {
     if let Some(left) = kernel.enter(key, table) {
-        for slot in slots.values_mut() {
-            slot.keys.retain(|known| *known != left);
-        }
+        keys.remove(&left);
     }
 }
 
-/// Takes a table out of the kernel. If it is still needed, the next walk misses it.
-fn evict(slots: &mut HashMap<FileIx, Slot>, kernel: &mut Kernel, file: FileIx) {
-    let Some(slot) = slots.get_mut(&file) else { return };
-    if let Some((run, _)) = slot.placed.take() {
-        kernel.forget(&std::mem::take(&mut slot.keys), run);
-    }
+/// Takes out the keys of a file.
+fn taken(keys: &mut HashMap<FileKey, FileIx>, file: FileIx) -> Vec<FileKey> {
+    keys.extract_if(|_, of| *of == file).map(|(key, _)| key).collect()
 }
 
 #[cfg(test)]
@@ -411,10 +427,9 @@ mod tests {
             state: State::None,
             written: None,
             placed: count.map(|count| (Run { first: 0, count }, FileTable::default())),
-            keys: Vec::new(),
             used,
         };
-        let slots: HashMap<FileIx, Slot> = [
+        let mut slots: HashMap<FileIx, Slot> = [
             (FileIx(0), slot(4, Some(9))),
             (FileIx(1), slot(2, Some(3))),
             (FileIx(2), slot(1, None)),
@@ -425,6 +440,9 @@ mod tests {
         assert_eq!(least_used(&slots, 3), [FileIx(1)]);
         assert_eq!(least_used(&slots, 4), [FileIx(1), FileIx(3)]);
         assert_eq!(least_used(&slots, 100), [FileIx(1), FileIx(3), FileIx(0)]);
+        slots.get_mut(&FileIx(1)).unwrap().state = State::Dropped;
+        assert_eq!(least_used(&slots, 4), [FileIx(3), FileIx(0)]);
+        assert_eq!(least_used(&slots, 100), [FileIx(3), FileIx(0), FileIx(1)]);
     }
 
     /// Make sure that a table for which there is no room has one as soon as nobody reads what is taken out for it, that no
@@ -490,6 +508,11 @@ mod tests {
         tables.poll();
         assert_eq!(kinds(&tables), [Some(TABLE), None, Some(TABLE)]);
         assert_eq!((tables.causes.evicted, tables.causes.refused), (2, 0));
+        // Another container's name of the same file needs no place of its own, and takes none away.
+        let used = tables.size().1;
+        tables.link(key(files[2]), files[1]);
+        assert_eq!(tables.size().1, used);
+        assert_eq!(kinds(&tables), [Some(TABLE), None, Some(TABLE)]);
         // More files than the kernel's map takes: those that were entered first leave it, and come back.
         for ino in 0..u64::from(FILES) {
             let other = FileKey {

@@ -36,7 +36,9 @@ impl Ingest {
     /// What engines keep about a container is written before the runtime is called, and may be gone soon after.
     fn container_state(&mut self, exec: &Exec) {
         self.daemons.seen(&exec.argv);
-        if let Some(state) = state::created(&exec.argv, &self.daemons, || seen_by(exec.at)) {
+        let Ingest { looking, daemons, .. } = self;
+        let state = looking.look(exec.at, |tree| state::created(&exec.argv, daemons, tree));
+        if let Some(state) = state {
             self.tell_state(state);
         }
     }
@@ -116,7 +118,8 @@ impl Ingest {
 
     /// A build's steps are named by the file it reads, which may be gone or changed later.
     fn build_file(&mut self, exec: &Exec) {
-        let Some((path, mut instructions)) = dockerfile::look_up(&exec.argv, || seen_by(exec.at)) else {
+        let found = self.looking.look(exec.at, |tree| dockerfile::look_up(&exec.argv, tree));
+        let Some((path, mut instructions)) = found else {
             return;
         };
         if self.redact {
@@ -155,6 +158,7 @@ impl Ingest {
         if exit.group_dead.unwrap_or(task.tgid == task.tid) {
             self.map_until(exit.at.ts);
             self.alive.remove(&task.tgid);
+            self.overlays.exited(task.tgid);
             self.stacks.exit(task.tgid);
             self.mnt_ns.remove(&task.tgid);
             self.leaders.remove(&task.tgid);

@@ -5,6 +5,7 @@ mod code;
 pub mod decode;
 pub mod frames;
 mod life;
+mod looking;
 pub mod mappings;
 pub mod marks;
 pub mod naming;
@@ -23,6 +24,7 @@ use std::{
 use aya::maps::{MapData, RingBuf, StackTraceMap};
 use decode::{Event, UserStack, decode};
 use frames::RawStack;
+use looking::Looking;
 use mappings::{Mappings, MappingsError};
 use profiler_common::net;
 use stacks::Stacks;
@@ -65,6 +67,7 @@ pub struct Ingest {
     images: images::Watch,
     overlays: overlay::watch::Watch,
     daemons: state::Daemons,
+    looking: Looking,
     redact: bool,
     batch: Vec<Event>,
     out: Vec<Record>,
@@ -111,6 +114,7 @@ impl Ingest {
             images: images::Watch::default(),
             overlays: overlay::watch::Watch::default(),
             daemons: state::Daemons::default(),
+            looking: Looking::default(),
             redact,
             batch: Vec::new(),
             out: Vec::new(),
@@ -210,6 +214,7 @@ impl Ingest {
         // What is older than this is in the rings by now.
         let settled = host::monotonic_ns().saturating_sub(SETTLE_NS);
         self.stacks.poll();
+        self.looking.renew();
         let mut batch = std::mem::take(&mut self.batch);
         while let Some(item) = self.ring.next() {
             match decode(&item) {
@@ -442,6 +447,7 @@ impl Ingest {
         named.extend(self.unwinding.losses());
         named.extend(self.overlays.losses());
         named.extend(self.images.losses());
+        named.extend(self.looking.losses());
         if self.failed_user_stacks > 0 {
             named.push((
                 "user stacks of waits that could not be read back".to_owned(),

@@ -18,28 +18,45 @@ mod containerd;
 mod containers;
 mod docker;
 mod stacks;
+mod turns;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::hash::Hash;
+use std::marker::PhantomData;
 use std::time::{Duration, Instant};
+
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::lookup::overlay::Place;
 use crate::lookup::tree::{Folder, Tree};
 use crate::recording::record::{Layer, Record, Stored, Text};
+use turns::Turns;
 
-/// The most that is read of a file: a storage with 10,000 layers has 5 MB of `layers.json`.
+/// The most that is read of a list of a storage: one with 10,000 layers has 5 MB of `layers.json`.
 const MAX_BYTES: u64 = 16 << 20;
-/// The most files that wait to be read: an engine that renames more between two drains goes short.
-const MAX_PENDING: usize = 4096;
-/// For how long files are read at a time; the rest waits for the next drain. Whoever renames much must not keep the rings from
-/// being drained.
-const MAX_READING: Duration = Duration::from_millis(100);
+/// The most elements that such a list has.
+const MAX_LISTED: usize = MAX_TOLD;
+/// The most that is read of what says something of one layer or image.
+const MAX_ONE: u64 = 1 << 20;
+/// The most that is read of docker's names: 10,000 have 2 MB.
+const MAX_NAMES: u64 = 4 << 20;
+/// The most files of a mount namespace, and of all, that wait to be read: an engine that renames more between two drains goes
+/// short.
+const MAX_PENDING_OF_ONE: usize = 4096;
+const MAX_PENDING: usize = 4 * MAX_PENDING_OF_ONE;
+/// For how long files that were renamed are read at a time, and for how long those of the layers of mounts; the rest waits for
+/// the next drain. Whoever renames or mounts much must not keep the rings from being drained.
+const MAX_READING: Duration = Duration::from_millis(50);
 /// The most layers, and the most images, that are told.
 const MAX_TOLD: usize = 65_536;
 /// Longest id or digest that is taken, bytes: `sha512:` and 128 digits, and room.
 const MAX_ID: usize = 256;
 /// Longest name of an image that is taken, bytes: a repository's 255, a tag's 128, and room.
 const MAX_NAME: usize = 512;
+/// The most layers of an image that is taken (overlays take 500), and the most of its names.
+const MAX_OF_IMAGE: usize = 1024;
 /// Processes of a mount namespace that may stand in for one that is gone.
 const MAX_PEERS: usize = 8;
 
@@ -78,12 +95,12 @@ impl Viewer {
 /// Files that engines have put in place and that have not been read yet, and what was told already.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// By mount namespace and path.
-    pending: BTreeMap<(u32, Text), u32>,
+    /// By path: who has seen it.
+    pending: Turns<Text, u32>,
     stacks: stacks::Stacks,
     layers: HashSet<Layer>,
     images: HashSet<Stored>,
-    /// Files that were not read, and layers and images that were not told: there are too many.
+    /// Files that were not read, and layers, images and their names that were not told: there are too many.
     skipped: u64,
 }
 
@@ -93,11 +110,12 @@ impl Watch {
         if !path.starts_with(b"/") || reader(path).is_none() {
             return;
         }
-        if self.pending.len() >= MAX_PENDING {
+        let of_one = self.pending.of(viewer.mnt_ns);
+        if of_one >= MAX_PENDING_OF_ONE || self.pending.len() >= MAX_PENDING {
             self.skipped += 1;
             return;
         }
-        self.pending.insert((viewer.mnt_ns, path.to_vec()), viewer.pid);
+        *self.pending.entry(viewer.mnt_ns, path.to_vec(), || 0) = viewer.pid;
     }
 
     /// Reads what was noted, and adds what is new to `out`. `peers`: mount namespaces of the processes that are there.
@@ -105,7 +123,7 @@ impl Watch {
         let mut last: Option<(Viewer, Option<Tree>)> = None;
         let begin = Instant::now();
         while begin.elapsed() < MAX_READING {
-            let Some(((mnt_ns, path), pid)) = self.pending.pop_first() else {
+            let Some((mnt_ns, path, pid)) = self.pending.next() else {
                 break;
             };
             let Some(read) = reader(&path) else { continue };
@@ -120,7 +138,7 @@ impl Watch {
             };
             self.tell(facts, out);
         }
-        for facts in self.stacks.look_up(peers) {
+        for facts in self.stacks.look_up(peers, MAX_READING) {
             self.tell(facts, out);
         }
     }
@@ -139,6 +157,12 @@ impl Watch {
         }
         for mut image in facts.images.into_iter().filter(is_image) {
             image.names.retain(|name| is_text(name, MAX_NAME, b"/@"));
+            self.skipped += image.names.len().saturating_sub(MAX_OF_IMAGE) as u64;
+            image.names.truncate(MAX_OF_IMAGE);
+            if image.layers.len() > MAX_OF_IMAGE {
+                self.skipped += 1;
+                continue;
+            }
             if is_new(&mut self.images, &image, &mut self.skipped) {
                 out.push(image.into());
             }
@@ -147,8 +171,9 @@ impl Watch {
 
     /// What engines put in place and nobody read or told, with its count.
     pub fn losses(&self) -> impl Iterator<Item = (String, u64)> {
-        let name = "engines' state files that were not read, and their layers and images that were not told: too many";
-        let count = self.skipped + self.pending.len() as u64;
+        let name =
+            "engines' state files that were not read, and their layers, images and names that were not told: too many";
+        let count = self.skipped + self.pending.len() as u64 + self.stacks.waiting();
         (count > 0).then(|| (name.to_owned(), count)).into_iter()
     }
 }
@@ -203,8 +228,45 @@ fn reader(path: &[u8]) -> Option<Reader> {
     }
 }
 
-fn json<T: serde::de::DeserializeOwned>(tree: &Tree, path: &[u8]) -> Option<T> {
-    serde_json::from_slice(&tree.read(path, MAX_BYTES).ok()?).ok()
+/// What a file of up to `max` bytes says.
+fn json<T: DeserializeOwned>(tree: &Tree, path: &[u8], max: u64) -> Option<T> {
+    serde_json::from_slice(&tree.read(path, max).ok()?).ok()
+}
+
+/// The elements of a list in a file of up to [`MAX_BYTES`] bytes, one after the other: what is kept of them costs memory
+/// only then. `None` if it is none or has too many.
+fn list<T: DeserializeOwned>(tree: &Tree, path: &[u8]) -> Option<Vec<T>> {
+    let bytes = tree.read(path, MAX_BYTES).ok()?;
+    let List(elements) = serde_json::from_slice(&bytes).ok()?;
+    Some(elements)
+}
+
+/// A list of no more than [`MAX_LISTED`] elements.
+struct List<T>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Elements<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Elements<T> {
+            type Value = List<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a list of at most {MAX_LISTED}")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<List<T>, A::Error> {
+                let mut list = Vec::new();
+                while let Some(element) = elements.next_element()? {
+                    if list.len() >= MAX_LISTED {
+                        return Err(A::Error::invalid_length(list.len() + 1, &self));
+                    }
+                    list.push(element);
+                }
+                Ok(List(list))
+            }
+        }
+        deserializer.deserialize_seq(Elements(PhantomData))
+    }
 }
 
 /// `sha256:` and the last part of a path.
@@ -309,6 +371,9 @@ mod tests {
         look("cut");
         File::create(&path).unwrap().set_len(MAX_BYTES + 1).unwrap();
         look("large");
+        let many = vec![r#"{"id":"ab","diff-digest":"sha256:01"}"#; MAX_LISTED + 1].join(",");
+        std::fs::write(&path, format!("[{many}]")).unwrap();
+        look("many");
     }
 
     /// Make sure that a link to a file of the host, and what does not look like an id, is not told of a layer.
@@ -358,13 +423,13 @@ mod tests {
     #[test]
     fn too_many() {
         let mut watch = Watch::default();
-        for number in 0..MAX_PENDING + 3 {
+        for number in 0..MAX_PENDING_OF_ONE + 3 {
             watch.renamed(viewer(), format!("/missing/{number}-layers/layers.json").as_bytes());
         }
-        assert_eq!(watch.losses().next().unwrap().1, MAX_PENDING as u64 + 3);
+        assert_eq!(watch.losses().next().unwrap().1, MAX_PENDING_OF_ONE as u64 + 3);
         let mut out = Vec::new();
         // Each is looked for at one time or another.
-        while !watch.pending.is_empty() {
+        while watch.pending.len() > 0 {
             watch.look_up(&HashMap::new(), &mut out);
         }
         assert_eq!(watch.losses().next().unwrap().1, 3);
@@ -381,6 +446,22 @@ mod tests {
         watch.tell(layers(0..10), &mut out);
         assert_eq!(out.len(), MAX_TOLD);
         assert_eq!(watch.losses().next().unwrap().1, 3 + 5);
+        let image = |names: usize, layers: usize| Facts {
+            images: vec![Stored {
+                names: vec![b"app".to_vec(); names],
+                layers: vec![b"sha256:01".to_vec(); layers],
+                ..Stored::default()
+            }],
+            ..Facts::default()
+        };
+        out.clear();
+        watch.tell(image(MAX_OF_IMAGE + 7, MAX_OF_IMAGE), &mut out);
+        watch.tell(image(0, MAX_OF_IMAGE + 1), &mut out);
+        assert_eq!(watch.losses().next().unwrap().1, 3 + 5 + 7 + 1);
+        let [Record::Stored(told)] = out.as_slice() else {
+            panic!("{} records", out.len())
+        };
+        assert_eq!((told.names.len(), told.layers.len()), (MAX_OF_IMAGE, MAX_OF_IMAGE));
     }
 
     /// Make sure that a path of a process that is gone is not looked for in our own tree if it was elsewhere.

@@ -16,7 +16,7 @@ causes! {
     Other = "mapped file not found: another file has its path",
     Changed = "mapped file was written to before it could be read",
     NotRegular = "mapped file is no regular file",
-    Slow = "mapped file not read: on FUSE or a network file system",
+    Slow = "mapped file not read: on no file system that is known to be local (FUSE, network)",
     Refused = "mapped file could not be opened",
     NotElf = "mapped file is not ELF",
     Malformed = "mapped ELF file is malformed",

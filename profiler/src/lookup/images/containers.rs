@@ -27,7 +27,7 @@ struct LayerEntry {
 }
 
 pub(super) fn layers(tree: &Tree, path: &[u8]) -> Option<Facts> {
-    let entries: Vec<LayerEntry> = super::json(tree, path)?;
+    let entries: Vec<LayerEntry> = super::list(tree, path)?;
     // One that is being filled has no digest yet, and a container's own layer never gets one.
     let filled = entries.into_iter().filter(|entry| !entry.diff_digest.is_empty());
     let layers = filled.map(|entry| Layer {
@@ -59,7 +59,7 @@ struct ImageEntry {
 }
 
 pub(super) fn images(tree: &Tree, path: &[u8]) -> Option<Facts> {
-    let entries: Vec<ImageEntry> = super::json(tree, path)?;
+    let entries: Vec<ImageEntry> = super::list(tree, path)?;
     let images = entries.into_iter().map(|entry| Stored {
         engine: ENGINE.to_owned(),
         id: [b"sha256:", entry.id.as_bytes()].concat(),

@@ -1,8 +1,10 @@
 //! The layers that mounts are made of, which mostly were there before the recording: looked for in their engines' files
 //! when a mount names them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::{Duration, Instant};
 
+use super::turns::Turns;
 use super::{Facts, Viewer, containers, digest_of, docker};
 use crate::lookup::overlay::{Place, Storage};
 use crate::lookup::tree::Tree;
@@ -16,8 +18,8 @@ const MAX_ASKED: usize = 65_536;
 /// What is still to be looked for.
 #[derive(Debug, Default)]
 pub(super) struct Stacks {
-    /// By mount namespace, storage and its root: a process that sees it, and the ids.
-    wanted: BTreeMap<(u32, Storage, Text), (u32, BTreeSet<Text>)>,
+    /// By storage and its root: a process that sees it, and the ids.
+    wanted: Turns<(Storage, Text), (u32, BTreeSet<Text>)>,
     /// Ids that were looked for or told, whether they were found or not.
     asked: HashSet<Text>,
 }
@@ -30,11 +32,9 @@ impl Stacks {
             return;
         }
         self.asked.insert(place.id.to_vec());
-        let wanted = self.wanted.entry((viewer.mnt_ns, place.storage, place.root.to_vec()));
-        wanted
-            .or_insert_with(|| (viewer.pid, BTreeSet::new()))
-            .1
-            .insert(place.id.to_vec());
+        let key = (place.storage, place.root.to_vec());
+        let (_, ids) = self.wanted.entry(viewer.mnt_ns, key, || (viewer.pid, BTreeSet::new()));
+        ids.insert(place.id.to_vec());
     }
 
     /// A layer is known: it is not looked for.
@@ -44,10 +44,19 @@ impl Stacks {
         }
     }
 
-    /// What the engines' files say of what was noted.
-    pub(super) fn look_up(&mut self, peers: &HashMap<u32, u32>) -> Vec<Facts> {
+    /// Layers that have not been looked for yet.
+    pub(super) fn waiting(&self) -> u64 {
+        self.wanted.values().map(|(_, ids)| ids.len() as u64).sum()
+    }
+
+    /// What the engines' files say of what was noted, as far as there is time for it.
+    pub(super) fn look_up(&mut self, peers: &HashMap<u32, u32>, time: Duration) -> Vec<Facts> {
         let mut found = Vec::new();
-        for ((mnt_ns, storage, root), (pid, ids)) in std::mem::take(&mut self.wanted) {
+        let begin = Instant::now();
+        while begin.elapsed() < time {
+            let Some((mnt_ns, (storage, root), (pid, ids))) = self.wanted.next() else {
+                break;
+            };
             let tree = || Viewer { mnt_ns, pid }.tree(peers);
             let facts = match storage {
                 Storage::Containers => {
@@ -100,7 +109,7 @@ mod tests {
             stacks.needed(viewer(), &place(layer.as_os_str().as_bytes()).unwrap());
         }
         let found = stacks
-            .look_up(&HashMap::new())
+            .look_up(&HashMap::new(), Duration::MAX)
             .into_iter()
             .flat_map(|facts| facts.layers)
             .collect();
@@ -108,7 +117,7 @@ mod tests {
         for layer in layers {
             stacks.needed(viewer(), &place(layer.as_os_str().as_bytes()).unwrap());
         }
-        assert!(stacks.wanted.is_empty());
+        assert_eq!(stacks.waiting(), 0);
         found
     }
 

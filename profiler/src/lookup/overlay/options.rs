@@ -1,5 +1,7 @@
 //! Options of an overlay mount, as its system calls or `/proc/PID/mountinfo` give them.
 
+/// Most lower layers kept: the kernel takes no more (`OVL_MAX_STACK`).
+const MAX_LOWER: usize = 500;
 /// Longest option kept beside the layers, bytes: `redirect_dir=nofollow`.
 const MAX_OPTION: usize = 64;
 /// What changes how an overlay reads, writes and flushes (`Documentation/filesystems/overlayfs.rst`).
@@ -42,6 +44,8 @@ pub struct Options {
     pub work: Vec<u8>,
     /// Topmost first.
     lower: Vec<Layer>,
+    /// Layers beyond what is kept.
+    pub left_out: u32,
     /// Those of [`MATTER`], as they were given.
     pub others: Vec<Vec<u8>>,
 }
@@ -69,25 +73,24 @@ impl Options {
 
     /// Takes one option, as `fsconfig` sets them one by one.
     pub fn add(&mut self, key: &[u8], value: Option<&[u8]>) {
-        let one = |role, value| Layer {
-            role,
-            path: unescape(value),
-        };
         match (key, value) {
             (b"lowerdir", Some(value)) => {
+                // It takes the place of all that were named before (`ovl_parse_param_lowerdir`, fs/overlayfs/params.c).
+                self.lower.clear();
+                self.left_out = 0;
                 // A second colon before it: this one and all that follow hold data.
                 let mut role = Role::Lower;
                 for (index, part) in split(value, b':').enumerate() {
                     match part {
                         b"" if index > 0 => role = Role::Data,
                         b"" => {}
-                        part => self.lower.push(one(role, part)),
+                        part => self.push(role, part),
                     }
                 }
             }
             // One layer each (6.5 and later).
-            (b"lowerdir+", Some(value)) => self.lower.push(one(Role::Lower, value)),
-            (b"datadir+", Some(value)) => self.lower.push(one(Role::Data, value)),
+            (b"lowerdir+", Some(value)) => self.push(Role::Lower, value),
+            (b"datadir+", Some(value)) => self.push(Role::Data, value),
             (b"upperdir", Some(value)) => self.upper = Some(unescape(value)),
             (b"workdir", Some(value)) => self.work = unescape(value),
             (key, value) if MATTER.contains(&key) => {
@@ -97,10 +100,24 @@ impl Options {
                     option.extend_from_slice(value);
                 }
                 option.truncate(MAX_OPTION);
+                // The last of one name holds.
+                let name = |option: &[u8]| option.split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
+                self.others.retain(|other| name(other) != name(&option));
                 self.others.push(option);
             }
             _ => {}
         }
+    }
+
+    fn push(&mut self, role: Role, path: &[u8]) {
+        if self.lower.len() >= MAX_LOWER {
+            self.left_out = self.left_out.saturating_add(1);
+            return;
+        }
+        self.lower.push(Layer {
+            role,
+            path: unescape(path),
+        });
     }
 
     /// Its layers, topmost first.
@@ -189,15 +206,34 @@ mod tests {
     #[test]
     fn one_by_one() {
         let mut options = Options::default();
-        for index in 0..500 {
+        for index in 0..499 {
             options.add(b"lowerdir+", Some(format!("/l{index}").as_bytes()));
         }
         options.add(b"datadir+", Some(b"/data"));
         options.add(b"lowerdir+", Some(b""));
         options.add(b"volatile", None);
         let layers: Vec<_> = options.layers().collect();
-        assert_eq!(layers.len(), 501);
-        assert_eq!((layers[500].role, &layers[500].path[..]), (Role::Data, &b"/data"[..]));
+        assert_eq!(layers.len(), 500);
+        assert_eq!((layers[499].role, &layers[499].path[..]), (Role::Data, &b"/data"[..]));
         assert_eq!(options.others, [b"volatile".to_vec()]);
+    }
+
+    /// Make sure that an option that is given again takes the place of the first, however often, and that what the kernel
+    /// would not take is counted only.
+    #[test]
+    fn again_and_again() {
+        let mut options = Options::default();
+        for index in 0..2000 {
+            options.add(b"lowerdir", Some(format!("/a{index}:/b").as_bytes()));
+            options.add(b"volatile", None);
+            options.add(b"index", Some(if index % 2 == 0 { b"on" } else { b"off" }));
+        }
+        let paths: Vec<_> = options.layers().map(|layer| layer.path).collect();
+        assert_eq!(paths, [b"/a1999".to_vec(), b"/b".to_vec()]);
+        assert_eq!(options.others, [b"volatile".to_vec(), b"index=off".to_vec()]);
+        for _ in 0..2000 {
+            options.add(b"lowerdir+", Some(b"/c"));
+        }
+        assert_eq!((options.layers().count(), options.left_out), (500, 1502));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::oci::Spec;
-use super::{MAX_BYTES, kept};
+use super::{MAX_BYTES, MAX_ONE, kept};
 use crate::lookup::tree::Tree;
 use crate::recording::record::{ContainerState, Text};
 
@@ -78,7 +78,7 @@ pub(super) fn fill_from(state: &mut ContainerState, data: &str, tree: &Tree) -> 
         return false;
     };
     let path = format!("{data}/containers/{id}/config.v2.json");
-    let Some(container) = read::<Container>(&path, tree) else {
+    let Some(container) = read::<Container>(&path, MAX_ONE, tree) else {
         return false;
     };
     let name = container.name.strip_prefix('/').unwrap_or(&container.name);
@@ -91,14 +91,14 @@ pub(super) fn fill_from(state: &mut ContainerState, data: &str, tree: &Tree) -> 
     state.healthcheck = test(&container.config);
     let driver = &container.driver;
     if !driver.is_empty() && driver.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        let repositories = read::<Repositories>(&format!("{data}/image/{driver}/repositories.json"), tree);
+        let repositories = read::<Repositories>(&format!("{data}/image/{driver}/repositories.json"), MAX_BYTES, tree);
         state.digest = digest(&repositories.unwrap_or_default(), &container.image);
     }
     true
 }
 
-fn read<T: for<'a> Deserialize<'a>>(path: &str, tree: &Tree) -> Option<T> {
-    serde_json::from_slice(&tree.read(path.as_bytes(), MAX_BYTES).ok()?).ok()
+fn read<T: for<'a> Deserialize<'a>>(path: &str, max: u64, tree: &Tree) -> Option<T> {
+    serde_json::from_slice(&tree.read(path.as_bytes(), max).ok()?).ok()
 }
 
 /// The healthcheck's arguments as dockerd runs them (moby `daemon/health.go`).

@@ -2,7 +2,7 @@
 //!
 //! All starts from the bundle that a runtime was given, or the monitor of a container that was there before. Paths and
 //! ids come from command lines, which any process can write: an id is checked before it becomes part of a path, and files
-//! are read by [`Tree`] alone, no more than [`MAX_BYTES`] of each. A file that is missing, cut off or too large tells
+//! are read by [`Tree`] alone, no more than [`MAX_BYTES`] or [`MAX_ONE`] of each. A file that is missing, cut off or too large tells
 //! nothing: the container is then shown by its id.
 
 mod docker;
@@ -13,8 +13,10 @@ use crate::detect;
 use crate::lookup::tree::Tree;
 use crate::recording::record::{ContainerState, Text};
 
-/// Largest state file that is read: podman's list of 10,000 containers.
+/// Largest list that is read: podman's of 10,000 containers.
 const MAX_BYTES: u64 = 8 << 20;
+/// Largest file of one container that is read; docker's and containerd's have 10 to 50 KB.
+const MAX_ONE: u64 = 1 << 20;
 /// Longest name, image or word of a healthcheck that is kept, bytes.
 const MAX_TEXT: usize = 512;
 
@@ -142,7 +144,7 @@ fn kept(text: impl Into<Text>) -> Text {
 
 /// A number in a file of its own; 0 when there is none.
 fn pid(tree: &Tree, path: &[u8]) -> u32 {
-    let text = tree.read(path, MAX_BYTES).unwrap_or_default();
+    let text = tree.read(path, MAX_ONE).unwrap_or_default();
     std::str::from_utf8(&text)
         .ok()
         .and_then(|text| text.trim().parse().ok())

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::{MAX_BYTES, kept};
+use super::{MAX_ONE, kept};
 use crate::lookup::tree::Tree;
 use crate::recording::record::ContainerState;
 
@@ -46,7 +46,7 @@ const KEYS: &[(&str, &[&str], &[&str])] = &[
 
 impl Spec {
     pub(super) fn read(bundle: &[u8], tree: &Tree) -> Option<Spec> {
-        let bytes = tree.read(&[bundle, b"/config.json"].concat(), MAX_BYTES).ok()?;
+        let bytes = tree.read(&[bundle, b"/config.json"].concat(), MAX_ONE).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
