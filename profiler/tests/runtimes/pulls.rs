@@ -314,7 +314,10 @@ fn ctr_pull() {
     });
     coverage::assert("containerd (ctr)", "ctr_pull", &profile);
     let log = containerd.log();
+    // A call begins when it has been sent: whom it wakes may have begun by then, if that took the sender's CPU.
+    let queued = queued_ns(&profile, "ctr");
     let mut compared = 0;
+    let mut late = 0;
     for unpack in Item(&profile.json).phases("unpack") {
         let line = log
             .lines()
@@ -325,10 +328,22 @@ fn ctr_pull() {
         let seen = unpack.to() - unpack.from();
         println!("unpack {seen} ns, of which containerd says it applied for {told} ns");
         // Its figure is cut to a few digits.
-        assert!(seen + 100_000 >= told, "{seen} {told}");
+        assert!(seen + 100_000 + queued >= told, "{seen} {told} {queued}");
+        late += u32::from(seen + 100_000 < told);
         compared += 1;
     }
+    assert!(late <= 2, "{late} of {compared}");
     assert_eq!(compared, TWELVE.len(), "{log}");
+}
+
+/// How long the threads of a program waited for a CPU, ns.
+fn queued_ns(profile: &Profile, program: &str) -> u64 {
+    let processes = profile.json["processes"].as_array().unwrap().iter();
+    let those = processes.filter(|process| process["comm"]["text"] == program);
+    let threads = those.flat_map(|process| process["threads"].as_array().unwrap());
+    threads
+        .map(|thread| thread["resources"]["runqueue_ns"].as_u64().unwrap())
+        .sum()
 }
 
 /// Go's way to write a duration, in ns.

@@ -61,13 +61,16 @@ impl Terminal {
             .stdout(line.try_clone().unwrap())
             .stderr(line);
         let take_terminal = || {
+            // A job in the background of a shell ignores it, and so would all below it.
+            // SAFETY: a signal that this process does not handle.
+            unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
             // SAFETY: plain system calls.
             match unsafe { libc::setsid() == -1 || libc::ioctl(0, libc::TIOCSCTTY, 0) == -1 } {
                 false => Ok(()),
                 true => Err(std::io::Error::last_os_error()),
             }
         };
-        // SAFETY: async-signal-safe: two system calls.
+        // SAFETY: async-signal-safe: three system calls.
         unsafe { command.pre_exec(take_terminal) };
         let started = Started::new(command);
         // The command keeps descriptors of the line, and with them the reader below waiting.
