@@ -12,7 +12,7 @@ use std::io;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use run::machine::{emulated, slowness};
+use run::machine::slowness;
 use run::{Folder, Started, kill, monotonic_ns, needs_root, shell_status, until};
 
 /// Tells that it is there, with its pid, and works in small steps until it may end or its folder is gone.
@@ -356,8 +356,6 @@ fn two_at_once() {
             .losses()
             .into_iter()
             .filter(|(name, _)| name.starts_with("ring_full"))
-            // Two recorders on emulated CPUs may not keep up with samples and waits, which are counted then.
-            .filter(|(name, _)| !emulated() || ["fork", "exec", "exit"].iter().any(|kind| name.ends_with(kind)))
             .collect();
         assert!(full.is_empty() && report.closed(), "{full:?}");
         for process in report.named("sleep") {

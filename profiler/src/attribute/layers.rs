@@ -323,8 +323,8 @@ const UPPER_IN_MEMORY_HOOKED: &str = "the upper layer is on tmpfs, whose pages a
                                       to it are not told";
 const UPPER_ELSEWHERE: &str = "the upper layer is not on ext4 and this kernel has no hook on copy-ups: those that copy no \
                                pages (reflinks, empty files, folders, links) are not seen";
-const METACOPY: &str = "metacopy=on: calls on files of which the upper layer has the attributes alone are counted there, their pages \
-                        where the data is";
+const METACOPY: &str = "metacopy=on: calls on files of which the upper layer has the attributes alone are counted there, \
+                        their pages where the data is";
 const NESTED: &str = "a layer of this mount lies on another overlay: what is read of it is told with that one's layers";
 
 /// Why less is known of layers than there could be; empty for a recording that tells all.

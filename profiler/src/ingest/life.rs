@@ -4,11 +4,11 @@ use std::os::unix::ffi::OsStringExt as _;
 
 use profiler_common::container::call;
 
-use super::{Ingest, decode, marks, redact};
+use super::{Ingest, decode, looking::seen_by, marks, redact};
 use crate::{
     kernel::host,
-    lookup::{dockerfile, engines, images::Viewer, state, tree::Tree},
-    recording::record::{Adopt, At, ContainerState, Exec, Exit, Fork, Lookup, Mark, Record},
+    lookup::{dockerfile, engines, images::Viewer, state},
+    recording::record::{Adopt, ContainerState, Exec, Exit, Fork, Lookup, Mark, Record},
 };
 
 /// `CLONE_THREAD` of `include/uapi/linux/sched.h`.
@@ -167,11 +167,6 @@ impl Ingest {
             }
         }
     }
-}
-
-/// The files that a process sees.
-fn seen_by(at: At) -> Option<Tree> {
-    Tree::of(at.task.tgid, at.mnt_ns)
 }
 
 /// Arguments and program file of a process that is there already.

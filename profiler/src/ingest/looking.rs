@@ -9,6 +9,11 @@ use crate::recording::record::At;
 /// large files, must not keep the rings from being drained.
 const MAX_LOOKING: Duration = Duration::from_millis(250);
 
+/// The files that a process sees.
+pub(super) fn seen_by(at: At) -> Option<Tree> {
+    Tree::of(at.task.tgid, at.mnt_ns)
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Looking {
@@ -31,7 +36,7 @@ impl Looking {
                 *skipped += 1;
                 return None;
             }
-            Tree::of(at.task.tgid, at.mnt_ns)
+            seen_by(at)
         });
         *spent += begin.elapsed();
         found
@@ -47,23 +52,13 @@ impl Looking {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::record::TaskId;
+    use crate::model::fixture;
 
     /// Make sure that who has had its time is counted and not looked at, until the next drain.
     #[test]
     fn for_so_long() {
-        let tgid = std::process::id();
-        let at = At {
-            ts: 1,
-            task: TaskId {
-                tgid,
-                tid: tgid,
-                start: 1,
-            },
-            cgroup: 0,
-            mnt_ns: crate::lookup::tree::namespace("self"),
-            cpu: 0,
-        };
+        let mut at = fixture::at(fixture::leader(std::process::id(), 1), 1);
+        at.mnt_ns = crate::lookup::tree::namespace("self");
         let mut looking = Looking::default();
         assert!(looking.look(at, |tree| tree()).is_some());
         looking.spent = MAX_LOOKING;

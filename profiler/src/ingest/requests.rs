@@ -127,21 +127,10 @@ fn unescape(text: &[u8]) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::record::TaskId;
+    use crate::model::fixture::{at, leader};
 
     fn read(text: &str) -> Request {
-        let at = At {
-            ts: 1,
-            task: TaskId {
-                tgid: 1,
-                tid: 1,
-                start: 1,
-            },
-            cgroup: 1,
-            mnt_ns: 1,
-            cpu: 0,
-        };
-        super::read(at, 7, text.as_bytes())
+        super::read(at(leader(1, 1), 1), 7, text.as_bytes())
     }
 
     /// Make sure that a pull's image is kept, unescaped, and that the headers are not.

@@ -157,13 +157,14 @@ impl Watch {
         }
         for mut image in facts.images.into_iter().filter(is_image) {
             image.names.retain(|name| is_text(name, MAX_NAME, b"/@"));
-            self.skipped += image.names.len().saturating_sub(MAX_OF_IMAGE) as u64;
+            let names_left_out = image.names.len().saturating_sub(MAX_OF_IMAGE) as u64;
             image.names.truncate(MAX_OF_IMAGE);
             if image.layers.len() > MAX_OF_IMAGE {
                 self.skipped += 1;
                 continue;
             }
             if is_new(&mut self.images, &image, &mut self.skipped) {
+                self.skipped += names_left_out;
                 out.push(image.into());
             }
         }
@@ -228,17 +229,10 @@ fn reader(path: &[u8]) -> Option<Reader> {
     }
 }
 
-/// What a file of up to `max` bytes says.
-fn json<T: DeserializeOwned>(tree: &Tree, path: &[u8], max: u64) -> Option<T> {
-    serde_json::from_slice(&tree.read(path, max).ok()?).ok()
-}
-
 /// The elements of a list in a file of up to [`MAX_BYTES`] bytes, one after the other: what is kept of them costs memory
 /// only then. `None` if it is none or has too many.
 fn list<T: DeserializeOwned>(tree: &Tree, path: &[u8]) -> Option<Vec<T>> {
-    let bytes = tree.read(path, MAX_BYTES).ok()?;
-    let List(elements) = serde_json::from_slice(&bytes).ok()?;
-    Some(elements)
+    tree.json(path, MAX_BYTES).map(|List(elements)| elements)
 }
 
 /// A list of no more than [`MAX_LISTED`] elements.
@@ -455,6 +449,8 @@ mod tests {
             ..Facts::default()
         };
         out.clear();
+        watch.tell(image(MAX_OF_IMAGE + 7, MAX_OF_IMAGE), &mut out);
+        // The list of all images is read again after each change.
         watch.tell(image(MAX_OF_IMAGE + 7, MAX_OF_IMAGE), &mut out);
         watch.tell(image(0, MAX_OF_IMAGE + 1), &mut out);
         assert_eq!(watch.losses().next().unwrap().1, 3 + 5 + 7 + 1);

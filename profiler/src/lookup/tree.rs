@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, readlinkat};
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 
 use crate::lookup::mounts::{Table, mounts_of, seen};
 
@@ -99,6 +100,11 @@ impl Tree {
     /// It is not there, is something else, has more bytes, or lies where a read can wait for a daemon or a network.
     pub fn read(&self, path: &[u8], max: u64) -> io::Result<Vec<u8>> {
         whole(self.file(path, LastLink::Refuse)?, max)
+    }
+
+    /// What a file of at most `max` bytes says as JSON; `None` if it can't be read, or says something else.
+    pub fn json<T: DeserializeOwned>(&self, path: &[u8], max: u64) -> Option<T> {
+        serde_json::from_slice(&self.read(path, max).ok()?).ok()
     }
 
     /// A regular file, open for reading.

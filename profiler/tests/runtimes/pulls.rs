@@ -315,7 +315,7 @@ fn ctr_pull() {
     coverage::assert("containerd (ctr)", "ctr_pull", &profile);
     let log = containerd.log();
     // A call begins when it has been sent: whom it wakes may have begun by then, if that took the sender's CPU.
-    let queued = queued_ns(&profile, "ctr");
+    let queued = profile.time_of(&["ctr"], "runqueue_ns");
     let mut compared = 0;
     let mut late = 0;
     for unpack in Item(&profile.json).phases("unpack") {
@@ -334,16 +334,6 @@ fn ctr_pull() {
     }
     assert!(late <= 2, "{late} of {compared}");
     assert_eq!(compared, TWELVE.len(), "{log}");
-}
-
-/// How long the threads of a program waited for a CPU, ns.
-fn queued_ns(profile: &Profile, program: &str) -> u64 {
-    let processes = profile.json["processes"].as_array().unwrap().iter();
-    let those = processes.filter(|process| process["comm"]["text"] == program);
-    let threads = those.flat_map(|process| process["threads"].as_array().unwrap());
-    threads
-        .map(|thread| thread["resources"]["runqueue_ns"].as_u64().unwrap())
-        .sum()
 }
 
 /// Go's way to write a duration, in ns.

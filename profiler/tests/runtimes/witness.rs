@@ -79,14 +79,8 @@ fn monotonic(profile: &Profile, real_ns: u64) -> i64 {
 /// everything as late as it comes to run, which is no property of its own.
 fn starved(profile: &Profile) -> bool {
     const ENGINES: [&str; 4] = ["podman", "conmon", "dockerd", "containerd"];
-    let processes = profile.json["processes"].as_array().unwrap().iter();
-    let engines = processes.filter(|process| ENGINES.iter().any(|name| process["comm"]["text"] == *name));
-    let threads = engines.flat_map(|process| process["threads"].as_array().unwrap());
-    let (mut waited, mut had) = (0, 0);
-    for resources in threads.map(|thread| &thread["resources"]) {
-        waited += resources["runqueue_ns"].as_u64().unwrap();
-        had += resources["cpu_ns"].as_u64().unwrap();
-    }
+    let had = profile.time_of(&ENGINES, "cpu_ns");
+    let waited = profile.time_of(&ENGINES, "runqueue_ns");
     assert!(had > 0, "no engine was profiled");
     println!("the engine's threads had CPUs for {had} ns and waited {waited} ns for one");
     waited > had

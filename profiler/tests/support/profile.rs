@@ -138,6 +138,14 @@ fn collect<'a>(phases: Option<&'a Vec<Value>>, name: &str, found: &mut Vec<Item<
 }
 
 impl Profile {
+    /// What the threads of these programs spent in a state (`cpu_ns`, `runqueue_ns`) in all, ns.
+    pub(crate) fn time_of(&self, programs: &[&str], state: &str) -> u64 {
+        let processes = self.json["processes"].as_array().unwrap().iter();
+        let those = processes.filter(|process| programs.iter().any(|name| process["comm"]["text"] == *name));
+        let threads = those.flat_map(|process| process["threads"].as_array().unwrap());
+        threads.map(|thread| thread["resources"][state].as_u64().unwrap()).sum()
+    }
+
     /// Phases of the operations themselves: a build's steps.
     pub(crate) fn steps(&self) -> Vec<Item<'_>> {
         Item(&self.json).phases("step")

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Facts, MAX_NAMES, MAX_ONE, digest_of, json, line};
+use super::{Facts, MAX_NAMES, MAX_ONE, digest_of, line};
 use crate::lookup::tree::{Folder, Tree};
 use crate::recording::record::{Layer, Stored, Text};
 
@@ -46,7 +46,7 @@ struct Source {
 /// The blobs that a layer has come as, the newest last.
 pub(super) fn blobs(tree: &Tree, path: &[u8]) -> Option<Facts> {
     let diff = digest_of(path)?;
-    let sources: Vec<Source> = json(tree, path, MAX_ONE)?;
+    let sources: Vec<Source> = tree.json(path, MAX_ONE)?;
     let layers = sources.into_iter().map(|source| Layer {
         engine: ENGINE.to_owned(),
         diff: diff.clone(),
@@ -73,7 +73,7 @@ struct RootFs {
 
 pub(super) fn image(tree: &Tree, path: &[u8]) -> Option<Facts> {
     let id = digest_of(path)?;
-    let configuration: Configuration = json(tree, path, MAX_ONE)?;
+    let configuration: Configuration = tree.json(path, MAX_ONE)?;
     let layers = configuration.rootfs.diff_ids.into_iter().map(String::into_bytes);
     let image = Stored {
         engine: ENGINE.to_owned(),
@@ -97,7 +97,7 @@ struct Repositories {
 }
 
 pub(super) fn names(tree: &Tree, path: &[u8]) -> Option<Facts> {
-    let found: Repositories = json(tree, path, MAX_NAMES)?;
+    let found: Repositories = tree.json(path, MAX_NAMES)?;
     let mut images: BTreeMap<String, Stored> = BTreeMap::new();
     for (reference, id) in found.repositories.into_values().flatten() {
         let image = images.entry(id.clone()).or_insert_with(|| Stored {

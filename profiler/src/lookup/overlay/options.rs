@@ -101,8 +101,7 @@ impl Options {
                 }
                 option.truncate(MAX_OPTION);
                 // The last of one name holds.
-                let name = |option: &[u8]| option.split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
-                self.others.retain(|other| name(other) != name(&option));
+                self.others.retain(|other| name(other) != key);
                 self.others.push(option);
             }
             _ => {}
@@ -137,6 +136,11 @@ impl Options {
         let upper = self.upper.as_deref().and_then(storage_root);
         upper.or_else(|| storage_root(merged)).map(<[u8]>::to_vec)
     }
+}
+
+/// `index` of `index=off`.
+fn name(option: &[u8]) -> &[u8] {
+    option.split(|byte| *byte == b'=').next().unwrap_or_default()
 }
 
 /// A layer's path below `base`, where it is relative; `None` where that is not known.

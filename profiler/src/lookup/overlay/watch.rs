@@ -410,23 +410,12 @@ impl Eyes<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::record::TaskId;
+    use crate::model::fixture::{at, leader};
 
     fn call(tgid: u32, call: u32, result: i64, descriptor: u64, text: &[u8]) -> Syscall {
-        let at = At {
-            ts: 1,
-            task: TaskId {
-                tgid,
-                tid: tgid,
-                start: 1,
-            },
-            cgroup: 0,
-            mnt_ns: 1,
-            cpu: 0,
-        };
         let [a, b, d] = [const { Vec::new() }; 3];
         Syscall {
-            at,
+            at: at(leader(tgid, 1), 1),
             enter: 0,
             result,
             args: [descriptor, 0],

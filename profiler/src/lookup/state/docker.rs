@@ -78,7 +78,7 @@ pub(super) fn fill_from(state: &mut ContainerState, data: &str, tree: &Tree) -> 
         return false;
     };
     let path = format!("{data}/containers/{id}/config.v2.json");
-    let Some(container) = read::<Container>(&path, MAX_ONE, tree) else {
+    let Some(container) = tree.json::<Container>(path.as_bytes(), MAX_ONE) else {
         return false;
     };
     let name = container.name.strip_prefix('/').unwrap_or(&container.name);
@@ -91,14 +91,11 @@ pub(super) fn fill_from(state: &mut ContainerState, data: &str, tree: &Tree) -> 
     state.healthcheck = test(&container.config);
     let driver = &container.driver;
     if !driver.is_empty() && driver.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        let repositories = read::<Repositories>(&format!("{data}/image/{driver}/repositories.json"), MAX_BYTES, tree);
+        let path = format!("{data}/image/{driver}/repositories.json");
+        let repositories: Option<Repositories> = tree.json(path.as_bytes(), MAX_BYTES);
         state.digest = digest(&repositories.unwrap_or_default(), &container.image);
     }
     true
-}
-
-fn read<T: for<'a> Deserialize<'a>>(path: &str, max: u64, tree: &Tree) -> Option<T> {
-    serde_json::from_slice(&tree.read(path.as_bytes(), max).ok()?).ok()
 }
 
 /// The healthcheck's arguments as dockerd runs them (moby `daemon/health.go`).

@@ -2,8 +2,8 @@
 //!
 //! All starts from the bundle that a runtime was given, or the monitor of a container that was there before. Paths and
 //! ids come from command lines, which any process can write: an id is checked before it becomes part of a path, and files
-//! are read by [`Tree`] alone, no more than [`MAX_BYTES`] or [`MAX_ONE`] of each. A file that is missing, cut off or too large tells
-//! nothing: the container is then shown by its id.
+//! are read by [`Tree`] alone, no more than [`MAX_BYTES`] or [`MAX_ONE`] of each. A file that is missing, cut off or too
+//! large tells nothing: the container is then shown by its id.
 
 mod docker;
 mod oci;

@@ -46,8 +46,7 @@ const KEYS: &[(&str, &[&str], &[&str])] = &[
 
 impl Spec {
     pub(super) fn read(bundle: &[u8], tree: &Tree) -> Option<Spec> {
-        let bytes = tree.read(&[bundle, b"/config.json"].concat(), MAX_ONE).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        tree.json(&[bundle, b"/config.json"].concat(), MAX_ONE)
     }
 
     /// What comes before `tail` in the source of one of its mounts: `/var/lib/docker` of
